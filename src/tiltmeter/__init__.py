@@ -1,0 +1,1 @@
+"""Does making a language model faster change whom it treats how?"""

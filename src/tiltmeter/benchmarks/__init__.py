@@ -1,0 +1,1 @@
+"""Bias benchmarks, one file each."""

@@ -1,0 +1,212 @@
+"""What a benchmark is: data -> items -> prompts -> requests -> answers -> outcomes -> bias score.
+
+A benchmark is one file with one registered class. It knows its data files, its prompts and its
+score; it knows no model, tokenizer or GPU. Statistics (intervals, tests, verdicts) are built from
+its outcomes by ``tiltmeter.analysis``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.seeds import seed_for
+
+Format = Literal["plain", "chat"]
+Decoding = Literal["greedy", "sampling"]
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt in both formats.
+
+    Attributes:
+        plain: the whole plain text, answer prefix included, to the character of the protocol.
+        messages: the chat turns, (role, text) with roles system, user, assistant; the last is user.
+        prefix: answer prefix put after the rendered chat template as ``" " + prefix`` ("" for none).
+    """
+
+    plain: str
+    messages: tuple[tuple[str, str], ...]
+    prefix: str = ""
+
+
+Render = Callable[[Prompt], str]  # -> the exact text that is tokenized (see scoring.prompts.renderer)
+
+
+@dataclass(frozen=True)
+class Item:
+    """The unit a benchmark scores.
+
+    Attributes:
+        id: unique within the benchmark and stable across runs and machines.
+        cluster: items of one cluster are resampled together.
+        groups: demographic attribute -> group (``{"age": "20", "race": "Black"}``); may be empty.
+        data: what the outcome needs besides the answers (ground truth, options, texts).
+        variation: "" for the protocol's own item; else the name of a robustness variation
+            (``--robust``), scored apart from the others.
+        counted: False for items outside the published score (DiscrimEvalGen's race rows).
+    """
+
+    id: str
+    cluster: str
+    groups: Mapping[str, str]
+    data: Mapping[str, Any]
+    variation: str = ""
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one answer (or one set of answers) says about one item.
+
+    score: the item's score in the benchmark's item unit; NaN when unscored, with `reason`.
+    label: the categorical outcome ("agree", "woman", "yes", "B" …) or None.
+    values: further numbers by name; NaN where undefined. A vector is a tuple of floats.
+    """
+
+    score: float
+    label: str | None = None
+    reason: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One item under one variant: one Sample per sample index (greedy: exactly one).
+
+    uncertainty: the model's own uncertainty about this item, in [0, 1] (1 = undecided), NaN when the
+        protocol does not show it; used to sort flips.
+    """
+
+    item: str
+    cluster: str
+    groups: Mapping[str, str]
+    samples: tuple[Sample, ...]
+    uncertainty: float = NAN
+    variation: str = ""
+    counted: bool = True
+
+    @property
+    def score(self) -> float:
+        """Mean over scored samples; NaN when none is."""
+        scored = [s.score for s in self.samples if not math.isnan(s.score)]
+        return sum(scored) / len(scored) if scored else NAN
+
+    @property
+    def reason(self) -> str | None:
+        """Why the item is unscored (its first sample's reason), None when scored."""
+        return next((s.reason for s in self.samples if s.reason), "no answer") if math.isnan(self.score) else None
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """Score of one demographic group: attribute, group, value (NaN: undefined), items behind it."""
+
+    attribute: str
+    group: str
+    score: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """A benchmark's result for one variant.
+
+    value: bias score in the benchmark's unit, NaN with `reason`; extra: named further numbers (NaN
+    allowed); unscored: reason -> number of items (each item counted once); n_items, n_scored: items.
+    """
+
+    value: float
+    n_items: int
+    n_scored: int
+    reason: str | None = None
+    unscored: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, float] = field(default_factory=dict)
+    groups: tuple[GroupScore, ...] = ()
+
+
+class Benchmark(ABC):
+    """Base of all benchmarks. Class attributes are printed by ``tiltmeter list`` and the report."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]  # one line: the question it asks
+    source: ClassVar[str]  # paper and address
+    licence: ClassVar[str]
+    n_items: ClassVar[int]  # in the full published data
+    unit: ClassVar[str]
+    ideal: ClassVar[float]
+    margin: ClassVar[float]  # smallest effect of interest (design section 5), in `margin_unit`
+    margin_unit: ClassVar[str]
+    limits: ClassVar[str]  # known validity limits, one or two sentences
+    formats: ClassVar[tuple[Format, ...]] = ("plain", "chat")
+    decodings: ClassVar[tuple[Decoding, ...]] = ("greedy",)
+    request_kind: ClassVar[Literal["sequence", "options", "generation"]]
+    whole_clusters: ClassVar[bool] = False  # the score needs whole clusters (--limit keeps them whole)
+    files: ClassVar[tuple[str, ...]]  # paths under the data folder
+
+    @abstractmethod
+    def load(self, data: Path) -> list[Item]:
+        """All items, file order. Raises UserError naming file, row and column of a malformed row."""
+
+    @abstractmethod
+    def requests(self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int) -> tuple[Request, ...]:
+        """The item's requests. Sampled requests carry seed_for(seed, item.id, sample index)."""
+
+    @abstractmethod
+    def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
+        """What the answers (in the order of `requests`) say. Never raises on what a model wrote."""
+
+    @abstractmethod
+    def score(self, outcomes: Sequence[Outcome]) -> Score:
+        """The published score with its extra columns, from outcomes with variation == ""."""
+
+    def robust_items(self, items: Sequence[Item]) -> list[Item]:
+        """Further items for ``--robust`` (option order, control prompt …), each with `variation` set."""
+        return []
+
+    def subset(self, items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
+        """About `limit` items, balanced over clusters, the same for every model; None keeps all.
+
+        Clusters are put in a seeded order and items are dealt round-robin from them; where the score
+        needs whole clusters, the fewest whole clusters that hold `limit` items are kept. File order is kept.
+        """
+        if limit is None or limit >= len(items):
+            return list(items)
+        clusters: dict[str, list[int]] = {}
+        for index, item in enumerate(items):
+            clusters.setdefault(item.cluster, []).append(index)
+        rng = np.random.default_rng(seed_for(seed, "limit", self.name))
+        names = [list(clusters)[i] for i in rng.permutation(len(clusters))]
+        kept: list[int] = []
+        if self.whole_clusters:
+            for name in names:
+                if len(kept) >= limit:
+                    break
+                kept.extend(clusters[name])
+        else:
+            shuffled = {name: [clusters[name][i] for i in rng.permutation(len(clusters[name]))] for name in names}
+            for depth in range(max(map(len, clusters.values()))):
+                kept.extend(members[depth] for name in names if depth < len(members := shuffled[name]))
+            kept = kept[:limit]
+        return [items[index] for index in sorted(kept)]
+
+
+def unscored_counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Reason -> number of items without a score, most frequent first."""
+    return dict(Counter(o.reason for o in outcomes if o.reason is not None).most_common())
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of the numbers that are not NaN; NaN when there are none."""
+    scored = [value for value in values if not math.isnan(value)]
+    return sum(scored) / len(scored) if scored else NAN

@@ -1,0 +1,121 @@
+"""What a backend may be asked, and what it answers. No torch here.
+
+Three request kinds, no more. Every benchmark is expressed in them, every backend answers them:
+
+* ``SequenceLogprob``  log-likelihood of a whole text (nats)
+* ``OptionProbs``      log-probability of given surface forms right after a prompt (nats)
+* ``Generation``       new text after a prompt, greedy or sampled
+
+An answer that could not be computed carries ``error`` (a short reason, counted by name) and no
+numbers; it is never 0 and never dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+TOO_LONG = "prompt does not fit the model's context"
+NOT_FINITE = "model returned NaN or infinite logits"
+NO_TOKEN = "tokenizer has no single token for an option"
+
+
+@dataclass(frozen=True)
+class SequenceLogprob:
+    """Log-likelihood of `text`, tokenized with the tokenizer's defaults and exactly one BOS."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class OptionProbs:
+    """Log-probability of each option at the next token after `prompt`.
+
+    Attributes:
+        options: per option, its surface forms as single vocabulary entries; form 0 is the paper's
+            (``yes``; ``A``), the others (``Yes``, `` yes`` …) serve the extra columns. A surface
+            form counts when the tokenizer has ONE token for it, looked up in the vocabulary, never
+            by gluing ids to a prompt.
+    """
+
+    prompt: str
+    options: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """At most `max_new_tokens` new tokens after `prompt`. temperature 0 is greedy.
+
+    Sampling is plain ancestral sampling from softmax(logits / temperature) restricted to the
+    `top_p` nucleus, with uniforms from ``numpy.random.Generator(PCG64(seed))``, one per new token,
+    by inverse CDF in token-id order: the text depends on the request alone.
+    """
+
+    prompt: str
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SequenceAnswer:
+    """logprob: sum of log p(token | before) over all tokens but the first (nats); n_tokens: how many."""
+
+    logprob: float | None
+    n_tokens: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class OptionAnswer:
+    """logprobs[o][f]: log-probability (nats, over the whole vocabulary) of form f of option o; None where
+    the tokenizer has no single token for that form."""
+
+    logprobs: tuple[tuple[float | None, ...], ...] | None
+    n_tokens: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class GenerationAnswer:
+    """text: new tokens decoded WITH special tokens (what the published parsers saw);
+    clean: the same without them (what people read).
+
+    stopped: "eos" when an end-of-sequence id came (it is part of `text`), else "length".
+    n_tokens: new tokens, the end token included.
+    """
+
+    text: str | None
+    clean: str | None
+    n_tokens: int
+    stopped: str | None
+    error: str | None = None
+
+
+Request = SequenceLogprob | OptionProbs | Generation
+Answer = SequenceAnswer | OptionAnswer | GenerationAnswer
+
+_ANSWERS = {"sequence": SequenceAnswer, "options": OptionAnswer, "generation": GenerationAnswer}
+_ANSWER_OF: dict[type, type] = {SequenceLogprob: SequenceAnswer, OptionProbs: OptionAnswer, Generation: GenerationAnswer}
+
+
+def failed(request: Request, reason: str, n_tokens: int = 0) -> Answer:
+    """The answer to a request that cannot be computed."""
+    if isinstance(request, Generation):
+        return GenerationAnswer(None, None, n_tokens, None, reason)
+    return _ANSWER_OF[type(request)](None, n_tokens, reason)  # type: ignore[no-any-return]
+
+
+def answer_to_dict(answer: Answer) -> dict[str, Any]:
+    """JSON form of an answer: {"kind": ..., fields}."""
+    kind = next(name for name, cls in _ANSWERS.items() if isinstance(answer, cls))
+    return {"kind": kind, **asdict(answer)}
+
+
+def answer_from_dict(data: dict[str, Any]) -> Answer:
+    """Inverse of `answer_to_dict` (lists become tuples again)."""
+    fields = {key: value for key, value in data.items() if key != "kind"}
+    if data["kind"] == "options" and fields["logprobs"] is not None:
+        fields["logprobs"] = tuple(tuple(forms) for forms in fields["logprobs"])
+    return _ANSWERS[data["kind"]](**fields)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Inference acceleration methods, one file each."""
