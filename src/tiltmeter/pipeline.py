@@ -1,0 +1,270 @@
+"""The whole story of a run: variants x benchmarks -> answers -> results.
+
+For every model and strategy: load it once, prove that it acted, ask every unfinished cell batch by
+batch (a batch is committed before the next begins), then measure text quality. Statistics are made
+from the stored answers at the end, by ``tiltmeter.results``. A cell or a variant that cannot be
+computed is recorded with its reason and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter import environment
+from tiltmeter.benchmarks.base import Benchmark, Item
+from tiltmeter.errors import UserError
+from tiltmeter.registry import build
+from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.seeds import seed_for
+from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
+from tiltmeter.study import CHECKPOINT, Study, VariantSpec
+
+if TYPE_CHECKING:
+    from tiltmeter.progress import Progress
+    from tiltmeter.scoring.engine import Engine
+    from tiltmeter.scoring.variant import LoadedVariant
+
+Inputs = list[tuple[Item, tuple[Request, ...]]]
+
+
+@dataclass
+class RunSummary:
+    """What a run did: folder, cells finished now and before, failures as {model, strategy, …, reason}."""
+
+    path: Path
+    computed: int = 0
+    reused: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary:
+    """Compute every unfinished cell of the study into `out`, then its results.
+
+    Raises UserError for a mistake in the study, missing data, a base model that cannot be loaded, or a
+    folder that another process writes. Everything finished before stays.
+    """
+    from tiltmeter.progress import Silent
+
+    progress = progress or Silent()
+    specs = study.variants()
+    benchmarks = [build("benchmark", name) for name in study.benchmark_names()]
+    data = Path(study.data).expanduser()
+    with Store(out) as store:
+        environment.check_data(benchmarks, data)
+        record = environment.begin(store, study, benchmarks, data)
+        work = _Work(store, study, benchmarks, record, progress)
+        summary = RunSummary(out)
+        for spec in specs:
+            work.variant(spec, summary)
+        if study.text_quality:
+            from tiltmeter.text_quality import judge_answers
+
+            judge_answers(store, study, work.loader)
+        work.loader.release()
+        write_json(out / "failures.json", summary.failures)
+        from tiltmeter.results import write_results
+
+        progress.note("statistics …")
+        write_results(out)
+    return summary
+
+
+class Loader:
+    """Keeps at most one variant in memory."""
+
+    def __init__(self, study: Study, record: dict[str, Any], progress: Progress) -> None:
+        self.study, self.record, self.progress = study, record, progress
+        self.spec: VariantSpec | None = None
+        self.variant: LoadedVariant | None = None
+        self._engine: Engine | None = None
+
+    def load(self, spec: VariantSpec) -> LoadedVariant:
+        from tiltmeter import models
+        from tiltmeter.strategies.chain import parse
+
+        if self.spec == spec and self.variant is not None:
+            return self.variant
+        self.release()
+        self.progress.note(f"loading {spec.source} · {spec.strategy}")
+        chain = parse("none" if spec.strategy.startswith(CHECKPOINT) else spec.strategy)
+        self.variant = models.load(spec.source, chain, device=self.study.device, dtype=self.study.dtype,
+                                   calibration=self.study.calibration, seed=self.study.seed)
+        self.spec = spec
+        return self.variant
+
+    def engine(self) -> Engine:
+        """The engine of the loaded variant, with the run's token budget (fixed at the first start)."""
+        from tiltmeter.scoring.engine import Engine, auto_batch_tokens
+
+        assert self.variant is not None
+        if self._engine is None:
+            if self.record.get("batch_tokens") is None:
+                self.record["batch_tokens"] = self.study.batch_tokens or auto_batch_tokens(self.variant)
+                write_json(self.record_path, {**self.record})
+            self._engine = Engine(self.variant, batch_tokens=self.record["batch_tokens"])
+        return self._engine
+
+    record_path: Path
+
+    def release(self) -> None:
+        from tiltmeter import models
+
+        if self.variant is not None:
+            models.release(self.variant)
+        self.variant = self.spec = self._engine = None
+
+
+class _Work:
+    def __init__(self, store: Store, study: Study, benchmarks: list[Benchmark], record: dict[str, Any],
+                 progress: Progress) -> None:
+        self.store, self.study, self.benchmarks = store, study, benchmarks
+        self.record, self.progress = record, progress
+        self.loader = Loader(study, record, progress)
+        self.loader.record_path = store.path / "run.json"
+        self._items: dict[str, tuple[list[Item], bool]] = {}
+
+    def variant(self, spec: VariantSpec, summary: RunSummary) -> None:
+        """Ask everything that is still open for one variant."""
+        from tiltmeter import models
+        from tiltmeter.strategies.base import DidNothing
+
+        try:
+            open_cells = self._open_cells(spec, summary)
+            file = variant_file(self.store.path, spec.model, spec.strategy)
+            quality_missing = self.study.text_quality and "text_quality" not in (read_json(file) or {})
+            if not open_cells and not quality_missing:
+                return
+            variant = self.loader.load(spec)
+        except (UserError, DidNothing, models.LoadFailed) as error:
+            if spec.is_base and isinstance(error, UserError):
+                raise
+            self._fail(summary, spec, None, str(error))
+            return
+        facts = read_json(file) or {}
+        facts.update(model=spec.model, strategy=spec.strategy, settings=dict(variant.settings), proof=variant.proof,
+                     notes=variant.notes, dtype=variant.dtype, device=variant.device, weight_hash=variant.weight_hash)
+        write_json(file, facts)
+        for cell, benchmark in open_cells:
+            try:
+                self._ask(cell, benchmark)
+                summary.computed += 1
+            except UserError:
+                raise
+            except Exception as error:  # one broken cell must not cost the others; it is named in the run
+                if self.progress.debug:
+                    raise
+                self._fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
+        if quality_missing:
+            from tiltmeter.text_quality import measure_text
+
+            facts = read_json(file)
+            facts["text_quality"] = measure_text(variant, self.loader.engine(), self.study)
+            write_json(file, facts)
+
+    def _fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
+        cells = [cell] if cell else []
+        summary.failures.append({"model": spec.model, "strategy": spec.strategy, "reason": reason,
+                                 "cells": [f"{c.format}-{c.decoding} {c.benchmark}" for c in cells] or "all"})
+        self.progress.warn(f"{spec.model} · {spec.strategy}: {reason}")
+
+    def _open_cells(self, spec: VariantSpec, summary: RunSummary) -> list[tuple[Cell, Benchmark]]:
+        """Cells without done.json, their inputs written. The tokenizer suffices: no weights are loaded."""
+        from tiltmeter import models
+        from tiltmeter.scoring.prompts import renderer
+        from tiltmeter.strategies.chain import parse
+
+        chain = parse("none" if spec.strategy.startswith(CHECKPOINT) else spec.strategy)
+        identity = models.identify(spec.source, chain, dtype=self.study.dtype)
+        result = []
+        for cell_format in self.study.formats:
+            render, notes = renderer(cell_format, identity.tokenizer)
+            for benchmark in self.benchmarks:
+                if cell_format not in benchmark.formats:
+                    continue
+                items, partial = self._items_of(benchmark)
+                for decoding in self.study.decodings:
+                    if decoding not in benchmark.decodings:
+                        if decoding == "sampling" and "greedy" in self.study.decodings:
+                            continue
+                        decoding = "greedy"
+                    n_samples = self.study.samples if decoding == "sampling" else 1
+                    seed = seed_for(self.study.seed, chain.salt) if chain.salt else self.study.seed
+                    rows: Inputs = [(item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples,
+                                                              seed=seed)) for item in items]
+                    cell = Cell(self.store.path, CellId(
+                        model=spec.model, strategy=spec.strategy, settings=dict(chain.settings), format=cell_format,
+                        decoding=decoding, benchmark=benchmark.name, weight_hash=identity.weight_hash,
+                        inputs=self.store.write_inputs(rows), dtype=identity.dtype, n_samples=n_samples,
+                        partial=partial))
+                    environment.remember_cell(self.store, self.record, cell.id, notes)
+                    if cell.done is None:
+                        result.append((cell, benchmark))
+                    else:
+                        summary.reused += 1
+        return result
+
+    def _items_of(self, benchmark: Benchmark) -> tuple[list[Item], bool]:
+        if benchmark.name not in self._items:
+            everything = benchmark.load(Path(self.study.data).expanduser())
+            items = benchmark.subset(everything, self.study.limit_of(benchmark.name), self.study.seed)
+            partial = len(items) < len(everything)
+            if self.study.robust:
+                items = items + benchmark.robust_items(items)
+            self._items[benchmark.name] = (items, partial)
+        return self._items[benchmark.name]
+
+    def _ask(self, cell: Cell, benchmark: Benchmark) -> None:
+        """Every request of the cell that has no committed answer yet, batch by batch."""
+        from tiltmeter.scoring.engine import is_out_of_memory
+        from tiltmeter.strategies.chain import parse
+
+        engine = self.loader.engine()
+        cell.start()
+        requests = [request for _, asked in cell.inputs() for request in asked]
+        answered = {index for batch in cell.batches() for index, _ in batch["rows"]}
+        salt = "" if cell.id.strategy.startswith(CHECKPOINT) else parse(cell.id.strategy).salt
+        plan = self._halved(cell, engine.plan(requests, salt=salt))
+        with self.progress.cell(cell.id, len(requests), len(answered)) as bar:
+            queue = [batch for batch in plan if not answered.issuperset(batch)]
+            while queue:
+                batch = queue.pop(0)
+                started, before = time.perf_counter(), engine.stats.tokens_asked
+                try:
+                    answers: list[Answer] = engine.answer([requests[index] for index in batch])
+                except Exception as error:
+                    if not is_out_of_memory(error) or len(batch) == 1:
+                        raise
+                    self._remember_halving(cell, batch)
+                    queue = [batch[: len(batch) // 2], batch[len(batch) // 2:], *queue]
+                    continue
+                cell.commit(list(zip(batch, answers)), seconds=time.perf_counter() - started,
+                            tokens=engine.stats.tokens_asked - before, notes=list(engine.notes))
+                bar.advance(len(batch), engine.stats)
+        cell.finish()
+
+    def _halved(self, cell: Cell, plan: list[list[int]]) -> list[list[int]]:
+        """The plan with the halvings that earlier out-of-memory errors wrote down."""
+        halved = {digest(batch) for batch in read_json(cell.path / "halved.json", [])}
+
+        def split(batch: list[int]) -> Iterator[list[int]]:
+            if digest(batch) in halved:
+                yield from split(batch[: len(batch) // 2])
+                yield from split(batch[len(batch) // 2:])
+            else:
+                yield batch
+
+        return [part for batch in plan for part in split(batch)]
+
+    def _remember_halving(self, cell: Cell, batch: list[int]) -> None:
+        write_json(cell.path / "halved.json", [*read_json(cell.path / "halved.json", []), batch])
+        self.progress.warn(f"out of memory: halving a batch of {len(batch)} in {cell.id.benchmark}")
+
+
+def unanswered(answers: list[Answer]) -> dict[str, int]:
+    """Reason -> number of answers that could not be computed."""
+    return dict(Counter(answer.error for answer in answers if answer.error))

@@ -1,0 +1,164 @@
+"""What a run is asked to measure: the only place where defaults live.
+
+A `Study` comes from the command line, from a YAML file or from Python; all three pass here and are
+checked here, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tiltmeter.errors import UserError
+
+CHECKPOINT = "checkpoint="
+
+
+class VariantSpec(BaseModel):
+    """One model under one strategy. `source` is what is loaded: the model itself, or a ready-made checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    model: str
+    strategy: str
+    source: str
+
+    @property
+    def is_base(self) -> bool:
+        return self.strategy == "none"
+
+
+class Study(BaseModel):
+    """Settings of a run. Frozen: two studies are the same when their fields are.
+
+    limit: about so many items per benchmark (None: all); samples: answers per prompt when sampling
+    (the protocol's 5); margins: benchmark -> smallest effect of interest, overriding the defaults;
+    checkpoints: ready-made variants of the one model, folder or hub id.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[str, ...]
+    strategies: tuple[str, ...] = ()
+    checkpoints: tuple[str, ...] = ()
+    benchmarks: tuple[str, ...] = ()
+    format: Literal["plain", "chat", "both"] = "plain"
+    decoding: Literal["greedy", "sampling", "both"] = "greedy"
+    samples: int = Field(default=5, ge=1, le=100)
+    limit: int | None = Field(default=None, ge=1)
+    limits: dict[str, int] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0)
+    data: str = "~/.cache/tiltmeter/data"
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_tokens: int | None = Field(default=None, ge=1)
+    robust: bool = False
+    calibration: str | None = None
+    calibration_seeds: int = Field(default=1, ge=1, le=20)
+    text: str | None = None
+    text_quality: bool = True
+    margins: dict[str, float] = Field(default_factory=dict)
+    correction: Literal["holm", "bh"] = "holm"
+    draws: int = Field(default=10_000, ge=100)
+
+    @field_validator("models")
+    @classmethod
+    def _some_model(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one model")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("margins")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, margin in value.items():
+            if not margin > 0:
+                raise ValueError(f"the margin of {name} must be above 0, got {margin}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_base_for_checkpoints(self) -> Study:
+        if self.checkpoints and len(self.models) != 1:
+            raise ValueError("ready-made checkpoints are compared with exactly one base model")
+        return self
+
+    @property
+    def formats(self) -> tuple[Literal["plain", "chat"], ...]:
+        return ("plain", "chat") if self.format == "both" else (self.format,)
+
+    @property
+    def decodings(self) -> tuple[Literal["greedy", "sampling"], ...]:
+        return ("greedy", "sampling") if self.decoding == "both" else (self.decoding,)
+
+    def limit_of(self, benchmark: str) -> int | None:
+        return self.limits.get(benchmark, self.limit)
+
+    def variants(self) -> list[VariantSpec]:
+        """Base first, then every strategy in canonical form, each once; per model.
+
+        Raises UserError for an unknown strategy or setting, or a chain that cannot work.
+        """
+        from tiltmeter.strategies.chain import parse
+
+        chains = ["none"]
+        for text in self.strategies:
+            chain = parse(text)
+            replicas = [chain] if self.calibration_seeds == 1 else chain.replicates(self.calibration_seeds)
+            chains.extend(replica.canonical for replica in replicas)
+        specs = [VariantSpec(model=model, strategy=name, source=model)
+                 for model in self.models for name in dict.fromkeys(chains)]
+        specs += [VariantSpec(model=self.models[0], strategy=CHECKPOINT + path, source=path) for path in self.checkpoints]
+        return specs
+
+    def benchmark_names(self) -> list[str]:
+        """The chosen benchmarks (default: all), checked. Raises UserError with the nearest name."""
+        from tiltmeter.registry import find, known
+
+        for name in (*self.benchmarks, *self.margins, *self.limits):
+            find("benchmark", name)
+        return list(dict.fromkeys(self.benchmarks)) or list(known("benchmark"))
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_study(**settings: Any) -> Study:
+    """A checked Study. Raises UserError that names the wrong key and the nearest right one."""
+    try:
+        return Study(**{key: value for key, value in settings.items() if value is not None})
+    except ValidationError as error:
+        raise _as_user_error(error) from None
+
+
+def read_study(path: Path, **overrides: Any) -> Study:
+    """A Study from a YAML file; `overrides` (command line options) win. Relative data paths count from here."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the study file {path}: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"the study file {path} must hold `key: value` lines",
+                        fix="start with: models: [NAME]")
+    for key in ("models", "strategies", "benchmarks", "checkpoints"):
+        if isinstance(content.get(key), str):
+            content[key] = [content[key]]
+    return make_study(**{**content, **{key: value for key, value in overrides.items() if value is not None}})
+
+
+def _as_user_error(error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(place, Study.model_fields, n=1)
+        return UserError(f"a study has no setting called {place!r}",
+                         fix=f"did you mean {near[0]!r}?" if near else
+                         f"choose from: {', '.join(sorted(Study.model_fields))}")
+    message = first["msg"].removeprefix("Value error, ")
+    given = f" (given: {first['input']!r})" if place and not isinstance(first["input"], dict) else ""
+    return UserError(f"study setting {place}: {message}{given}" if place else message,
+                     fix="see: tiltmeter run --help")
