@@ -18,6 +18,7 @@ from typing import Any
 TOO_LONG = "prompt does not fit the model's context"
 NOT_FINITE = "model returned NaN or infinite logits"
 NO_TOKEN = "tokenizer has no single token for an option"
+NO_TEXT = "text has no token to score"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class SequenceAnswer:
 @dataclass(frozen=True)
 class OptionAnswer:
     """logprobs[o][f]: log-probability (nats, over the whole vocabulary) of form f of option o; None where
-    the tokenizer has no single token for that form."""
+    the tokenizer has no single token for that form. The error NO_TOKEN means that some option has no form at all
+    with a token; one that lacks only form 0 is answered, and whoever needs form 0 sees its None."""
 
     logprobs: tuple[tuple[float | None, ...], ...] | None
     n_tokens: int
