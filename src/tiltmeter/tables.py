@@ -1,0 +1,195 @@
+"""The results table on a terminal, and the same rows as CSV, Markdown and LaTeX.
+
+Everything a model or a dataset wrote is escaped for where it goes: control characters on a terminal,
+formulas in CSV, pipes in Markdown, commands in LaTeX.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable
+from typing import IO, Any
+
+COLUMNS = ("model", "strategy", "benchmark", "asked", "score", "change", "95 % interval", "verdict", "scored", "not scored")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SYMBOL = {"worse": "▲", "better": "▼", "equivalent": "=", "inconclusive": "?", "not exercised": "–",
+           "no usable signal": "✕"}
+_STYLE = {"worse": "bold red", "better": "green", "equivalent": "cyan", "no usable signal": "magenta"}
+
+
+def number(value: float | None, unit: str = "", signed: bool = False) -> str:
+    """A value as a person reads it: two decimals for percent, three otherwise, – when undefined."""
+    if value is None:
+        return "–"
+    places = 2 if unit.startswith(("percent", "%", "points")) else 3
+    text = f"{value:+.{places}f}" if signed else f"{value:.{places}f}"
+    return text.replace("-", "−")
+
+
+def interval(ends: list[float | None] | None, unit: str = "") -> str:
+    if not ends or ends[0] is None or ends[1] is None:
+        return "–"
+    return f"[{number(ends[0], unit, True)}, {number(ends[1], unit, True)}]"
+
+
+def row_cells(row: dict[str, Any]) -> list[str]:
+    """One results row as text, in the order of COLUMNS."""
+    change = row["change"] or {}
+    asked = row["format"] if row["decoding"] == "greedy" else f"{row['format']}, {row['n_samples']} samples"
+    scored = f"{row['n_scored']:,} / {row['n_items']:,}" + (" partial" if row["partial"] else "")
+    unscored = "; ".join(f"{count:,} {reason}" for reason, count in row["unscored"].items())
+    return [row["model"], row["strategy"], row["benchmark"], asked, number(row["score"], row["unit"]),
+            number(change.get("delta"), row["unit"], True) if change else "", interval(change.get("ci"), row["unit"])
+            if change else "", change.get("verdict") or "" if change else "base", scored,
+            unscored or (row["reason"] or "")]
+
+
+def clean(text: str) -> str:
+    """Text without control, ANSI and bidi characters."""
+    return _CONTROL.sub("�", text)
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print the table, one block per benchmark, then reasons, proof of action and notes."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    wide = not sys.stdout.isatty()
+    console = Console(width=150 if wide else None, highlight=False)
+    rows = document["rows"]
+    if not rows:
+        console.print("No cell of this run is finished yet.")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        table = Table(title=Text(clean(model), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        asked_differs = len({(row["format"], row["decoding"]) for row in mine}) > 1
+        for name in ("benchmark", "strategy", *(["asked"] if asked_differs else []), "score", "change", "95 % interval",
+                     "verdict", "scored", "not scored, by reason"):
+            numeric = name in ("score", "change", "95 % interval", "scored")
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+        last = None
+        for row in sorted(mine, key=lambda row: _place(mine, row)):
+            _, strategy, benchmark, asked, score, delta, ends, verdict, scored, unscored = map(clean, row_cells(row))
+            if last not in (None, benchmark):
+                table.add_section()
+            label = Text(f"{_SYMBOL.get(verdict, ' ')} {verdict}", style=_STYLE.get(verdict, "dim"))
+            table.add_row(Text(benchmark if benchmark != last else "", style="bold"), Text(strategy),
+                          *([Text(asked)] if asked_differs else []), score, delta, ends, label, scored, Text(unscored))
+            last = benchmark
+        console.print(table)
+    _show_reasons(console, document)
+    _show_variants(console, document)
+
+
+def _place(rows: list[dict[str, Any]], row: dict[str, Any]) -> tuple[int, int]:
+    names = list(dict.fromkeys(other["benchmark"] for other in rows))
+    return names.index(row["benchmark"]), rows.index(row)
+
+
+def _show_reasons(console: Any, document: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    told = [row for row in document["rows"] if row["change"] and row["change"].get("reason")]
+    if told:
+        console.print("[bold]Why[/bold]")
+        for row in told:
+            change = row["change"]
+            line = f"{row['strategy']} · {row['benchmark']}: {change.get('verdict', '')}: {change['reason']}"
+            console.print("  " + escape(clean(line)))
+    for sentence in document.get("findings", []):
+        console.print("  " + escape(clean(sentence if isinstance(sentence, str) else sentence.get("text", ""))))
+
+
+def _show_variants(console: Any, document: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    console.print("\n[bold]Proof that each strategy acted[/bold]")
+    for variant in document["variants"]:
+        summary = variant["proof"].get("summary") or ("the model as it is" if variant["strategy"] == "none" else "none")
+        quality = variant["text_quality"].get("perplexity")
+        ending = f"; perplexity {quality:.3f}" if quality else ""
+        console.print("  " + escape(clean(f"{variant['strategy']}: {summary}{ending}")))
+    for note in document["run"].get("notes", []):
+        console.print("[dim]note:[/dim] " + escape(clean(note)))
+    for name, facts in document["run"]["data"].items():
+        for note in facts.get("notes", []) if isinstance(facts, dict) else []:
+            console.print(f"[dim]data of {name}:[/dim] " + escape(clean(note)))
+
+
+def render(document: dict[str, Any], kind: str) -> str:
+    """The document as json, csv, markdown or latex text."""
+    if kind == "json":
+        return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    rows = [row_cells(row) for row in document["rows"]]
+    if kind == "csv":
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        flat = [_flat(row) for row in document["rows"]]
+        names = list(dict.fromkeys(name for row in flat for name in row))
+        writer.writerow(names)
+        writer.writerows([csv_safe(row.get(name)) for name in names] for row in flat)
+        return out.getvalue()
+    if kind == "markdown":
+        lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(clean(cell).replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]
+        return "\n".join(lines) + "\n"
+    body = " \\\\\n".join(" & ".join(latex_safe(cell) for cell in row) for row in rows)
+    header = " & ".join(latex_safe(name) for name in COLUMNS)
+    return (f"\\begin{{tabular}}{{llllrrllrl}}\n\\hline\n{header} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n")
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{inner}": v for inner, v in value.items() if not isinstance(v, (dict, list)) or inner.endswith("ci")})
+        elif name != "groups":
+            flat[name] = value
+    return {name: json.dumps(value) if isinstance(value, list) else value for name, value in flat.items()}
+
+
+def csv_safe(value: Any) -> Any:
+    """A cell no spreadsheet takes for a formula; numbers stay numbers, None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        value = clean(value.replace("\r", " ").replace("\x00", "�"))
+        return "'" + value if value.lstrip()[:1] in ("=", "+", "-", "@", "\t") and not _number_like(value) else value
+    return value
+
+
+def _number_like(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--"}
+
+
+def latex_safe(text: str) -> str:
+    """Text in which no character is a LaTeX command."""
+    return "".join(_LATEX.get(character, character) for character in clean(text))
+
+
+def write_items(items: Iterable[dict[str, Any]], out: IO[str], *, as_json: bool) -> None:
+    """Item rows as JSON lines, or as CSV with formulas made harmless; streamed."""
+    writer = None
+    for item in items:
+        if as_json:
+            out.write(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
+            continue
+        if writer is None:
+            writer = csv.DictWriter(out, fieldnames=list(item), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow({name: csv_safe(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
+                         for name, value in item.items()})

@@ -1,0 +1,180 @@
+"""Does a variant still write? Evidence for the coherence gate, one block per variant.
+
+    perplexity     exp(mean negative log-likelihood per token) on passages of a given text
+    answers        per generating cell, over the variant's own answers:
+      base_logprob   mean log-likelihood per token of the answers under the BASE model (nats); the base's own
+                     answers, scored the same way, are what it is compared with
+      words, eos_rate, repeated, empty, unparsed, contradictory, other_script
+
+A lower bias score from a model whose answers rot is not an improvement; parse rate, length and
+perplexity alone can miss it, the likelihood under the base and contradictions do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltmeter.errors import UserError
+from tiltmeter.registry import build
+from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceLogprob
+from tiltmeter.seeds import seed_for
+from tiltmeter.store import Cell, CellId, Store, finished_cells, read_json, variant_file, write_json
+from tiltmeter.study import Study, VariantSpec
+
+if TYPE_CHECKING:
+    from tiltmeter.pipeline import Loader
+    from tiltmeter.scoring.engine import Engine
+    from tiltmeter.scoring.variant import LoadedVariant
+
+PASSAGES = 64  # passages of the text; enough for a perplexity to within a few per cent
+PASSAGE_CHARACTERS = 400
+ANSWERS = 48  # answers per cell whose likelihood under the base is computed
+NGRAM = 4  # words; the length whose repetition marks a loop
+
+
+def default_text() -> Path:
+    """The text the built-in model's world comes with (our own sentences)."""
+    return Path(str(files("tiltmeter.demo"))) / "data" / "text" / "heldout.txt"
+
+
+def passages(path: Path, seed: int) -> list[str]:
+    """At most PASSAGES passages of the text, seeded. Accepts plain text, or JSON: a list of strings."""
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the text {path}: {error}", fix="give a UTF-8 text file with --text") from None
+    if path.suffix == ".json":
+        texts = [str(text) for text in json.loads(content)]
+    else:
+        texts = [part for part in content.split("\n\n")] if "\n\n" in content else content.splitlines()
+    texts = [text.strip()[:PASSAGE_CHARACTERS] for text in texts if len(text.strip()) >= 20]
+    if not texts:
+        raise UserError(f"the text {path} holds no passage of 20 characters", fix="give a longer text with --text")
+    order = np.random.default_rng(seed_for(seed, "perplexity", path.name)).permutation(len(texts))
+    return [texts[index] for index in sorted(order[:PASSAGES])]
+
+
+def measure_text(variant: LoadedVariant, engine: Engine, study: Study) -> dict[str, Any]:
+    """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
+    path = Path(study.text).expanduser() if study.text else default_text()
+    texts = passages(path, study.seed)
+    answers = engine.answer([SequenceLogprob(text) for text in texts])
+    scored = [answer for answer in answers if answer.error is None and answer.n_tokens]
+    tokens = sum(answer.n_tokens for answer in scored)
+    nats = -sum(answer.logprob for answer in scored) if tokens else math.nan  # type: ignore[union-attr,misc]
+    value = math.exp(min(nats / tokens, 700.0)) if tokens else None
+    return {"perplexity": value, "n_tokens": tokens, "n_passages": len(scored), "text": path.name,
+            "text_sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "answers": {}}
+
+
+def judge_answers(store: Store, study: Study, loader: Loader) -> None:
+    """Fill `text_quality.answers` of every variant; loads each base model at most once more."""
+    cells = [cell for cell in finished_cells(store.path) if cell.done is not None]
+    for model in study.models:
+        base = VariantSpec(model=model, strategy="none", source=model)
+        for cell in cells:
+            if cell.id.model != model or build("benchmark", cell.id.benchmark).request_kind != "generation":
+                continue
+            file = variant_file(store.path, model, cell.id.strategy)
+            facts = read_json(file)
+            if facts is None:
+                continue
+            answers = facts.setdefault("text_quality", {}).setdefault("answers", {})
+            name = cell_name(cell.id)
+            if answers.get(name, {}).get("key") == cell.id.key:
+                continue
+            loader.load(base)
+            answers[name] = {"key": cell.id.key, **_describe(cell), **_under_base(cell, loader.engine(), study.seed)}
+            write_json(file, facts)
+
+
+def cell_name(cell: CellId) -> str:
+    """Name of a generating cell inside a variant's text quality."""
+    return f"{cell.benchmark} {cell.format} {cell.decoding}"
+
+
+def _generations(cell: Cell) -> Iterator[tuple[Generation, GenerationAnswer]]:
+    requests = [request for _, asked in cell.inputs() for request in asked]
+    for request, answer in zip(requests, cell.answers()):
+        if isinstance(request, Generation) and isinstance(answer, GenerationAnswer) and answer.error is None:
+            yield request, answer
+
+
+def _describe(cell: Cell) -> dict[str, Any]:
+    """Shares in [0, 1] over the cell's answers; `unparsed` and `contradictory` as the benchmark says."""
+    texts, ended, foreign = [], [], []
+    for request, answer in _generations(cell):
+        texts.append(answer.clean or "")
+        ended.append(answer.stopped == "eos")
+        foreign.append(_other_script(answer.clean or "", request.prompt))
+    if not texts:
+        return {"n": 0}
+    benchmark = build("benchmark", cell.id.benchmark)
+    answers, start = cell.answers(), 0
+    unparsed, contradictory = [], []
+    for item, requests in cell.inputs():
+        outcome = benchmark.outcome(item, answers[start:start + len(requests)])
+        start += len(requests)
+        for sample in outcome.samples:
+            unparsed.append(sample.values.get("unparsed", float(math.isnan(sample.score))))
+            contradictory.append(sample.values.get("contradictory", math.nan))
+    known = [value for value in contradictory if not math.isnan(value)]
+    return {"n": len(texts), "words": _mean([len(text.split()) for text in texts]), "eos_rate": _mean(ended),
+            "repeated": _mean([repeated_share(text) for text in texts]),
+            "empty": _mean([not text.strip() for text in texts]), "unparsed": _mean(unparsed),
+            "contradictory": _mean(known) if known else None, "other_script": _mean(foreign)}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(np.asarray(values, dtype=float)))
+
+
+def repeated_share(text: str) -> float:
+    """Share of the text's word 4-grams that occurred before in it: 0 for fresh text, near 1 for a loop."""
+    words = text.lower().split()
+    grams = [tuple(words[i:i + NGRAM]) for i in range(len(words) - NGRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _other_script(text: str, prompt: str) -> bool:
+    """Whether most letters of the text are of scripts that the prompt does not use."""
+    allowed = _scripts(prompt)
+    letters = [_script(character) for character in text if character.isalpha()]
+    return bool(letters) and sum(script not in allowed for script in letters) > len(letters) / 2
+
+
+def _scripts(text: str) -> set[str]:
+    return {_script(character) for character in text if character.isalpha()}
+
+
+def _script(character: str) -> str:
+    return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
+
+
+def _under_base(cell: Cell, engine: Engine, seed: int) -> dict[str, Any]:
+    """Mean log-likelihood per token (nats) of a seeded sample of answers under the base model.
+
+    log p(prompt + answer) - log p(prompt), each tokenized as one string: prompt and answer ids are
+    never glued. Answers that add no token are left out and counted.
+    """
+    pairs = [(request.prompt, answer.clean) for request, answer in _generations(cell) if answer.clean]
+    if not pairs:
+        return {"base_logprob": None, "base_logprob_n": 0}
+    order = np.random.default_rng(seed_for(seed, "judge", cell.id.benchmark)).permutation(len(pairs))[:ANSWERS]
+    chosen = [pairs[index] for index in sorted(order)]
+    asked = [SequenceLogprob(prompt + answer) for prompt, answer in chosen]
+    asked += [SequenceLogprob(prompt) for prompt, _ in chosen]
+    found = engine.answer(asked)
+    whole, prompts = found[: len(chosen)], found[len(chosen):]
+    nats = [(w.logprob - p.logprob) / (w.n_tokens - p.n_tokens) for w, p in zip(whole, prompts)  # type: ignore[union-attr,operator]
+            if w.error is None and p.error is None and w.n_tokens > p.n_tokens]
+    return {"base_logprob": float(np.mean(nats)) if nats else None, "base_logprob_n": len(nats)}
