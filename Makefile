@@ -1,0 +1,54 @@
+# `make demo` and `make test` set up their own virtual environment from nothing but Python 3.11+ and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCES := pyproject.toml constraints.txt
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint docs bench validate clean
+
+demo: $(VENV)/.ready-demo
+	@OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/tiltmeter demo
+
+test: $(VENV)/.ready-test
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.ready-test
+	@$(BIN)/ruff check src tests && $(BIN)/mypy
+
+docs: $(VENV)/.ready-test
+	@$(BIN)/mkdocs build --strict --quiet
+
+# Simulations behind docs/validity.md: minutes.
+validate: $(VENV)/.ready-test
+	@$(BIN)/python -m validation.run
+
+# Speed against peers, in their own environment: minutes.
+bench: $(VENV)/.ready-bench
+	@$(VENV)-bench/bin/python -m benchmarks.run
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tiltmeter needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
+	@echo "setting up $(VENV) (once; a few minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# torch comes first and by its exact version: a range would fetch gigabytes of GPU packages on a CPU machine.
+$(VENV)/.ready-demo: $(SOURCES) | $(VENV)/bin/python
+	@$(PIP) install -c constraints.txt torch==2.13.0
+	@$(PIP) install -c constraints.txt -e ".[compress]"
+	@touch $@
+
+$(VENV)/.ready-test: $(SOURCES) | $(VENV)/bin/python
+	@$(PIP) install -c constraints.txt torch==2.13.0
+	@$(PIP) install -c constraints.txt -e ".[compress,dev]"
+	@touch $@
+
+$(VENV)/.ready-bench: $(SOURCES)
+	@$(PYTHON) -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip -q install -c constraints.txt torch==2.13.0
+	@$(VENV)-bench/bin/python -m pip -q install -c constraints.txt -e ".[lm-eval]"
+	@mkdir -p $(VENV) && touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-bench build site src/*.egg-info
