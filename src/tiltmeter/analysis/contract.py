@@ -8,10 +8,10 @@ The central idea is the pooled statistic. A `Statistic` is a function of two wei
 
     statistic(base_weights, variant_weights) -> values        weights (draws, clusters), values (draws,) or (draws, k)
 
-computed on the pooled rows of both models, a base row counting base_weights times. One definition then serves
+computed on the pooled rows of both models, a base row counting base_weights times (None: not at all). It serves
 
-    the base's score        statistic(1, 0)          the variant's   statistic(0, 1)
-    the paired bootstrap    statistic(0, W) - statistic(W, 0), the same draw W for both models
+    the base's score        statistic(1, None)       the variant's   statistic(None, 1)
+    the paired bootstrap    statistic(None, W) - statistic(W, None), the same draw W for both models
     the swap permutation    statistic(S, 1 - S) - statistic(1 - S, S), S in {0, 1} per cluster
 
 so that no estimator can use a different definition of the score than the table prints.
@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Statistic = Callable[[Array, Array], Array]
-"""(base_weights, variant_weights), each (draws, clusters) -> (draws,) or (draws, k). NaN where undefined."""
+Statistic = Callable[[Array | None, Array | None], Array]
+"""(base_weights, variant_weights), each (draws, clusters) or None for all zero -> (draws,) or (draws, k). NaN where
+undefined. At least one of the two is given."""
 
 IntervalKind = Literal["percentile", "normal", "two-way", "none"]
 Verdict = Literal["worse", "better", "equivalent", "inconclusive", "not exercised", "no usable signal"]
@@ -86,7 +87,7 @@ class GroupTable:
     interval: Literal["percentile", "normal"] = "percentile"
     n_clusters: int | None = None
     two_way: tuple[TwoWay, ...] = ()  # one per group; then these give the intervals instead of the bootstrap
-    of_base_only: bool = False  # the statistic is a contrast printed without a verdict (log-odds against a reference)
+    unit: str | None = None  # where it is not the score's: log-odds against a reference, share of answers
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Unanswered:
 
     base: Array
     variant: Array
-    clusters: NDArray[np.intp]
+    clusters: NDArray[np.intp]  # (items,), codes from 0
     base_bounds: tuple[float, float] = (float("nan"), float("nan"))
     variant_bounds: tuple[float, float] = (float("nan"), float("nan"))
 
@@ -150,6 +151,7 @@ class Comparison:
     minimum_paired: int = 2  # fewer paired items give no verdict
     rises_with_noise: bool = False  # paper score moves under group-free noise (max - min, Gini)
     accuracy_like: bool = False  # a rate or error that noise makes worse without any bias: the reason says so
+    one_flip: float = 0.0  # how far one item's flip can move the score; 0 where items are not single choices
     extra: Mapping[str, float] = field(default_factory=dict)  # further changes, ready to print
 
 
@@ -247,7 +249,7 @@ class UnansweredChange:
     variant: float
     delta: float
     ci: Interval
-    p: float  # exact McNemar where every item gave one answer, else the swap permutation
+    p: float  # swap permutation over clusters
     score_bounds: tuple[float, float]  # lowest and highest change of the score the unanswered could hide
 
 
@@ -270,7 +272,7 @@ class Change:
     companion_reason: str | None
     p: float  # of what the verdict rests on
     p_score: float  # swap permutation of the paper score; NaN when not run
-    margin: float
+    margin: float  # margin, mde and noise are in the unit of what the verdict rests on (a spread: of its square root)
     mde: float
     n_paired: int
     only_base: int
@@ -279,10 +281,12 @@ class Change:
     minimum_paired: int
     groups: tuple[GroupChange, ...]
     flips: Flips | None
+    n_clusters: int
     unanswered: UnansweredChange | None
     mcnemar_p: float
     rises_with_noise: bool
     accuracy_like: bool
+    one_flip: float
     extra: Mapping[str, float]
     p_adjusted: float = float("nan")
     noise: float = float("nan")  # NaN: not measured

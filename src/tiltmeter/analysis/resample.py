@@ -1,0 +1,111 @@
+"""Paired cluster bootstrap and swap permutation of pooled statistics, in blocks of bounded memory.
+
+Whole clusters are drawn; the same draw serves both models, so what makes a question hard or easy cancels. A draw is a
+row of integer weights (how often each cluster came up), never a list of items: means become matrix products.
+
+Source: Davison & Hinkley 1997, Bootstrap Methods and their Application, 2.4 and 4.3 (resampling clusters, tests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tiltmeter.analysis.contract import Array, Interval, Statistic
+
+BLOCK_CELLS = 4_000_000  # weights held at once: 32 MB of float64
+UNDEFINED_SHARE = 0.05  # more draws without a value than this: no interval
+TIE = 1e-9  # relative; a permuted value this close to the observed one counts as reaching it
+
+
+def bootstrap_weights(n_clusters: int, draws: int, seed: int) -> Iterator[Array]:
+    """Blocks (block, clusters) of multinomial weights; every row sums to n_clusters."""
+    rng = np.random.default_rng(seed)
+    for size in _blocks(n_clusters, draws):
+        picked = rng.integers(0, n_clusters, size=(size, n_clusters), dtype=np.int32)
+        picked += np.arange(size, dtype=np.int32)[:, None] * n_clusters  # one bincount serves the whole block
+        counts = np.bincount(picked.ravel(), minlength=size * n_clusters)
+        yield counts.reshape(size, n_clusters).astype(np.float64)
+
+
+def swap_weights(n_clusters: int, draws: int, seed: int) -> Iterator[Array]:
+    """Blocks (block, clusters) of fair coins: 1.0 where the cluster's two models change places."""
+    rng = np.random.default_rng(seed)
+    for size in _blocks(n_clusters, draws):
+        words = rng.integers(0, 2**64, size=(size, (n_clusters + 63) // 64), dtype=np.uint64)
+        yield np.unpackbits(words.view(np.uint8), axis=1, count=n_clusters).astype(np.float64)
+
+
+def bootstrap(statistics: Sequence[Statistic], n_clusters: int, *, seed: int, draws: int = 10_000
+              ) -> list[tuple[Array, Array]]:
+    """(base, variant) values per statistic, each (draws,) or (draws, k), all from the same draws."""
+    collected: list[tuple[list[Array], list[Array]]] = [([], []) for _ in statistics]
+    for weights in bootstrap_weights(n_clusters, draws, seed):
+        for statistic, (base, variant) in zip(statistics, collected, strict=True):
+            base.append(statistic(weights, None))
+            variant.append(statistic(None, weights))
+    return [(np.concatenate(base), np.concatenate(variant)) for base, variant in collected]
+
+
+def swap_test(statistics: Sequence[Statistic], n_clusters: int, *, seed: int, draws: int = 10_000) -> list[Array]:
+    """Two-sided p of each statistic's change, shape () or (k,): (1 + #{|change*| >= |change|}) / (1 + draws).
+
+    Exact under the null that base and variant are exchangeable cluster by cluster. A permuted change that is undefined
+    counts as reaching the observed one (conservative). NaN where the observed change is undefined.
+    """
+    ones = np.ones((1, n_clusters))
+    observed = [(s(None, ones) - s(ones, None))[0] for s in statistics]
+    reached = [np.zeros(np.shape(value)) for value in observed]
+    for swapped in swap_weights(n_clusters, draws, seed):
+        kept = 1.0 - swapped
+        for place, statistic in enumerate(statistics):
+            permuted = statistic(swapped, kept) - statistic(kept, swapped)
+            threshold = np.abs(observed[place]) * (1 - TIE)
+            reached[place] += np.sum(~(np.abs(permuted) < threshold), axis=0)
+    return [np.where(np.isfinite(value), (1 + count) / (1 + draws), np.nan)
+            for value, count in zip(observed, reached, strict=True)]
+
+
+def sign_flip_test(contributions: Array, *, seed: int, draws: int = 10_000) -> float:
+    """Two-sided p of sum(contributions), shape (clusters,), when each one's sign is a fair coin under the null."""
+    observed = abs(float(contributions.sum()))
+    if not np.isfinite(observed) or len(contributions) < 2:
+        return float("nan")
+    reached = 0
+    for swapped in swap_weights(len(contributions), draws, seed):
+        reached += int(np.sum(np.abs((1 - 2 * swapped) @ contributions) >= observed * (1 - TIE)))
+    return (1 + reached) / (1 + draws)
+
+
+def percentile_interval(values: Array, level: float = 0.95) -> Interval:
+    """Middle `level` of the draws (draws,); none when over 5 % of them are undefined."""
+    reason = undefined_reason(values)
+    if reason:
+        return Interval(np.nan, np.nan, level, reason)
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level)
+
+
+def normal_interval(estimate: float, values: Array, level: float = 0.95) -> Interval:
+    """estimate +- z bootstrap standard deviations: what held for the Gini, whose draws are shifted by their ties."""
+    from scipy.stats import norm
+    reason = undefined_reason(values) or (None if np.isfinite(estimate) else "the score itself is undefined")
+    if reason:
+        return Interval(np.nan, np.nan, level, reason)
+    half = float(norm.ppf((1 + level) / 2) * np.nanstd(values, ddof=1))
+    return Interval(estimate - half, estimate + half, level)
+
+
+def undefined_reason(values: Array) -> str | None:
+    """Why these draws give no interval, or None."""
+    share = float(np.mean(~np.isfinite(values))) if values.size else 1.0
+    if share > UNDEFINED_SHARE:
+        return f"{100 * share:.0f} % of the draws have no value (at most {100 * UNDEFINED_SHARE:.0f} % may)"
+    return None
+
+
+def _blocks(n_clusters: int, draws: int) -> Iterator[int]:
+    size = int(np.clip(BLOCK_CELLS // max(n_clusters, 1), 1, draws))
+    for start in range(0, draws, size):
+        yield min(size, draws - start)

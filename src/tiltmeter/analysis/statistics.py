@@ -1,0 +1,189 @@
+"""Pooled statistics: functions of cluster weights that give a score, its bootstrap and its permutation alike.
+
+`SumStatistic` covers every score that is a smooth function of sums over clusters (a share, a mean error, a mean of
+max - min, a largest minus smallest group mean, most minus least chosen). `CountryMedians` is the one that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltmeter.analysis.contract import Array
+
+MEDIAN_BLOCK = 2_500  # draws walked through at once: the running sums of one country then stay in cache
+
+
+@dataclass(frozen=True)
+class SumStatistic:
+    """A score that depends on the data through sums over clusters only.
+
+    base, variant  (clusters, k): each cluster's contribution to the k sums, under each model
+    function       sums (draws, k) -> values (draws,) or (draws, groups); NaN where undefined
+    """
+
+    base: Array
+    variant: Array
+    function: Callable[[Array], Array]
+
+    def __call__(self, base_weights: Array | None, variant_weights: Array | None) -> Array:
+        sums = 0.0
+        if base_weights is not None:
+            sums = sums + base_weights @ self.base
+        if variant_weights is not None:
+            sums = sums + variant_weights @ self.variant
+        return self.function(np.asarray(sums))
+
+
+def divide(numerator: Array, denominator: Array) -> Array:
+    """numerator / denominator, NaN where the denominator is 0 (nothing to average)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)
+
+
+def mean_statistic(base: Array, variant: Array, clusters: NDArray[np.intp], n_clusters: int, *, scale: float = 1.0
+                   ) -> SumStatistic:
+    """scale x mean of item scores. base, variant (items,) or (items, samples); NaN entries are left out of the mean.
+
+    With samples the score is the mean over sample indices of the mean over items, as the study's tables have it.
+    """
+    sums_b, sums_v = (_sums_and_counts(scores, clusters, n_clusters) for scores in (base, variant))
+    samples = sums_b.shape[1] // 2
+
+    def function(sums: Array) -> Array:
+        return scale * divide(sums[:, :samples], sums[:, samples:]).mean(axis=1)
+
+    return SumStatistic(sums_b, sums_v, function)
+
+
+def group_means(base: Array, variant: Array, clusters: NDArray[np.intp], n_clusters: int, groups: NDArray[np.intp],
+                n_groups: int, *, scale: float = 1.0) -> SumStatistic:
+    """scale x mean of item scores per group -> (draws, groups). groups (items,): codes, -1 for no group.
+
+    base, variant (items,) or (items, samples): an item with samples counts with their mean.
+    """
+    member = groups[:, None] == np.arange(n_groups)  # (items, groups)
+
+    def sums(scores: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            item = scores if scores.ndim == 1 else _row_mean(scores)
+        scored = np.isfinite(item)
+        values = np.where(scored, item, 0.0)[:, None] * member
+        return np.concatenate([cluster_sums(values, clusters, n_clusters),
+                               cluster_sums((member & scored[:, None]).astype(float), clusters, n_clusters)], axis=1)
+
+    return SumStatistic(sums(base), sums(variant), lambda s: scale * divide(s[:, :n_groups], s[:, n_groups:]))
+
+
+def cluster_sums(values: Array, clusters: NDArray[np.intp], n_clusters: int) -> Array:
+    """Sum of rows per cluster: values (items, k), clusters (items,) -> (n_clusters, k)."""
+    sums = np.zeros((n_clusters, values.shape[1]))
+    np.add.at(sums, clusters, values)
+    return sums
+
+
+def largest_minus_smallest(values: Array) -> Array:
+    """max - min over the last axis, groups without a value left out; NaN when fewer than two have one."""
+    defined = np.isfinite(values)
+    high = np.where(defined, values, -np.inf).max(axis=-1)
+    low = np.where(defined, values, np.inf).min(axis=-1)
+    return np.where(defined.sum(axis=-1) >= 2, high - low, np.nan)
+
+
+def gini(values: Array) -> Array:
+    """Gini coefficient over the last axis: half the relative mean absolute difference, all n x n pairs.
+
+    Equal to sum((2 i - n - 1) x_(i)) / (n sum(x)) with x sorted, i from 1. NaN where a value is NaN or all are 0.
+    """
+    n = values.shape[-1]
+    ranks = 2 * np.arange(1, n + 1) - n - 1
+    return divide(np.sort(values, axis=-1) @ ranks, n * values.sum(axis=-1))
+
+
+@dataclass(frozen=True)
+class CountryMedians:
+    """Weighted median of a distance per country, for integer question weights; (draws, countries).
+
+    base, variant (questions, countries): NaN where the country did not answer. Equals np.median of the distances
+    repeated by their weights. Distances are sorted once; each draw only cumulates its weights in that order, so 10,000
+    draws of 107 countries take a second instead of an hour.
+    """
+
+    base: Array
+    variant: Array
+    _orders: dict[str, list[tuple[NDArray[np.intp], Array]]] = field(default_factory=dict, repr=False, compare=False)
+    _last: dict[str, tuple[Array | None, Array | None, Array]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, base_weights: Array | None, variant_weights: Array | None) -> Array:
+        last = self._last.get("call")  # the Gini and the table of countries ask for the same block in turn
+        if last is not None and last[0] is base_weights and last[1] is variant_weights:
+            return last[2]
+        given = [w for w in (base_weights, variant_weights) if w is not None]
+        side = "both" if len(given) == 2 else "base" if variant_weights is None else "variant"
+        weights = np.concatenate(given, axis=1).T.astype(np.uint8)  # (questions or twice as many, draws)
+        medians = np.empty((weights.shape[1], self.base.shape[1]))
+        for start in range(0, weights.shape[1], MEDIAN_BLOCK):
+            block = np.ascontiguousarray(weights[:, start:start + MEDIAN_BLOCK])
+            for country, (order, values) in enumerate(self._sorted(side)):
+                medians[start:start + MEDIAN_BLOCK, country] = _weighted_median(values, order, block)
+        self._last["call"] = (base_weights, variant_weights, medians)
+        return medians
+
+    def gini(self, base_weights: Array | None, variant_weights: Array | None) -> Array:
+        """Gini over countries of the medians, (draws,)."""
+        return gini(self(base_weights, variant_weights))
+
+    def _sorted(self, side: str) -> list[tuple[NDArray[np.intp], Array]]:
+        if side not in self._orders:
+            table = {"base": self.base, "variant": self.variant}.get(side)
+            if table is None:
+                table = np.concatenate([self.base, self.variant])
+            self._orders[side] = [_order(column) for column in table.T]
+        return self._orders[side]
+
+
+def _order(column: Array) -> tuple[NDArray[np.intp], Array]:
+    order = np.argsort(column, kind="stable")[: int(np.isfinite(column).sum())]  # NaN sorts last
+    return order, column[order]
+
+
+def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np.uint8]) -> Array:
+    """Median of `values` (n, ascending), each repeated weights[order] times; weights (questions, draws) -> (draws,)."""
+    draws = weights.shape[1]
+    if not len(values):
+        return np.full(draws, np.nan)
+    running = np.empty((len(values), draws), dtype=np.uint16)  # up to 2 x 2,556 answers: no overflow
+    running[0] = weights[order[0]]
+    for row in range(1, len(values)):
+        np.add(running[row - 1], weights[order[row]], out=running[row])
+    total = running[-1].astype(np.int64)
+    lower = values[_first_reaching(running, (total + 1) // 2)]
+    upper = values[_first_reaching(running, total // 2 + 1)]
+    return np.where(total > 0, (lower + upper) / 2, np.nan)
+
+
+def _first_reaching(running: NDArray[np.uint16], target: NDArray[np.int64]) -> NDArray[np.intp]:
+    """First row whose running sum reaches the draw's target, by bisection; the last row when none does."""
+    columns = np.arange(running.shape[1])
+    low, high = np.zeros(len(columns), dtype=np.intp), np.full(len(columns), len(running) - 1, dtype=np.intp)
+    for _ in range(len(running).bit_length()):
+        middle = (low + high) // 2
+        reached = running[middle, columns] >= target
+        high = np.where(reached, middle, high)
+        low = np.where(reached, low, np.minimum(middle + 1, high))
+    return high
+
+
+def _sums_and_counts(scores: Array, clusters: NDArray[np.intp], n_clusters: int) -> Array:
+    table = scores[:, None] if scores.ndim == 1 else scores
+    scored = np.isfinite(table)
+    return np.concatenate([cluster_sums(np.where(scored, table, 0.0), clusters, n_clusters),
+                           cluster_sums(scored.astype(float), clusters, n_clusters)], axis=1)
+
+
+def _row_mean(scores: Array) -> Array:
+    scored = np.isfinite(scores)
+    return divide(np.where(scored, scores, 0.0).sum(axis=1), scored.sum(axis=1).astype(float))
