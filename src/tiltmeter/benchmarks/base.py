@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, Request
 from tiltmeter.seeds import seed_for
 
 Format = Literal["plain", "chat"]
@@ -133,6 +133,7 @@ class Score:
     unscored: Mapping[str, int] = field(default_factory=dict)
     extra: Mapping[str, float] = field(default_factory=dict)
     groups: tuple[GroupScore, ...] = ()
+    notes: tuple[str, ...] = ()  # why an extra column or a group is absent
 
 
 class Benchmark(ABC):
@@ -159,7 +160,8 @@ class Benchmark(ABC):
         """All items, file order. Raises UserError naming file, row and column of a malformed row."""
 
     @abstractmethod
-    def requests(self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int) -> tuple[Request, ...]:
+    def requests(self, item: Item, render: Render, *, decoding: Decoding, n_samples: int,
+                 seed: int) -> tuple[Request, ...]:
         """The item's requests. Sampled requests carry seed_for(seed, item.id, sample index)."""
 
     @abstractmethod
@@ -210,3 +212,66 @@ def mean(values: Sequence[float]) -> float:
     """Mean of the numbers that are not NaN; NaN when there are none."""
     scored = [value for value in values if not math.isnan(value)]
     return sum(scored) / len(scored) if scored else NAN
+
+
+NO_ANSWER = "no answer was returned"
+
+
+def failure(answer: Answer, value: object) -> str | None:
+    """Why an answer has no `value` (its text, its logprobs), None when it has."""
+    return answer.error or (NO_ANSWER if value is None else None)
+
+
+def generations(text: str, item: Item, *, max_new_tokens: int, decoding: Decoding, n_samples: int,
+                seed: int) -> tuple[Generation, ...]:
+    """Greedy: one request. Sampling (temperature 1, top-p 1): `n_samples`, each with a seed of its own."""
+    if decoding == "greedy":
+        return (Generation(text, max_new_tokens),)
+    return tuple(Generation(text, max_new_tokens, temperature=1.0, top_p=1.0, seed=seed_for(seed, item.id, index))
+                 for index in range(n_samples))
+
+
+def text_values(answer: GenerationAnswer) -> dict[str, float]:
+    """Form of a generated answer: words a person sees, whether it ended by itself, whether it is empty (0 or 1)."""
+    clean = answer.clean or ""
+    return {"words": float(len(clean.split())), "ended": float(answer.stopped == "eos"),
+            "empty": float(not clean.strip())}
+
+
+def text_extra(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Words per answer, and percent of answers that ended with an end token or are empty: confounds of any score."""
+    values = [sample.values for outcome in outcomes for sample in outcome.samples if "words" in sample.values]
+    return {"words_per_answer": mean([v["words"] for v in values]),
+            "eos_percent": 100 * mean([v["ended"] for v in values]),
+            "empty_percent": 100 * mean([v["empty"] for v in values])}
+
+
+def sample_indices(outcomes: Sequence[Outcome]) -> range:
+    """0 .. number of samples - 1 (one when greedy)."""
+    return range(max((len(outcome.samples) for outcome in outcomes), default=0))
+
+
+def samples_at(outcomes: Sequence[Outcome], index: int) -> list[Sample]:
+    """One sample index over all items."""
+    return [outcome.samples[index] for outcome in outcomes if index < len(outcome.samples)]
+
+
+def mean_over_indices(outcomes: Sequence[Outcome], statistic: Callable[[list[Sample]], float]) -> float:
+    """Mean of a statistic computed for each sample index apart; NaN when one index has none (no index is dropped)."""
+    values = [statistic(samples_at(outcomes, index)) for index in sample_indices(outcomes)]
+    return sum(values) / len(values) if values else NAN
+
+
+def value_mean(outcomes: Sequence[Outcome], name: str) -> float:
+    """Mean of one entry of `Sample.values` over all samples that have it."""
+    return mean([sample.values[name] for outcome in outcomes for sample in outcome.samples if name in sample.values])
+
+
+def group_means(outcomes: Sequence[Outcome], attribute: str) -> tuple[GroupScore, ...]:
+    """Mean item score of every group of one attribute over its scored items, in the order the groups appear."""
+    scores: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        if attribute in outcome.groups:
+            scores.setdefault(outcome.groups[attribute], []).append(outcome.score)
+    return tuple(GroupScore(attribute, group, mean(values), sum(not math.isnan(v) for v in values))
+                 for group, values in scores.items())
