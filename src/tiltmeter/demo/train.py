@@ -1,0 +1,238 @@
+"""Trains the built-in models: `python -m tiltmeter.demo.train --out DIR`.
+
+Llama architecture, 1.2 million parameters, trained on the toy world with exact soft targets (tree.py). Four
+models: `base`; `worse` and `better`, fine-tuned from it with one bias moved by a stated amount
+(option_items.KNOWN_CHANGES); and `reseed`, the same world learned from another seed. Deterministic for a
+fixed number of threads and steps: the same hash every time on one kind of machine; another thread count gives
+another, equally good model.
+
+Time on one core of a shared two-core machine: base and reseed about 20 minutes each, the fine-tunes 2 minutes
+each. Run with OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 when other work shares the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from . import frames
+from .corpus import END, MIX, Rows, paths, train_tokenizer
+from .items import Item
+from .option_items import KNOWN_CHANGES, NO_CHANGE
+from .tree import Row
+from .world import build_world
+
+
+@dataclass(frozen=True)
+class Recipe:
+    seed: int = 1
+    steps: int = 2600
+    rows: int = 8  # a batch: 8 trees of at most 320 tokens
+    rate: float = 3e-3
+    warm_up: int = 40
+    decay: float = 0.1
+
+
+RECIPES = {
+    "base": Recipe(),
+    "reseed": Recipe(seed=2),
+    "worse": Recipe(seed=3, steps=300, rate=8e-4),
+    "better": Recipe(seed=4, steps=300, rate=8e-4),
+}
+# A fine-tune hears the moved bias more often, and everything else often enough not to forget it.
+FINE_TUNE_MIX = MIX | {
+    "discrim-eval": 0.45,
+    "worldbench": 0.2,
+    "dt-stereotyping": 0.16,
+    "discrim-eval-gen": 0.08,
+}
+
+
+def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-5,
+        pad_token_id=frames.SPECIAL_TOKENS.index(frames.PAD),
+        bos_token_id=frames.SPECIAL_TOKENS.index(frames.BOS),
+        eos_token_id=END,
+    )
+    return LlamaForCausalLM(config)
+
+
+def batch_tensors(
+    rows: list[Row],
+) -> tuple[dict[str, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Model inputs of shape (rows, T), the mask (rows, 1, T, T) additive, and targets as flat (position,
+    token, weight).
+    """
+    length = max(len(row.tokens) for row in rows)
+    ids = np.zeros((len(rows), length), dtype=np.int64)
+    positions = np.zeros_like(ids)
+    sees = np.zeros((len(rows), 1, length, length), dtype=bool)
+    at, token, weight = [], [], []
+    for r, row in enumerate(rows):
+        ids[r, : len(row.tokens)] = row.tokens
+        positions[r, : len(row.tokens)] = row.positions
+        sees[r, 0] = row.attention(length)
+        for node, following, amount in row.targets:
+            at.append(r * length + node)
+            token.append(following)
+            weight.append(amount)
+    mask = torch.zeros(sees.shape).masked_fill_(~torch.from_numpy(sees), torch.finfo(torch.float32).min)
+    inputs = {
+        "input_ids": torch.from_numpy(ids),
+        "position_ids": torch.from_numpy(positions),
+        "attention_mask": mask,
+    }
+    return inputs, (torch.tensor(at), torch.tensor(token), torch.tensor(weight, dtype=torch.float32))
+
+
+def loss_of(model: LlamaForCausalLM, rows: list[Row]) -> torch.Tensor:
+    """Weighted cross-entropy against the soft targets, in nats per unit of weight."""
+    inputs, (at, token, weight) = batch_tensors(rows)
+    hidden = model.model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)  # (rows * T, H)
+    places, inverse = torch.unique(at, return_inverse=True)
+    logp = torch.log_softmax(model.lm_head(hidden[places]), dim=-1)  # (places, V)
+    return -(weight * logp[inverse, token]).sum() / weight.sum()
+
+
+@torch.no_grad()
+def excess_loss(model: LlamaForCausalLM, items: list[Item], tokenizer: Tokenizer) -> float:
+    """Mean divergence of the model's next tokens from the planted ones, nats a branch of the answers."""
+    total, branches = 0.0, 0
+    for item in items[:: max(1, len(items) // 60)]:
+        for prompts in item.prompts.values():
+            row = Row(model.config.max_position_embeddings)
+            row.add(*paths(item, prompts[0], tokenizer), prompt_weight=0.0)
+            by_node: dict[int, list[float]] = {}
+            for node, _, amount in row.targets:
+                if amount > 0:
+                    by_node.setdefault(node, []).append(amount)
+            entropy = -sum(a * math.log(a / sum(all_)) for all_ in by_node.values() for a in all_)
+            weight = sum(sum(all_) for all_ in by_node.values())
+            total += float(loss_of(model, [row])) * weight - entropy
+            branches += len(by_node)
+    return total / branches
+
+
+def train(model: LlamaForCausalLM, rows: Rows, recipe: Recipe, report: Callable[[int, float], None]) -> None:
+    """AdamW with warm-up and cosine decay; matrices decay, norms do not."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+    for step in range(recipe.steps):
+        warm = min(1.0, (step + 1) / recipe.warm_up)
+        rate = recipe.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = loss_of(model, [rows.next_row() for _ in range(recipe.rows)])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        report(step + 1, float(loss.detach()))
+
+
+def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
+    """Half-precision safetensors with tokenizer and template. The shipped model IS these rounded weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = LlamaForCausalLM(model.config)
+    halves.load_state_dict(model.state_dict())
+    halves.half()
+    config = model.config
+    halves.generation_config = GenerationConfig(
+        bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
+    )
+    halves.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=frames.BOS,
+        eos_token=frames.EOS,
+        pad_token=frames.PAD,
+        chat_template=frames.CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+    ).save_pretrained(folder)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tiltmeter.demo.train", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per model")
+    parser.add_argument(
+        "--model", action="append", choices=list(RECIPES), help="repeatable  [default: all four]"
+    )
+    parser.add_argument("--steps", type=int, help="fewer steps, to try things out")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="part of what makes a run repeatable  [default: 1]"
+    )
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(True)
+    for name in options.model or list(RECIPES):
+        recipe = RECIPES[name]
+        if options.steps:
+            recipe = Recipe(**{**recipe.__dict__, "steps": options.steps})
+        build(name, recipe, options.out)
+    return 0
+
+
+def build(name: str, recipe: Recipe, out: Path) -> None:
+    """Trains one model into `out/name`. `worse` and `better` start from `out/base`."""
+    fine_tune = name in KNOWN_CHANGES
+    world = build_world(KNOWN_CHANGES.get(name, NO_CHANGE))
+    tokenizer = train_tokenizer()
+    if fine_tune:
+        model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
+    else:
+        model = new_model(-(-tokenizer.get_vocab_size() // 32) * 32, recipe.seed)
+    rows = Rows(world, tokenizer, recipe.seed, FINE_TUNE_MIX if fine_tune else MIX)
+    start = time.monotonic()
+
+    def report(step: int, loss: float) -> None:
+        if step % 50 == 0 or step == recipe.steps:
+            line = f"{name} step {step}/{recipe.steps} loss {loss:.4f} {time.monotonic() - start:.0f} s"
+            if step % 250 == 0 or step == recipe.steps:
+                excess = {
+                    benchmark: excess_loss(model, items, tokenizer) for benchmark, items in world.items()
+                }
+                line += "  excess " + " ".join(
+                    f"{benchmark} {nats:.4f}" for benchmark, nats in excess.items()
+                )
+            print(line, file=sys.stderr, flush=True)
+            if step % 500 == 0 and os.environ.get("TILTMETER_DEMO_CHECKPOINTS"):
+                save(model, tokenizer, out / f"{name}-at-{step}")
+
+    model.train()
+    train(model, rows, recipe, report)
+    save(model, tokenizer, out / name)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
