@@ -9,7 +9,6 @@ computed is recorded with its reason and the rest goes on.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from tiltmeter.registry import build
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.seeds import seed_for
 from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
-from tiltmeter.study import CHECKPOINT, Study, VariantSpec
+from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
     from tiltmeter.progress import Progress
@@ -74,26 +73,34 @@ def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary
     return summary
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What makes a variant's prompts and answers its own, known before its weights are loaded."""
+
+    tokenizer: Any
+    weight_hash: str
+    dtype: str
+
+
 class Loader:
     """Keeps at most one variant in memory."""
 
-    def __init__(self, study: Study, record: dict[str, Any], progress: Progress) -> None:
-        self.study, self.record, self.progress = study, record, progress
+    def __init__(self, study: Study, record: dict[str, Any], record_path: Path, progress: Progress) -> None:
+        self.study, self.record, self.record_path, self.progress = study, record, record_path, progress
+        self._identities: dict[str, Identity] = {}
         self.spec: VariantSpec | None = None
         self.variant: LoadedVariant | None = None
         self._engine: Engine | None = None
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
         from tiltmeter import models
-        from tiltmeter.strategies.chain import parse
 
         if self.spec == spec and self.variant is not None:
             return self.variant
         self.release()
         self.progress.note(f"loading {spec.source} · {spec.strategy}")
-        chain = parse("none" if spec.strategy.startswith(CHECKPOINT) else spec.strategy)
-        self.variant = models.load(spec.source, chain, device=self.study.device, dtype=self.study.dtype,
-                                   calibration=self.study.calibration, seed=self.study.seed)
+        self.variant = models.load(spec.source, spec.chain, device=self.study.device, dtype=self.study.dtype,
+                                   calibration=self.study.calibration, progress=self.progress.note)
         self.spec = spec
         return self.variant
 
@@ -109,7 +116,17 @@ class Loader:
             self._engine = Engine(self.variant, batch_tokens=self.record["batch_tokens"])
         return self._engine
 
-    record_path: Path
+    def identity(self, spec: VariantSpec) -> Identity:
+        """Tokenizer, weight hash and base dtype of a variant, without loading its weights."""
+        if spec.source not in self._identities:
+            from tiltmeter import checkpoints, models
+
+            folder = checkpoints.resolve(spec.source)
+            device = models.pick_device(self.study.device)
+            self._identities[spec.source] = Identity(
+                tokenizer=models.load_tokenizer(folder, spec.source), weight_hash=models.fingerprint(spec.source),
+                dtype=models.pick_dtype(self.study.dtype, device, models.load_config(folder, spec.source)))
+        return self._identities[spec.source]
 
     def release(self) -> None:
         from tiltmeter import models
@@ -124,13 +141,11 @@ class _Work:
                  progress: Progress) -> None:
         self.store, self.study, self.benchmarks = store, study, benchmarks
         self.record, self.progress = record, progress
-        self.loader = Loader(study, record, progress)
-        self.loader.record_path = store.path / "run.json"
+        self.loader = Loader(study, record, store.path / "run.json", progress)
         self._items: dict[str, tuple[list[Item], bool]] = {}
 
     def variant(self, spec: VariantSpec, summary: RunSummary) -> None:
         """Ask everything that is still open for one variant."""
-        from tiltmeter import models
         from tiltmeter.strategies.base import DidNothing
 
         try:
@@ -140,7 +155,7 @@ class _Work:
             if not open_cells and not quality_missing:
                 return
             variant = self.loader.load(spec)
-        except (UserError, DidNothing, models.LoadFailed) as error:
+        except (UserError, DidNothing) as error:
             if spec.is_base and isinstance(error, UserError):
                 raise
             self._fail(summary, spec, None, str(error))
@@ -151,7 +166,7 @@ class _Work:
         write_json(file, facts)
         for cell, benchmark in open_cells:
             try:
-                self._ask(cell, benchmark)
+                self._ask(cell, spec.chain.salt)
                 summary.computed += 1
             except UserError:
                 raise
@@ -174,12 +189,10 @@ class _Work:
 
     def _open_cells(self, spec: VariantSpec, summary: RunSummary) -> list[tuple[Cell, Benchmark]]:
         """Cells without done.json, their inputs written. The tokenizer suffices: no weights are loaded."""
-        from tiltmeter import models
         from tiltmeter.scoring.prompts import renderer
-        from tiltmeter.strategies.chain import parse
 
-        chain = parse("none" if spec.strategy.startswith(CHECKPOINT) else spec.strategy)
-        identity = models.identify(spec.source, chain, dtype=self.study.dtype)
+        chain = spec.chain
+        identity = self.loader.identity(spec)
         result = []
         for cell_format in self.study.formats:
             render, notes = renderer(cell_format, identity.tokenizer)
@@ -218,16 +231,14 @@ class _Work:
             self._items[benchmark.name] = (items, partial)
         return self._items[benchmark.name]
 
-    def _ask(self, cell: Cell, benchmark: Benchmark) -> None:
+    def _ask(self, cell: Cell, salt: str) -> None:
         """Every request of the cell that has no committed answer yet, batch by batch."""
         from tiltmeter.scoring.engine import is_out_of_memory
-        from tiltmeter.strategies.chain import parse
 
         engine = self.loader.engine()
         cell.start()
         requests = [request for _, asked in cell.inputs() for request in asked]
         answered = {index for batch in cell.batches() for index, _ in batch["rows"]}
-        salt = "" if cell.id.strategy.startswith(CHECKPOINT) else parse(cell.id.strategy).salt
         plan = self._halved(cell, engine.plan(requests, salt=salt))
         with self.progress.cell(cell.id, len(requests), len(answered)) as bar:
             queue = [batch for batch in plan if not answered.issuperset(batch)]
@@ -264,7 +275,3 @@ class _Work:
         write_json(cell.path / "halved.json", [*read_json(cell.path / "halved.json", []), batch])
         self.progress.warn(f"out of memory: halving a batch of {len(batch)} in {cell.id.benchmark}")
 
-
-def unanswered(answers: list[Answer]) -> dict[str, int]:
-    """Reason -> number of answers that could not be computed."""
-    return dict(Counter(answer.error for answer in answers if answer.error))

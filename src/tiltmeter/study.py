@@ -6,16 +6,20 @@ checked here, before anything is loaded.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tiltmeter.errors import UserError
+
+if TYPE_CHECKING:
+    from tiltmeter.strategies.chain import Chain
 
 CHECKPOINT = "checkpoint="
 
@@ -31,6 +35,13 @@ class VariantSpec(BaseModel):
     @property
     def is_base(self) -> bool:
         return self.strategy == "none"
+
+    @property
+    def chain(self) -> Chain:
+        """The strategies to apply; a ready-made checkpoint is loaded as it is."""
+        from tiltmeter.strategies.chain import parse
+
+        return parse("none" if self.strategy.startswith(CHECKPOINT) else self.strategy)
 
 
 class Study(BaseModel):
@@ -108,8 +119,7 @@ class Study(BaseModel):
         chains = ["none"]
         for text in self.strategies:
             chain = parse(text)
-            replicas = [chain] if self.calibration_seeds == 1 else chain.replicates(self.calibration_seeds)
-            chains.extend(replica.canonical for replica in replicas)
+            chains.extend(replicate.canonical for replicate in replicates(chain, self.calibration_seeds))
         specs = [VariantSpec(model=model, strategy=name, source=model)
                  for model in self.models for name in dict.fromkeys(chains)]
         specs += [VariantSpec(model=self.models[0], strategy=CHECKPOINT + path, source=path) for path in self.checkpoints]
@@ -125,6 +135,15 @@ class Study(BaseModel):
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def replicates(chain: Chain, n: int) -> list[Chain]:
+    """The chain under `n` calibration seeds: its own and the next; once when nothing in it is seeded."""
+    if not any(hasattr(part, "seed") for part in chain.parts):
+        return [chain]
+    return [dataclasses.replace(chain, parts=tuple(
+        dataclasses.replace(part, seed=part.seed + shift) if hasattr(part, "seed") else part for part in chain.parts))
+        for shift in range(n)]
 
 
 def make_study(**settings: Any) -> Study:
