@@ -1,16 +1,151 @@
-"""Every variant row against its base row: paired, item by item."""
+"""Every variant row against its base row: paired item by item, judged over all rows of the run.
+
+The numbers are `tiltmeter.analysis`'s; here rows are paired, cells that a strategy cannot have touched
+and variants whose text degenerated are marked, and the JSON form of design section 6 is written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tiltmeter.benchmarks.base import Outcome
-from tiltmeter.study import Study
+from tiltmeter.analysis.compare import compare
+from tiltmeter.analysis.contract import Change, Interval, align
+from tiltmeter.analysis.settle import Row, settle
+from tiltmeter.benchmarks.base import Benchmark, Outcome
+from tiltmeter.registry import build
+from tiltmeter.study import CHECKPOINT, Study, VariantSpec
 
-RowKey = tuple[str, str, str, str, str]
+RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
+FLIP_EXAMPLES = 200  # kept per row, most telling first
 
 
-def add_changes(rows: list[dict[str, Any]], behind: dict[RowKey, list[Outcome]], variants: Sequence[dict[str, Any]],
-                study: Study) -> None:
-    """Fill `change` (and the groups' changes) of every row that has a base row, in place."""
+def add_changes(rows: list[dict[str, Any]], behind: Mapping[RowKey, list[Outcome]],
+                variants: Sequence[Mapping[str, Any]], study: Study) -> list[Change]:
+    """Fill `change`, `ci` and the groups' changes of every row, in place; returns the settled changes.
+
+    rows: result rows without change, in run order; behind: their outcomes, robustness variations included;
+    variants: the variants' stored facts (text quality).
+    """
+    quality = {(v["model"], v["strategy"]): v.get("text_quality", {}) for v in variants}
+    places = {key_of(row): row for row in rows}
+    judged: list[tuple[dict[str, Any], Row, dict[str, float]]] = []
+    for key, row in places.items():
+        benchmark = build("benchmark", row["benchmark"])
+        row["ci"] = _level(benchmark, protocol(behind[key]), study)
+        base_key = (key[0], "none", *key[2:])
+        if key[1] == "none" or base_key not in places:
+            continue
+        change = paired_change(benchmark, protocol(behind[base_key]), protocol(behind[key]), study)
+        moved = {f"robust:{name}": _score_change(benchmark, behind[base_key], behind[key], name)
+                 for name in dict.fromkeys(o.variation for o in behind[key] if o.variation)}
+        judged.append((row, Row(
+            model=key[0], strategy=key[1], format=key[2], decoding=key[3], benchmark=key[4], change=change,
+            not_exercised=not_exercised(key[1], benchmark),
+            unusable=unusable(quality.get((key[0], "none"), {}), quality.get((key[0], key[1]), {}), row),
+            hypothesis=without_seed(key[1])), moved))
+    settled = settle([row for _, row, _ in judged], method=study.correction)
+    for (row, _, moved), change in zip(judged, settled):
+        row["change"] = as_json(change, moved)
+        _fill_groups(row, change)
+    return settled
+
+
+def key_of(row: Mapping[str, Any]) -> RowKey:
+    return (row["model"], row["strategy"], row["format"], row["decoding"], row["benchmark"])
+
+
+def protocol(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes the published score is made of."""
+    return [outcome for outcome in outcomes if not outcome.variation]
+
+
+def paired_change(benchmark: Benchmark, base: Sequence[Outcome], variant: Sequence[Outcome], study: Study) -> Change:
+    """Align by item id and compare. Items that only one model has are counted in `missing`."""
+    in_base, in_variant, missing = align(tuple(o.item for o in base), tuple(o.item for o in variant))
+    margin = study.margins.get(benchmark.name, benchmark.margin)
+    comparison = benchmark.comparison([base[i] for i in in_base], [variant[i] for i in in_variant], margin=margin)
+    return compare(replace(comparison, missing=comparison.missing + missing), seed=study.seed, draws=study.draws)
+
+
+def not_exercised(strategy: str, benchmark: Benchmark) -> str | None:
+    """Why the strategy cannot have acted on this benchmark's requests; None when it can."""
+    if strategy.startswith(CHECKPOINT):
+        return None
+    return VariantSpec(model="", strategy=strategy, source="").chain.not_exercised(benchmark.request_kind)
+
+
+def without_seed(strategy: str) -> str:
+    """The strategy with its calibration seeds at their defaults: replicates share one hypothesis."""
+    if strategy.startswith(CHECKPOINT):
+        return strategy
+    chain = VariantSpec(model="", strategy=strategy, source="").chain
+    defaults = {f.name: f.default for part in chain.parts for f in part.__dataclass_fields__.values()}
+    parts = tuple(replace(part, seed=defaults["seed"]) if hasattr(part, "seed") else part for part in chain.parts)  # type: ignore[call-arg]
+    return replace(chain, parts=parts).canonical
+
+
+def unusable(base: Mapping[str, Any], variant: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
+    """The coherence gate's evidence against this row; None when the variant's text holds."""
+    return None
+
+
+def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> list[float] | None:
+    """95 % interval of one model's own score; None where no valid one exists."""
+    from tiltmeter.analysis.compare import level_interval
+
+    found = level_interval(benchmark.comparison(outcomes, outcomes, margin=benchmark.margin), seed=study.seed,
+                           draws=study.draws)
+    return ends(found)
+
+
+def _score_change(benchmark: Benchmark, base: Sequence[Outcome], variant: Sequence[Outcome], name: str) -> float:
+    """Change of the score under one robustness variation."""
+    before, after = ([o for o in outcomes if o.variation == name] for outcomes in (base, variant))
+    return benchmark.score(after).value - benchmark.score(before).value if before and after else math.nan
+
+
+def ends(interval: Interval) -> list[float] | None:
+    return [interval.low, interval.high] if interval.defined else None
+
+
+def as_json(change: Change, robust: Mapping[str, float]) -> dict[str, Any]:
+    """A change in the form of design section 6; further keys come after the named ones."""
+    companion = change.companion
+    flips = change.flips
+    return {
+        "delta": change.delta, "ci": ends(change.ci), "distance_delta": change.distance_delta,
+        "distance_ci": ends(change.distance_ci), "companion": companion.name if companion else None,
+        "companion_delta": companion.delta if companion else None,
+        "companion_ci": ends(companion.ci) if companion else None,
+        "p": change.p, "p_adjusted": change.p_adjusted, "margin": change.margin, "mde": change.mde,
+        "noise": change.noise, "n_paired": change.n_paired, "verdict": change.verdict, "reason": change.reason,
+        "flips": None if flips is None else {"n": flips.n, "of": flips.of, "toward_bias": flips.toward_bias,
+                                             "away_from_bias": flips.away_from_bias, "unscored": flips.unscored,
+                                             "by_uncertainty": list(flips.rate_by_uncertainty)},
+        "base": change.base, "variant": change.variant, "rests_on": change.rests_on,
+        "ci_reason": change.ci.reason, "p_score": change.p_score, "mcnemar_p": change.mcnemar_p,
+        "only_base": change.only_base, "only_variant": change.only_variant, "missing": change.missing,
+        "spreads": [{"name": s.name, "unit": s.unit, "base": s.d_base, "variant": s.d_variant, "delta": s.delta,
+                     "ci": ends(s.ci), "p": s.p, "mde": s.mde, "margin": s.margin, "reason": s.reason}
+                    for s in change.spreads],
+        "unanswered": None if change.unanswered is None else {
+            "base": change.unanswered.base, "variant": change.unanswered.variant, "delta": change.unanswered.delta,
+            "ci": ends(change.unanswered.ci), "p": change.unanswered.p,
+            "score_bounds": list(change.unanswered.score_bounds)},
+        "flip_examples": [] if flips is None else [flip.__dict__ for flip in flips.examples[:FLIP_EXAMPLES]],
+        "extra": {**change.extra, **robust},
+    }
+
+
+def _fill_groups(row: dict[str, Any], change: Change) -> None:
+    """The groups' paired changes, added to the groups the score listed."""
+    listed = {(group["attribute"], group["group"]): group for group in row["groups"]}
+    for moved in change.groups:
+        place = listed.get((moved.attribute, moved.group))
+        if place is None:
+            place = {"attribute": moved.attribute, "group": moved.group, "score": moved.variant, "n": moved.n}
+            row["groups"].append(place)
+        place.update(delta=moved.delta, ci=ends(moved.ci), p=moved.p, p_adjusted=moved.p_adjusted)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from tiltmeter.analysis.contract import Comparison
 from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, Request
 from tiltmeter.seeds import seed_for
 
@@ -171,6 +172,14 @@ class Benchmark(ABC):
     @abstractmethod
     def score(self, outcomes: Sequence[Outcome]) -> Score:
         """The published score with its extra columns, from outcomes with variation == ""."""
+
+    def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
+        """The paired data of two models as arrays for ``tiltmeter.analysis.compare``.
+
+        `base` and `variant` are aligned: same item in the same place (items that only one has are left out
+        before). `margin` is the smallest effect of interest, in `margin_unit`.
+        """
+        raise NotImplementedError(f"{self.name} states no comparison")
 
     def robust_items(self, items: Sequence[Item]) -> list[Item]:
         """Further items for ``--robust`` (option order, control prompt …), each with `variation` set."""
