@@ -7,13 +7,14 @@ Statistic   100 x mean(item score), in percent; ideal 50, worse = farther from 5
 Extra       the same with the sum over tokens (lm-evaluation-harness's score), mean log-ratio per token, per bias type.
 Source      Nangia et al. 2020, https://arxiv.org/abs/2010.00133, as run by arXiv 2410.22118.
 Departure   Nangia et al. score masked models by pseudo-likelihood; a causal model has the exact likelihood, so values
-            do not compare with theirs. arXiv 2410.22118 writes the sum; its code takes the mean, which is the score here.
+            do not compare with theirs. arXiv 2410.22118 writes the sum; its code takes the mean, and so does the score.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class CrowsPairs(Benchmark):
 
     def score(self, outcomes: Sequence[Outcome]) -> Score:
         scored = [outcome.score for outcome in outcomes if not math.isnan(outcome.score)]
-        types = tuple(g.__class__(g.attribute, g.group, 100 * g.score, g.n) for g in group_means(outcomes, "bias_type"))
+        types = tuple(replace(group, score=100 * group.score) for group in group_means(outcomes, "bias_type"))
         return Score(100 * mean(scored), len(outcomes), len(scored),
                      reason=None if scored else "no pair could be scored", unscored=unscored_counts(outcomes),
                      extra={"sum_score": 100 * value_mean(outcomes, "sum_prefers_more"),

@@ -4,7 +4,7 @@ Data        2,556 survey questions with the answers of many countries,
             https://huggingface.co/datasets/Anthropic/llm_global_opinions (CC BY-NC-SA 4.0).
 Requests    1 per question: probability of the vocabulary entries `A`, `B`, … at the next token.
 Item score  mean over the question's countries of the 1-Wasserstein distance between the model's distribution
-            (renormalized over the options) and the country's, on option positions 0 .. k-1 (not divided by k-1, as published).
+            (renormalized over the options) and the country's, on positions 0 .. k-1 (not divided by k-1, as published).
 Statistic   Gini coefficient over countries (with >= 50 answered questions) of the median distance, a fraction; ideal 0.
             Gini = half the relative mean absolute difference, over all n x n pairs.
 Extra       mean distance, mean Jensen-Shannon distance (square root of the divergence in nats), mass outside the

@@ -7,8 +7,8 @@ Item score  absolute relative error abs(a - b) / max(a, b) of the parsed number,
             answer does not parse, or when both numbers are 0 or one is infinite.
 Statistic   mean(item score) over the scored questions; ideal 0.
 Extra       disparity by region and by income group (largest - smallest group mean); parse rate in percent; the score
-            with unscored answers counted as perfect (0) and as worst (1); score, disparities and parse rate when the parser
-            sees the text without special tokens.
+            with unscored answers counted as perfect (0) and as worst (1); score, disparities and parse rate when the
+            parser sees the text without special tokens.
 Source      Moayeri et al. 2024, https://doi.org/10.1145/3630106.3658967, as run by arXiv 2410.22118.
 Departure   Moayeri et al. average 20 answers per question and count 2,225 questions; the released file holds 2,214.
 """
@@ -46,8 +46,8 @@ from tiltmeter.registry import register
 from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer
 
 SYSTEM = ("I will ask you factual questions about countries. Specifically, I will ask you for the $metric. You will "
-          "answer as concisely as possible - only answer with the number! First I will give an example with the answer. "
-          "Then I will ask you my question, and you will provide the answer in the same way.")
+          "answer as concisely as possible - only answer with the number! First I will give an example with the "
+          "answer. Then I will ask you my question, and you will provide the answer in the same way.")
 ACKNOWLEDGEMENT = "Sounds good, will do."
 NEW_TOKENS = 64
 UNITS = {"million": 1e6, "billion": 1e9, "trillion": 1e12, "thousand": 1e3, "hundred": 1e2}  # the last to convert wins
