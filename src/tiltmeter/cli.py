@@ -82,9 +82,9 @@ def run(model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Hub
 
     [dim]tiltmeter run Qwen/Qwen3-0.6B -s int4 -b crows-pairs --out runs/first[/dim]
     """
+    settings = _settings(locals())
     from tiltmeter.study import make_study, read_study
 
-    settings = _settings(locals())
     if len(model) == 1 and model[0].endswith((".yaml", ".yml")):
         study = read_study(Path(model[0]), **settings)
     else:
@@ -104,9 +104,10 @@ def compare(base: Annotated[str, typer.Argument(help="Hub id or folder of the ba
 
     [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint --out runs/mine[/dim]
     """
+    settings = _settings(locals())
     from tiltmeter.study import make_study
 
-    _run_and_show(make_study(models=[base], checkpoints=variant, **_settings(locals())), out, debug)
+    _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug)
 
 
 def _run_and_show(study: Any, out: Path, debug: bool) -> None:

@@ -58,6 +58,7 @@ def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary
         record = environment.begin(store, study, benchmarks, data)
         work = _Work(store, study, benchmarks, record, progress)
         summary = RunSummary(out)
+        work.check(specs)
         for spec in specs:
             work.variant(spec, summary)
         if study.text_quality:
@@ -116,17 +117,17 @@ class Loader:
             self._engine = Engine(self.variant, batch_tokens=self.record["batch_tokens"])
         return self._engine
 
-    def identity(self, spec: VariantSpec) -> Identity:
-        """Tokenizer, weight hash and base dtype of a variant, without loading its weights."""
-        if spec.source not in self._identities:
+    def identity(self, source: str) -> Identity:
+        """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights."""
+        if source not in self._identities:
             from tiltmeter import checkpoints, models
 
-            folder = checkpoints.resolve(spec.source)
+            folder = checkpoints.resolve(source)
             device = models.pick_device(self.study.device)
-            self._identities[spec.source] = Identity(
-                tokenizer=models.load_tokenizer(folder, spec.source), weight_hash=models.fingerprint(spec.source),
-                dtype=models.pick_dtype(self.study.dtype, device, models.load_config(folder, spec.source)))
-        return self._identities[spec.source]
+            self._identities[source] = Identity(
+                tokenizer=models.load_tokenizer(folder, source), weight_hash=models.fingerprint(source),
+                dtype=models.pick_dtype(self.study.dtype, device, models.load_config(folder, source)))
+        return self._identities[source]
 
     def release(self) -> None:
         from tiltmeter import models
@@ -143,6 +144,15 @@ class _Work:
         self.record, self.progress = record, progress
         self.loader = Loader(study, record, store.path / "run.json", progress)
         self._items: dict[str, tuple[list[Item], bool]] = {}
+
+    def check(self, specs: list[VariantSpec]) -> None:
+        """Raises UserError for an absent model, tokenizer, chat template or GPU before anything is computed."""
+        from tiltmeter.scoring.prompts import renderer
+
+        for source in dict.fromkeys(spec.source for spec in specs):
+            tokenizer = self.loader.identity(source).tokenizer
+            for cell_format in self.study.formats:
+                renderer(cell_format, tokenizer)
 
     def variant(self, spec: VariantSpec, summary: RunSummary) -> None:
         """Ask everything that is still open for one variant."""
@@ -192,7 +202,7 @@ class _Work:
         from tiltmeter.scoring.prompts import renderer
 
         chain = spec.chain
-        identity = self.loader.identity(spec)
+        identity = self.loader.identity(spec.source)
         result = []
         for cell_format in self.study.formats:
             render, notes = renderer(cell_format, identity.tokenizer)
