@@ -1,12 +1,111 @@
-"""What a strategy is, and how strategies chain.
+"""What a strategy is: one file, one frozen dataclass whose fields are its settings.
 
-A strategy is one file with one registered frozen dataclass: its fields are its settings. It acts at
-up to four moments, each a method that does nothing by default:
+A strategy acts at up to five moments, each a method that does nothing by default:
 
-    before_loading(context)    look at the unquantized model first (KV scales for a bitsandbytes chain)
-    loading_options(context)   keyword arguments for ``from_pretrained`` (weight quantization, dtype)
-    after_loading(variant)     change the loaded model (pruning, attaching scales)
-    cache_factory(variant)     a function that makes a fresh KV cache, or None for the default
+    before_loading(context)            look at the checkpoint first; replace it by a compressed one (an
+                                       artifact), or calibrate scales that are attached after loading
+    loading_options(context)           keyword arguments for ``from_pretrained`` (weight quantization, dtype)
+    after_loading(variant, context)    change the loaded model, its cache or its decoding
+    prove(variant, context)            evidence that it acted, or ``DidNothing``
+    not_exercised(request_kind)        why it cannot have acted on such requests, if that is so
 
-and then `prove(variant)` must show that it acted.
+The strategies of a chain run each moment from left to right.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:  # torch and transformers are imported only where a model is touched
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from tiltmeter.artifacts import Artifacts
+    from tiltmeter.scoring.variant import LoadedVariant
+
+RequestKind = Literal["sequence", "options", "generation"]
+Role = Literal["none", "dtype", "pruning", "weights", "cache", "decoding", "control"]
+
+SIMULATED = "simulated: no speed measured here"
+
+
+class DidNothing(Exception):
+    """The strategy ran without error and left the model as it was: a failed variant, no result."""
+
+
+@dataclass
+class Context:
+    """What the strategies of one chain see and hand on while a variant is being made.
+
+    Attributes:
+        checkpoint: folder of the checkpoint as it stands after the strategies to the left.
+        config: the base checkpoint's configuration.
+        device: where the model will run ("cpu", "cuda", "cuda:1" …).
+        dtype: the dtype the variant runs in ("float32", "bfloat16", "float16").
+        base_dtype: the dtype the base of this variant runs in.
+        calibration: text file (or data set name) named for the run; None: the built-in text.
+        artifacts: cache of compressed checkpoints and calibrated scales.
+        seed: the run's seed; calibration draws depend on it.
+        lineage: what made `checkpoint`, for cache keys: weight hash, then one entry per step.
+        found: what a strategy learned at an earlier moment and needs later (by strategy name).
+        notes: sentences the run must show.
+    """
+
+    checkpoint: Path
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    device: str
+    dtype: str
+    base_dtype: str
+    calibration: str | None
+    artifacts: Artifacts
+    lineage: tuple[str, ...]
+    progress: Callable[[str], None]
+    seed: int = 0
+    found: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Base of all strategies. Class attributes are printed by ``tiltmeter list strategies``."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]  # one line: what it does
+    source: ClassVar[str]  # paper and address
+    library: ClassVar[str]  # who does the work
+    hardware: ClassVar[str]  # where it runs
+    paper_setting: ClassVar[str]  # what the study ran, or that it did not
+    role: ClassVar[Role]
+    aliases: ClassVar[tuple[str, ...]] = ()  # the study's own names
+    shorthand: ClassVar[str | None] = None  # setting that may be given without its name: dtype:bfloat16
+    speed_is_real: ClassVar[bool | str] = True  # or a sentence that stands where a number would mislead
+
+    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
+        """Why this strategy cannot come after `earlier` in a chain; None when it can."""
+        return None
+
+    def before_loading(self, context: Context) -> None:
+        """Look at or replace `context.checkpoint` before anything is loaded for answering."""
+
+    def loading_options(self, context: Context) -> dict[str, Any]:
+        """Keyword arguments for ``AutoModelForCausalLM.from_pretrained``."""
+        return {}
+
+    def after_loading(self, variant: LoadedVariant, context: Context) -> None:
+        """Change the loaded variant in place."""
+
+    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+        """JSON-ready evidence with one readable line under "summary". Raises DidNothing."""
+        return {"summary": self.summary}
+
+    def not_exercised(self, request_kind: RequestKind) -> str | None:
+        """Why no answer to such a request can differ from the base's by this strategy; None: it can."""
+        return None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings, defaults included."""
+        return asdict(self)

@@ -1,0 +1,307 @@
+"""A model name and a strategy chain -> a LoadedVariant, with proof of what the strategy did.
+
+dtype       "auto" is float32 on a CPU and the checkpoint's own type on a GPU; base and variants of a run
+            get the same, unless the chain says ``dtype:…``. What ran is in ``LoadedVariant.dtype``.
+Safety      remote code stays off, pickled weights are refused (`tiltmeter.checkpoints`).
+Memory      one copy of the model at a time: the base's probe logits come from disk or are made, and the base
+            released, before the variant is loaded.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.artifacts import Artifacts
+from tiltmeter.checkpoints import fingerprint_folder, resolve
+from tiltmeter.errors import UserError
+from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.strategies.base import Context, DidNothing
+from tiltmeter.strategies.chain import Chain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+NO_LIMIT = 1_000_000  # tokens; models without a stated context length
+
+
+class LoadFailed(Exception):
+    """A library failed while it made the variant; the original error is the cause. No mistake of the user's."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides a variant's answers and is known without loading weights.
+
+    Attributes:
+        tokenizer: the base checkpoint's.
+        weight_hash: `fingerprint` of the base checkpoint.
+        dtype: the dtype that the variant will run in.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    weight_hash: str
+    dtype: str
+
+
+def identify(model: str, chain: Chain, *, device: str = "auto", dtype: str = "auto") -> Identity:
+    """Tokenizer, weight hash and dtype of `model` under `chain`; reads no weights into memory."""
+    folder = resolve(model)
+    run_dtype = pick_dtype(dtype, pick_device(device), load_config(folder, model))
+    dictated = next((part.settings["type"] for part in chain.parts if part.role == "dtype"), run_dtype)
+    return Identity(load_tokenizer(folder, model), fingerprint_folder(folder), dictated)
+
+
+def load(
+    model: str,
+    chain: Chain,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    calibration: str | None = None,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> LoadedVariant:
+    """`model` (folder or hub id) under `chain`, in memory, proven to have been acted on.
+
+    Args:
+        device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:N".
+        dtype: "auto", "float32", "bfloat16", "float16"; see the module.
+        calibration: text file (or data set name) for strategies that calibrate.
+        seed: the run's seed, from which calibration draws derive theirs.
+        cache_dir: where compressed checkpoints are kept.
+        progress: gets one line per step that may take long.
+    Raises: UserError for what the user can repair; DidNothing when the strategy left the model unchanged;
+        LoadFailed when a library failed.
+    """
+    say = progress or (lambda line: None)
+    device = pick_device(device)
+    folder = resolve(model)
+    config, tokenizer = load_config(folder, model), load_tokenizer(folder, model)
+    base_dtype = pick_dtype(dtype, device, config)
+    context = Context(
+        checkpoint=folder,
+        config=config,
+        tokenizer=tokenizer,
+        device=device,
+        dtype=base_dtype,
+        base_dtype=base_dtype,
+        calibration=calibration,
+        artifacts=Artifacts(cache_dir),
+        lineage=(fingerprint(model),),
+        progress=say,
+        seed=seed,
+    )
+    acts = any(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts)
+    try:
+        base_probe = _base_probe(context, model) if acts else None
+        for part in chain.parts:
+            part.before_loading(context)
+        options: dict[str, Any] = {}
+        for part in chain.parts:
+            options |= part.loading_options(context)
+        say(f"loading {model} under {chain.canonical}")
+        variant = _variant(context, model, chain, options)
+        for part in chain.parts:
+            part.after_loading(variant, context)
+        variant.notes[:0] = context.notes
+        _prove(variant, chain, context, base_probe)
+    except MemoryError as error:
+        raise out_of_memory(model, device) from error
+    except RuntimeError as error:
+        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+            raise out_of_memory(model, device) from error
+        raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
+    except (UserError, DidNothing):
+        raise
+    except Exception as error:
+        raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
+    return variant
+
+
+def fingerprint(model: str) -> str:
+    """SHA-256 of the checkpoint's weights, config and tokenizer; remembered, so cheap to ask again."""
+    return fingerprint_folder(resolve(model))
+
+
+def release(variant: LoadedVariant) -> None:
+    """Frees the model's memory; the variant cannot be asked afterwards."""
+    import torch
+
+    variant.model = None  # type: ignore[assignment]
+    variant.new_cache = variant.generate = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def pick_device(device: str) -> str:
+    """The device that "auto" means here; UserError for a GPU that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UserError(f"unknown device {device!r}", fix="choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            raise UserError(
+                f"device {device!r} was asked for, but torch sees {count or 'no'} GPU",
+                fix="use --device cpu, or install a torch build for your GPU",
+            )
+    return device
+
+
+def pick_dtype(dtype: str, device: str, config: Any) -> str:
+    """The dtype a run's base has: as named, or by the rule of the module docstring."""
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}", fix=f"choose from: {', '.join(DTYPES)}")
+    if dtype != "auto":
+        return dtype
+    own = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+    return "float32" if device == "cpu" or own not in DTYPES else own
+
+
+def load_tokenizer(folder: Path, model: str) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer. Raises UserError when it cannot be read without remote code."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # type: ignore[no-any-return]
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"the tokenizer of {model} cannot be loaded: {_first_line(error)}",
+            fix="check its tokenizer files; tokenizers that need remote code are not supported",
+        ) from None
+
+
+def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrainedModel:
+    """The causal LM in `folder`, for evaluation, without gradients. Raises UserError when it cannot be read."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            device_map={"": device},
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            **options,
+        )
+    except (OSError, ImportError) as error:
+        raise UserError(
+            f"{folder} cannot be loaded: {_first_line(error)}", fix="see the message above"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
+            fix="models that need remote code, and other kinds of models, are not supported",
+        ) from None
+    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def out_of_memory(model: str, device: str) -> UserError:
+    return UserError(
+        f"{model} does not fit into the memory of {device}",
+        fix="use a smaller model, --dtype bfloat16, or another device; nothing half-made was kept",
+    )
+
+
+def load_config(folder: Path, model: str) -> Any:
+    """The folder's configuration. Raises UserError when it needs remote code or cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the configuration of {model} cannot be read: {_first_line(error)}",
+            fix="architectures that need remote code are not supported",
+        ) from None
+
+
+def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]) -> LoadedVariant:
+    loaded = load_model(context.checkpoint, context.dtype, context.device, **options)
+    text_config = context.config.get_text_config(decoder=True)
+    return LoadedVariant(
+        model_name=model,
+        strategy=chain.canonical,
+        model=loaded,
+        tokenizer=context.tokenizer,
+        device=context.device,
+        dtype=context.dtype,
+        eos_ids=_eos_ids(loaded, context.tokenizer),
+        max_length=int(getattr(text_config, "max_position_embeddings", None) or NO_LIMIT),
+        weight_hash=context.lineage[0],
+        settings=chain.settings,
+    )
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    for holder in (model.generation_config, model.config, tokenizer):
+        ids = getattr(holder, "eos_token_id", None)
+        if ids is not None:
+            return frozenset(ids if isinstance(ids, (list, tuple)) else [ids])
+    return frozenset()
+
+
+def _base_probe(context: Context, model: str) -> Tensor:
+    """Probe logits of the unchanged model, from the cache when they were ever computed."""
+    from safetensors.torch import load_file, save_file
+
+    from tiltmeter.strategies._probes import TAIL, TEXTS, probe_logits
+
+    def make(folder: Path) -> dict[str, Any]:
+        context.progress(f"loading {model} for its probe answers")
+        base = _variant(context, model, Chain(()), {})
+        save_file({"logits": probe_logits(base)}, folder / "probe.safetensors")
+        release(base)
+        return {"model": model}
+
+    key = {
+        "kind": "probe logits",
+        "weights": context.lineage[0],
+        "dtype": context.dtype,
+        "device": context.device.split(":")[0],
+        "texts": [*TEXTS, TAIL],
+    }
+    return load_file(context.artifacts.get_or_make(key, make).path / "probe.safetensors")["logits"]
+
+
+def _prove(variant: LoadedVariant, chain: Chain, context: Context, base_probe: Tensor | None) -> None:
+    """Fills `variant.proof`; raises DidNothing when no probe logit changed."""
+    from tiltmeter.strategies._probes import probe_logits
+
+    steps = {part.name: part.prove(variant, context) for part in chain.parts}
+    proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps}
+    lines = [step["summary"] for step in steps.values()] or ["the base model, unchanged"]
+    if base_probe is not None:
+        now = probe_logits(variant)
+        if not bool(now.isfinite().all()):
+            variant.notes.append("the model returns NaN or infinite logits on probe prompts")
+            lines.append("logits on probe prompts are not finite")
+            proof["largest_logit_change"] = None
+        else:
+            change = (now - base_probe).abs()
+            proof["largest_logit_change"] = float(change.max())
+            proof["mean_logit_change"] = float(change.mean())
+            if proof["largest_logit_change"] == 0.0:
+                raise DidNothing(f"{chain.canonical} changed no logit on the probe prompts")
+            lines.append(f"largest logit change on probe prompts {proof['largest_logit_change']:.2g}")
+    variant.proof = {"summary": "; ".join(lines), **proof}
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__)[:300]

@@ -1,0 +1,76 @@
+"""What int8 and int4 share: bitsandbytes' linear layers, put in while the weights are read.
+
+Trap        On CPUs with AVX512-BF16, ``Linear4bit`` repacks its weights in the first forward. From then on it
+            computes in bfloat16 whatever was asked, and ``state_dict()`` undoes the packing of the live
+            model, which then answers wrongly (logits off by 0.78 in a tiny Llama).
+Guard       ``keep_plain_packing`` before the first forward; the result then equals the dequantized weights'.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.strategies.base import DidNothing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def require() -> None:
+    """Raises UserError when bitsandbytes cannot be imported ; quietens what it logs at every forward."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise missing_extra("bitsandbytes", "compress", "int8/int4") from None
+
+
+def keep_plain_packing(model: nn.Module) -> int:
+    """Switches the AVX512-BF16 repacking off in every Linear4bit; returns how many there are.
+
+    Must run before the first forward. Without it the trap of the module docstring closes.
+    """
+    import bitsandbytes as bnb
+
+    layers = [m for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)
+
+
+def evidence(model: nn.Module, layer_type: type, what: str) -> dict[str, Any]:
+    """Number and names of quantized layers, those left alone, bytes of their weights.
+
+    Raises DidNothing when no layer was replaced.
+    """
+    from torch import nn
+
+    quantized = {name: m for name, m in model.named_modules() if isinstance(m, layer_type)}
+    plain = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name not in quantized]
+    if not quantized:
+        raise DidNothing(f"{what}: no linear layer was quantized")
+    n_bytes = sum(m.weight.numel() * m.weight.element_size() for m in quantized.values())  # type: ignore[operator, union-attr]
+    return {
+        "summary": f"{what}: {len(quantized)} linear layers quantized, left alone: {', '.join(plain) or 'none'}",
+        "quantized_layers": len(quantized),
+        "layer_names": sorted(quantized),
+        "untouched_linear_layers": plain,
+        "quantized_weight_bytes": int(n_bytes),
+    }
+
+
+def refuse_second_quantizer(name: str, earlier: Any) -> str | None:
+    """Order rule of every weight quantizer: one per chain."""
+    other = next((part.name for part in earlier if part.role == "weights"), None)
+    return f"{other} has quantized the weights already, {name} would quantize them again" if other else None
+
+
+def check_weights_float(config: Any, name: str) -> None:
+    """Raises UserError for a checkpoint that is quantized already."""
+    if getattr(config, "quantization_config", None) is not None:
+        raise UserError(
+            f"{name}: this checkpoint is quantized already",
+            fix="compare it as a ready-made variant: tiltmeter compare BASE VARIANT",
+        )

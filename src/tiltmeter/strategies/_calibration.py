@@ -1,0 +1,132 @@
+"""Calibration text -> token windows: what awq, gptq, wanda, sparsegpt, w8a8 and kv read=quantized look at.
+
+Source      a text file (.txt; .json: a list of texts; .jsonl: objects with "text") or a hub data set
+            (``name`` or ``name@config``, split train, column text); default: the built-in demo text, which is
+            too small and too plain for a real model and says so in the run.
+Draw        `samples` windows of `length` tokens at uniformly random places of the whole text, seeded by what
+            they are for. A tokenizer that puts BOS before a prompt gets it before every window: attention
+            sinks sit there, and scales that never saw them would clip real prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.seeds import seed_for
+from tiltmeter.strategies.base import Context
+
+BUILT_IN = Path(__file__).resolve().parent.parent / "demo" / "data" / "text" / "calibration.txt"
+MAX_CHARACTERS = 20_000_000  # of a data set or file; far more than any setting here can use
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Drawn token windows.
+
+    Attributes:
+        ids: `samples` lists of exactly `length` token ids, BOS included where the tokenizer adds it.
+        record: source, tokens in the text, samples, length, seed and digest; goes into proof and cache key.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    record: dict[str, Any]
+
+
+def draw(context: Context, *, source: str, samples: int, length: int, seed: int) -> Windows:
+    """Windows for one strategy. `source` "" means the run's calibration text, else the built-in one.
+
+    Raises UserError for a text that is missing, unreadable, or shorter than two windows.
+    """
+    chosen = source or context.calibration or str(BUILT_IN)
+    built_in = chosen == str(BUILT_IN)
+    longest = getattr(context.config.get_text_config(decoder=True), "max_position_embeddings", None) or length
+    length = min(length, int(longest))
+    text = read_text(chosen)
+    tokens = context.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    if len(tokens) < 2 * length:
+        raise UserError(
+            f"the calibration text {chosen} has {len(tokens)} tokens; windows of {length} need at least {2 * length}",
+            fix="give a longer text with --calibration, or a smaller length setting",
+        )
+    start = tuple(_start_tokens(context.tokenizer))
+    body = length - len(start)
+    rng = np.random.default_rng(seed_for(context.seed, "calibration", seed))
+    places = rng.integers(0, len(tokens) - body + 1, size=samples)
+    ids = tuple(start + tuple(tokens[place : place + body]) for place in places)
+    digest = hashlib.sha256(np.asarray(ids, dtype=np.int64).tobytes()).hexdigest()[:16]
+    if built_in:
+        note = "calibrated on tiltmeter's small built-in text; for a real model give general text: --calibration FILE"
+        if note not in context.notes:
+            context.notes.append(note)
+    record = {
+        "source": "built-in" if built_in else chosen,
+        "text_tokens": len(tokens),
+        "samples": samples,
+        "length": length,
+        "seed": seed,
+        "digest": digest,
+    }
+    return Windows(ids, record)
+
+
+def read_text(source: str) -> str:
+    """The text of a file or hub data set. Raises UserError when there is none."""
+    path = Path(source).expanduser()
+    if not path.is_file():
+        if path.suffix in (".txt", ".json", ".jsonl") or source.startswith((".", "/", "~")):
+            raise UserError(f"there is no calibration file {source}", fix="check the path given with --calibration")
+        return _from_data_set(source)
+    try:
+        raw = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            return "\n\n".join(_texts(json.loads(raw), source))[:MAX_CHARACTERS]
+        if path.suffix == ".jsonl":
+            return "\n\n".join(_texts([json.loads(line) for line in raw.splitlines() if line.strip()], source))[:MAX_CHARACTERS]
+        return raw[:MAX_CHARACTERS]
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"the calibration file {source} cannot be read: {error}",
+                        fix="give UTF-8 text, a JSON list of texts, or JSON lines with a text field") from None
+
+
+def _texts(rows: Any, source: str) -> list[str]:
+    if isinstance(rows, list):
+        texts = [row.get("text") if isinstance(row, dict) else row for row in rows]
+        if texts and all(isinstance(text, str) for text in texts):
+            return texts
+    raise UserError(f"the calibration file {source} is no list of texts", fix='write ["text", …] or [{"text": "…"}, …]')
+
+
+def _from_data_set(source: str) -> str:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise missing_extra("datasets", "compress", f"calibration on the data set {source}") from None
+
+    name, _, config = source.partition("@")
+    texts: list[str] = []
+    try:
+        for row in load_dataset(name, config or None, split="train", streaming=True):
+            texts.append(str(row["text"]))
+            if sum(map(len, texts[-1000:])) and sum(map(len, texts)) > MAX_CHARACTERS // 4:
+                break
+    except KeyError:
+        raise UserError(f"the data set {source} has no column 'text'", fix="give a text file instead") from None
+    except Exception as error:  # the client raises many kinds; all mean that the text is not to be had
+        raise UserError(f"there is neither a file nor a reachable data set called {source!r}: {type(error).__name__}",
+                        fix="give a text file: --calibration FILE") from None
+    return "\n\n".join(texts)
+
+
+def _start_tokens(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before every text (BOS or nothing)."""
+    with_special = tokenizer("a").input_ids
+    bare = tokenizer("a", add_special_tokens=False).input_ids
+    extra = len(with_special) - len(bare)
+    return list(with_special[:extra]) if extra > 0 and with_special[extra:] == bare else []

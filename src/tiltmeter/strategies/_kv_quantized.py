@@ -1,0 +1,151 @@
+"""``read=quantized``: every read of the cache sees quantized keys and values, the prompt's included.
+
+How         compressed-tensors' static KV scheme: keys (after rotary embedding) and values are rounded to
+            `bits`-bit integers as they enter the cache, one scale per layer and KV head, the scale from the
+            largest absolute value seen on calibration text. Nothing depends on batch, packing or on whether a
+            prefix was kept, so prefill, single forwards and generation agree, and prefixes may be shared.
+Trap        llm-compressor's own path refuses bitsandbytes models, and such checkpoints cannot be loaded with a
+            BitsAndBytesConfig. So scales are calibrated on the checkpoint as it stands at this point of the
+            chain, before bitsandbytes quantizes its weights, and attached to the loaded model.
+Departure   The study used read=transformers. Scales come from the largest value seen (static_minmax), not from
+            llm-compressor's default moving average, which depends on the order of the calibration texts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.strategies import _calibration
+from tiltmeter.strategies.base import Context, DidNothing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from tiltmeter.artifacts import Artifact
+    from tiltmeter.strategies.kv_cache import KVCache
+
+
+def calibrate(strategy: KVCache, context: Context) -> Artifact:
+    """The artifact with k_scale and v_scale of every layer (safetensors), made when it is not cached."""
+    _require(strategy.name)
+    windows = _calibration.draw(
+        context, source=strategy.calibration, samples=strategy.samples, length=strategy.length, seed=strategy.seed
+    )
+
+    def make(folder: Path) -> dict[str, Any]:
+        from safetensors.torch import save_file
+
+        from tiltmeter.models import load_model
+
+        context.progress(f"{strategy.name}: calibrating scales on {len(windows.ids)} sequences")
+        model = load_model(context.checkpoint, context.dtype, context.device)
+        save_file(largest_values(model, windows.ids, strategy.name), folder / "largest.safetensors")
+        return {"calibration": windows.record}
+
+    key = {"kind": "kv cache ranges", "lineage": list(context.lineage), "dtype": context.dtype,
+           "device": context.device.split(":")[0], "calibration": windows.record}
+    return context.artifacts.get_or_make(key, make)
+
+
+def largest_values(model: PreTrainedModel, windows: tuple[tuple[int, ...], ...], name: str) -> dict[str, Tensor]:
+    """Largest absolute key and value per layer and KV head over `windows`.
+
+    Returns "<module>.k" and "<module>.v" -> float32 (kv_heads, 1, 1), on the CPU.
+    """
+    import torch
+    from compressed_tensors.modeling.kvcache import initialize_hooked_kv_cache, register_key_hook, register_value_hook
+
+    largest: dict[str, Tensor] = {}
+
+    def watch(key: str) -> Any:
+        def hook(module: nn.Module, states: Tensor) -> None:  # states (batch, kv_heads, tokens, head_dim)
+            now = states.detach().float().abs().amax(dim=(0, 2, 3)).reshape(-1, 1, 1)
+            largest[key] = torch.maximum(largest[key], now) if key in largest else now
+
+        return hook
+
+    for module_name, module in attention_modules(model, name).items():
+        initialize_hooked_kv_cache(model, module)
+        register_key_hook(module, watch(f"{module_name}.k"))
+        register_value_hook(module, watch(f"{module_name}.v"))
+    with torch.inference_mode():
+        for window in windows:
+            model(torch.tensor([window], device=model.device), use_cache=False)
+    return {key: value.cpu() for key, value in largest.items()}
+
+
+def attach(model: PreTrainedModel, bits: int, artifact: Artifact) -> None:
+    """Makes every cache write of `model` round keys and values with the artifact's scales."""
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+    from compressed_tensors.quantization.utils import calculate_qparams
+    from safetensors.torch import load_file
+    from torch import nn
+
+    scheme = scheme_for(bits)
+    modules = attention_modules(model, f"kv{bits}")
+    apply_quantization_config(
+        model, QuantizationConfig(config_groups={}, kv_cache_scheme=scheme, quantization_status="frozen", ignore=[]),
+        show_progress=False,
+    )
+    largest = load_file(artifact.path / "largest.safetensors")
+    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+    for name, module in modules.items():
+        for which in ("k", "v"):
+            top = largest[f"{name}.{which}"].to(model.device)
+            scale, _ = calculate_qparams(-top, top, scheme)
+            setattr(module, f"{which}_scale", nn.Parameter(scale.to(dtype), requires_grad=False))
+
+
+def scheme_for(bits: int) -> Any:
+    """compressed-tensors' description of the cache: symmetric integers, one static scale per KV head."""
+    from compressed_tensors.quantization import QuantizationArgs
+
+    return QuantizationArgs(num_bits=bits, type="int", symmetric=True, strategy="attn_head", dynamic=False)
+
+
+def attention_modules(model: PreTrainedModel, name: str) -> dict[str, nn.Module]:
+    """The attention modules whose cache can be quantized, by name, one per layer.
+
+    Raises UserError where the model keeps keys and values in a way compressed-tensors does not know.
+    """
+    from compressed_tensors.quantization.lifecycle.initialize import is_cached_attention_module
+
+    found = {n: m for n, m in model.named_modules() if is_cached_attention_module(m)}
+    layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    if len(found) != layers:
+        raise UserError(
+            f"{name}: {len(found)} of {layers} layers have a key/value cache that compressed-tensors can quantize",
+            fix=f"use {name}:read=transformers",
+        )
+    return found
+
+
+def evidence(model: PreTrainedModel, bits: int, artifact: Artifact) -> dict[str, Any]:
+    """Layers, scheme and range of scales. Raises DidNothing when a layer has none."""
+    modules = attention_modules(model, f"kv{bits}")
+    scales = {f"{n}.{w}": getattr(m, f"{w}_scale", None) for n, m in modules.items() for w in ("k", "v")}
+    missing = [name for name, scale in scales.items() if scale is None or not bool((scale > 0).all())]
+    if missing:
+        raise DidNothing(f"kv{bits}: no scale for {missing[0]}")
+    values = [float(scale.max()) for scale in scales.values() if scale is not None]
+    calibration = artifact.facts["calibration"]
+    return {
+        "summary": f"KV cache {bits} bit, read quantized, in {len(modules)} layers, one static scale per KV head "
+        f"({calibration['samples']} x {calibration['length']} tokens)",
+        "bits": bits,
+        "read": "quantized",
+        "layers": len(modules),
+        "scheme": "int, symmetric, static, attn_head",
+        "scale_range": [min(values), max(values)],
+        "calibration": calibration,
+    }
+
+
+def _require(name: str) -> None:
+    try:
+        import compressed_tensors  # noqa: F401
+    except ImportError:
+        raise missing_extra("compressed-tensors", "compress", f"{name}:read=quantized") from None

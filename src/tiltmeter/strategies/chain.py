@@ -1,0 +1,195 @@
+"""Strategy strings: ``wanda-2:4+int4:type=nf4+kv4`` -> a Chain, checked before anything is loaded.
+
+Grammar: the longest registered name at the start (``wanda-2:4`` is a name), then optionally
+``:key=value,…``; ``+`` chains, applied left to right; ``dtype:bfloat16`` is short for
+``dtype:type=bfloat16``. The study's own names (``INT8``, ``WU`` …) are aliases.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import MISSING, dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from tiltmeter import registry
+from tiltmeter.errors import UserError
+from tiltmeter.strategies.base import RequestKind, Strategy
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Strategies in the order they are applied; no parts: the base model."""
+
+    parts: tuple[Strategy, ...]
+
+    @property
+    def canonical(self) -> str:
+        """The one string for these settings: names as registered, defaults left out; "none" for the base."""
+        return "+".join(_canonical(part) for part in self.parts) or "none"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Strategy name -> all its settings, defaults included."""
+        return {part.name: part.settings for part in self.parts}
+
+    @property
+    def salt(self) -> str:
+        """Text that changes batch composition and sampling seeds; "" unless the chain holds ``rerun``."""
+        return "+".join(_canonical(part) for part in self.parts if part.role == "control")
+
+    @property
+    def base_of(self) -> str | None:
+        """For ``int8+rerun`` the chain whose noise it measures ("int8"; "none" for ``rerun``); else None."""
+        if not self.salt:
+            return None
+        return Chain(tuple(part for part in self.parts if part.role != "control")).canonical
+
+    @property
+    def speed_is_real(self) -> bool | str:
+        """True, or the sentence that stands where a speed would mislead."""
+        return next((part.speed_is_real for part in self.parts if part.speed_is_real is not True), True)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether any part looks at calibration text, so that its seed matters."""
+        return any(_draws_calibration(part) for part in self.parts)
+
+    def replicates(self, count: int) -> list[Chain]:
+        """The chain under `count` calibration seeds, counted up from its own; itself alone if nothing calibrates.
+
+        Replicates show how far the draw of calibration text moves a result; they are no extra hypotheses.
+        """
+        if not self.calibrated:
+            return [self]
+        return [
+            Chain(tuple(
+                replace(part, seed=part.settings["seed"] + step) if _draws_calibration(part) else part
+                for part in self.parts
+            ))
+            for step in range(count)
+        ]
+
+    def not_exercised(self, request_kind: RequestKind) -> str | None:
+        """Why none of the chain can have acted on such requests; None when some part can."""
+        acting = [part for part in self.parts if part.role != "control"]
+        reasons = [part.not_exercised(request_kind) for part in acting]
+        return "; ".join(filter(None, reasons)) if reasons and all(reasons) else None
+
+    def __str__(self) -> str:
+        return self.canonical
+
+
+def parse(text: str) -> Chain:
+    """The chain that `text` names.
+
+    Raises UserError for an unknown name (with the nearest), an unknown or impossible setting, and an
+    order that cannot work (with the reason); nothing is loaded for that.
+    """
+    parts: list[Strategy] = []
+    for piece in text.strip().split("+"):
+        part = _parse_part(piece.strip(), text)
+        if part.role == "none":
+            continue
+        if any(part.name == other.name for other in parts):
+            raise UserError(f"{text!r} names {part.name} twice", fix=f"write {part.name} once")
+        reason = part.cannot_follow(parts)
+        if reason:
+            raise UserError(
+                f"{text!r} cannot work: {reason}",
+                fix="run the parts as separate strategies, or another order",
+            )
+        parts.append(part)
+    return Chain(tuple(parts))
+
+
+def _names() -> dict[str, type[Strategy]]:
+    """Every name a user may type, aliases included, in lower case."""
+    names: dict[str, type[Strategy]] = {}
+    for name, cls in registry.known("strategy").items():
+        for alias in (name, *cls.aliases):
+            names[alias.lower()] = cls
+    return names
+
+
+def _parse_part(piece: str, whole: str) -> Strategy:
+    names = _names()
+    lowered = piece.lower()
+    name = max((n for n in names if lowered == n or lowered.startswith(n + ":")), key=len, default=None)
+    if name is None:
+        typed = piece.split(":")[0] or whole
+        near = get_close_matches(lowered, names, n=1) or get_close_matches(typed.lower(), names, n=1)
+        raise UserError(
+            f"there is no strategy called {typed!r}",
+            fix=f"did you mean {near[0]!r}?"
+            if near
+            else f"choose from: {', '.join(registry.known('strategy'))}",
+        )
+    cls = names[name]
+    types = typing.get_type_hints(cls)
+    settings: dict[str, Any] = {}
+    for assignment in filter(None, piece[len(name) + 1 :].split(",")):
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals and cls.shorthand:
+            key, value = cls.shorthand, assignment.strip()
+        elif not equals:
+            raise UserError(f"{cls.name}: {assignment!r} is no setting", fix=f"write {cls.name}:key=value")
+        known = [f.name for f in fields(cls)]
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            listed = f"its settings are: {', '.join(known)}" if known else "it has no settings"
+            raise UserError(
+                f"{cls.name} has no setting {key!r}", fix=f"did you mean {near[0]!r}?" if near else listed
+            )
+        settings[key] = _convert(cls.name, key, value, types[key])
+    missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in settings]
+    if missing:
+        choices = typing.get_args(types[missing[0]])
+        example = choices[0] if choices else "…"
+        raise UserError(
+            f"{cls.name} needs its setting {missing[0]!r}",
+            fix=f"for instance {cls.name}:{missing[0]}={example}",
+        )
+    return cls(**settings)
+
+
+def _convert(strategy: str, key: str, value: str, kind: Any) -> Any:
+    """`value` as the type of the field; UserError when it is none."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in choices:
+            raise UserError(
+                f"{strategy}: {key}={value!r} is not possible",
+                fix=f"choose from: {', '.join(map(str, choices))}",
+            )
+        return value
+    if kind is bool:
+        if value.lower() not in ("true", "false"):
+            raise UserError(
+                f"{strategy}: {key} is true or false, got {value!r}", fix=f"write {key}=true or {key}=false"
+            )
+        return value.lower() == "true"
+    if kind is str:
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        noun = "a whole number" if kind is int else "a number"
+        raise UserError(
+            f"{strategy}: {key} is {noun}, got {value!r}",
+            fix="see the settings with: tiltmeter list strategies",
+        ) from None
+
+
+def _draws_calibration(part: Strategy) -> bool:
+    return "samples" in part.settings and part.settings.get("read") != "transformers"
+
+
+def _canonical(part: Strategy) -> str:
+    changed = [(f.name, getattr(part, f.name)) for f in fields(part) if getattr(part, f.name) != f.default]
+    if not changed:
+        return part.name
+    if [name for name, _ in changed] == [part.shorthand]:
+        return f"{part.name}:{changed[0][1]}"
+    texts = (f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changed)
+    return f"{part.name}:{','.join(texts)}"

@@ -1,0 +1,120 @@
+"""Keys and values of past tokens kept in 8 or 4 bit instead of 16.
+
+Source      Liu et al. 2024 (KIVI), https://arxiv.org/abs/2402.02750; the study ran transformers' version.
+Changes     what attention reads. Two readings that must not be confused:
+            read=quantized     every read sees quantized keys and values, the prompt's included, as a serving
+                               engine with a quantized cache does; static calibrated scales per KV head
+                               (compressed-tensors). The default.
+            read=transformers  transformers' QuantizedCache: first-token and whole-sentence scores equal the
+                               base bit for bit, so those benchmarks do not exercise it at all. The study's.
+Saves       memory of the cache in an engine that stores it packed; here both readings are simulated.
+Departure   read=transformers uses quanto axis 0 (4 bit) and hqq axis 1 (8 bit), see _kv_transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from tiltmeter.errors import UserError
+from tiltmeter.registry import register
+from tiltmeter.strategies import _kv_quantized, _kv_transformers
+from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
+
+if TYPE_CHECKING:
+    from tiltmeter.scoring.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class KVCache(Strategy):
+    """read: see the module; group_size, residual_length: read=transformers only; the others: calibration
+    of read=quantized (sequences, tokens each, seed, text file)."""
+
+    read: Literal["quantized", "transformers"] = "quantized"
+    group_size: int = 64
+    residual_length: int = 128
+    samples: int = 128
+    length: int = 512
+    seed: int = 0
+    calibration: str = ""
+
+    bits: ClassVar[int]
+    source = "https://arxiv.org/abs/2402.02750"
+    library = "compressed-tensors (read=quantized), transformers + quanto/hqq (read=transformers)"
+    hardware = "CPU, GPU"
+    role = "cache"
+    speed_is_real = SIMULATED
+
+    def __post_init__(self) -> None:
+        for key in ("group_size", "residual_length", "samples", "length"):
+            if getattr(self, key) < 1:
+                raise UserError(
+                    f"{self.name}: {key} is at least 1, got {getattr(self, key)}",
+                    fix=f"leave {key} out for its default",
+                )
+
+    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
+        other = next((part.name for part in earlier if part.role == "cache"), None)
+        return f"one KV cache cannot be both {other} and {self.name}" if other else None
+
+    def before_loading(self, context: Context) -> None:
+        if self.read == "quantized":
+            context.found[self.name] = _kv_quantized.calibrate(self, context)
+
+    def after_loading(self, variant: LoadedVariant, context: Context) -> None:
+        if self.read == "quantized":
+            _kv_quantized.attach(variant.model, self.bits, context.found[self.name])
+            return
+        size = _kv_transformers.fitting_group_size(context.config, self.group_size)
+        if size != self.group_size:
+            variant.notes.append(
+                f"{self.name}: group size {size} instead of {self.group_size}, the largest that "
+                "divides this model's keys at every prompt length"
+            )
+        variant.new_cache = _kv_transformers.cache_maker(
+            variant.model.config, self.bits, size, self.residual_length
+        )
+        variant.share_prefixes = (
+            False  # a kept prefix would be read quantized where this cache reads it exactly
+        )
+        variant.notes.append(
+            f"{self.name}:read=transformers leaves the first new token exact by construction"
+        )
+        context.found[self.name] = size
+
+    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+        if self.read == "quantized":
+            return _kv_quantized.evidence(variant.model, self.bits, context.found[self.name])
+        made = _kv_transformers.describe(self.bits, context.found[self.name], self.residual_length)
+        return {
+            "summary": "KV cache {bits} bit, {backend} axis {axis}, groups of {group_size}, "
+            "read from the second new token on".format(**made),
+            **made,
+        }
+
+    def not_exercised(self, request_kind: RequestKind) -> str | None:
+        if self.read == "transformers" and request_kind != "generation":
+            return (
+                f"{self.name}:read=transformers attends to the prompt in full precision until the first "
+                "new token, so these scores equal the base's by construction"
+            )
+        return None
+
+
+@register("strategy", "kv8")
+@dataclass(frozen=True)
+class KV8(KVCache):
+    bits = 8
+    name = "kv8"
+    summary = "8-bit KV cache"
+    paper_setting = "transformers QuantizedCache, hqq, 8 bit (kv8:read=transformers, other axis)"
+
+
+@register("strategy", "kv4")
+@dataclass(frozen=True)
+class KV4(KVCache):
+    bits = 4
+    name = "kv4"
+    summary = "4-bit KV cache"
+    paper_setting = "transformers QuantizedCache, hqq, 4 bit (kv4:read=transformers, other backend)"
