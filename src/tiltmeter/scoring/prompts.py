@@ -3,8 +3,8 @@
 plain   the prompt's own text.
 chat    the model's chat template over the prompt's turns, with the generation prompt, then " " + answer prefix.
 
-Departures from the published code (protocol notes): it rendered the template to text and tokenized that with another BOS;
-here every text gets exactly one. A template that writes today's date is given 26 Jul 2024, so that answers, hashes and
+Departures from the published code: it rendered the template to text and tokenized that with another BOS; here every text
+gets exactly one. A template that writes today's date is given 26 Jul 2024, so that answers, hashes and
 resumes do not change with the day. Where a template raises on, or leaves out, a system message, the system text and a
 blank line go before the first user turn, and a note says so.
 """
@@ -36,7 +36,7 @@ def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render
     if format == "plain":
         return _plain, []
     if not getattr(tokenizer, "chat_template", None):
-        raise UserError(f"{tokenizer.name_or_path or 'this model'} has no chat template, so it cannot run in chat format",
+        raise UserError(f"{tokenizer.name_or_path or 'this model'} has no chat template: it cannot run in chat format",
                         fix="use --format plain, or a model whose tokenizer has a chat template")
     merge, notes = _system_fallback(tokenizer)
 
@@ -51,8 +51,8 @@ def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a whole text, as the tokenizer makes them by default, with two corrections.
 
-    Never two BOS at the start (a rendered chat template begins with one, and most tokenizers add another), and no EOS that
-    the tokenizer appended to a text that does not end with it. A tokenizer that adds no BOS by default adds none here.
+    Never two BOS at the start (a rendered chat template begins with one, and most tokenizers add another), and no EOS
+    that the tokenizer appended to a text that does not end with it. One that adds no BOS by default adds none here.
     """
     ids = list(tokenizer(text, verbose=False)["input_ids"])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
