@@ -32,6 +32,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from tiltmeter.analysis.contract import Array, Interval, Spread, SpreadChange
@@ -90,7 +91,7 @@ def quadratic_change(base: Array, variant: Array, weights: Array, layout: str) -
     return QuadraticChange(float(contributions.sum()), contributions, max(jack - degenerate, jack / 4), df)
 
 
-def _crossed(s: Array, e: Array, held: Array, weights: Array) -> tuple[Array, Array, float, Array, int]:
+def _crossed(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tuple[Array, Array, float, Array, int]:
     """h (clusters,), centred leave-one-out changes (clusters,), degenerate variance, jackknife factor, df."""
     clusters = len(s)
     n = held.sum(axis=0)
@@ -111,7 +112,7 @@ def _crossed(s: Array, e: Array, held: Array, weights: Array) -> tuple[Array, Ar
     return contributions, changes - changes.mean(), max(degenerate, 0.0), factor, clusters - 1
 
 
-def _nested(s: Array, e: Array, held: Array, weights: Array) -> tuple[Array, Array, float, Array, int]:
+def _nested(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tuple[Array, Array, float, Array, int]:
     """As `_crossed`, for clusters that each lie in one group; the jackknife deletes within groups."""
     group = held.argmax(axis=1)
     x, y = s.sum(axis=1), e.sum(axis=1)

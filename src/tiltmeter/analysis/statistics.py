@@ -30,12 +30,9 @@ class SumStatistic:
     function: Callable[[Array], Array]
 
     def __call__(self, base_weights: Array | None, variant_weights: Array | None) -> Array:
-        sums = 0.0
-        if base_weights is not None:
-            sums = sums + base_weights @ self.base
-        if variant_weights is not None:
-            sums = sums + variant_weights @ self.variant
-        return self.function(np.asarray(sums))
+        given = [weights @ table for weights, table in ((base_weights, self.base), (variant_weights, self.variant))
+                 if weights is not None]
+        return self.function(sum(given[1:], start=given[0]))
 
 
 def divide(numerator: Array, denominator: Array) -> Array:
