@@ -92,9 +92,9 @@ def test_template_that_leaves_a_system_text_out_is_noticed(shared):
 
 def test_a_template_that_asks_the_clock_gets_the_fixed_day(shared):
     tokenizer = load(shared)
-    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }} {% for m in messages %}{{ m.role }} {{ m.content }}{% endfor %}"
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }} {% for m in messages %}{{ m.content }}{% endfor %}"
     render, _ = renderer("chat", tokenizer)
-    assert render(Prompt("", (("user", "U"),))) == "26 Jul 2024 user U"
+    assert render(Prompt("", (("user", "U"),))) == "26 Jul 2024 U"
 
 
 def test_chat_without_a_template_names_what_to_type(shared):
@@ -177,20 +177,21 @@ def tiny(kind: str, vocab_size: int):
     from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
-    sizes = dict(vocab_size=vocab_size, hidden_size=32, intermediate_size=48, max_position_embeddings=512)
+    sizes = dict(vocab_size=vocab_size, hidden_size=32, intermediate_size=48, max_position_embeddings=512,
+                 num_attention_heads=4)
     if kind == "llama-2-chat":  # multi-head attention, 32 layers by name
-        return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=32, num_attention_heads=4, num_key_value_heads=4))
+        return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=32, num_key_value_heads=4))
     if kind == "llama-3.1-instruct":  # grouped queries, llama3 rope scaling
         rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
                 "high_freq_factor": 4.0, "original_max_position_embeddings": 256}
-        return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, num_key_value_heads=2,
                                             rope_parameters=rope))
-    return MistralForCausalLM(MistralConfig(**sizes, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+    return MistralForCausalLM(MistralConfig(**sizes, num_hidden_layers=2, num_key_value_heads=2,
                                             sliding_window=None))
 
 
 def test_models_of_the_three_architectures_are_asked_with_exactly_one_bos(chat_tokenizer, request):
-    """The engine's answer equals a plain forward over [one BOS, rest], and differs from the doubled BOS the study sent."""
+    """The answer equals a plain forward over [one BOS, rest], and not one with the doubled BOS the study sent."""
     import torch
 
     from tiltmeter.scoring.reference import answer
@@ -201,7 +202,8 @@ def test_models_of_the_three_architectures_are_asked_with_exactly_one_bos(chat_t
     model = tiny(kind, len(chat_tokenizer)).eval()
     variant = LoadedVariant(model_name=kind, strategy="none", model=model, tokenizer=chat_tokenizer, device="cpu",
                             dtype="float32", eos_ids=frozenset({2}), max_length=512, weight_hash="")
-    prompt = renderer("chat", chat_tokenizer)[0](Prompt("", (("system", "S"), ("user", "U")), prefix="my answer would be ("))
+    render, _ = renderer("chat", chat_tokenizer)
+    prompt = render(Prompt("", (("system", "S"), ("user", "U")), prefix="my answer would be ("))
     given = answer(variant, OptionProbs(prompt, (("A",), ("B",))))
     bos = chat_tokenizer.bos_token_id
     rest = chat_tokenizer(prompt, add_special_tokens=False)["input_ids"][1:]  # without the template's own BOS

@@ -3,10 +3,10 @@
 plain   the prompt's own text.
 chat    the model's chat template over the prompt's turns, with the generation prompt, then " " + answer prefix.
 
-Departures from the published code: it rendered the template to text and tokenized that with another BOS; here every text
-gets exactly one. A template that writes today's date is given 26 Jul 2024, so that answers, hashes and
-resumes do not change with the day. Where a template raises on, or leaves out, a system message, the system text and a
-blank line go before the first user turn, and a note says so.
+Departures from the published code: it rendered the template to text and tokenized that with another BOS; here every
+text gets exactly one. A template that writes today's date is given 26 Jul 2024, so that answers, hashes and resumes do
+not change with the day. Where a template raises on, or leaves out, a system message, the system text and a blank line
+go before the first user turn, and a note says so.
 """
 
 from __future__ import annotations
