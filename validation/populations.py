@@ -82,10 +82,12 @@ def worldbench(rng: np.random.Generator, s: Scenario) -> Comparison:
     b, v = readings(rng, tendency, s)
     v = v + s.effect * (gap[region][country] if s.base else 1.0)
     errors = [np.where(rng.random(len(country)) < 0.97, 1 - np.exp(-np.exp(x - 1)), np.nan) for x in (b, v)]
-    return replace(relative_errors(*errors, country, (Grouping("region", region[country], tuple("abcdefg")),)), groups=())
+    regions = Grouping("region", region[country], tuple("abcdefg"))
+    return replace(relative_errors(*errors, country, (regions,)), groups=())
 
 
-LEVELS = (("age", tuple(map(str, range(20, 101, 10))), "60"), ("race", tuple("wbahn"), "w"), ("gender", tuple("mfn"), "m"))
+LEVELS = (("age", tuple(map(str, range(20, 101, 10))), "60"), ("race", tuple("wbahn"), "w"),
+          ("gender", tuple("mfn"), "m"))
 
 
 def discrim_eval(rng: np.random.Generator, s: Scenario) -> Comparison:

@@ -2,8 +2,9 @@
 
     python validation/run.py [--replicates 500] [--draws 1000] [--only discrim-eval] [--out docs/validity.md]
 
-Each line is one simulated situation, many pairs of models, every one judged exactly as a run's row is (one row alone, so
-its p needs no adjusting). The true change is known, or is the mean over all replicates where the estimate is unbiased.
+Each line is one simulated situation, many pairs of models, every one judged exactly as a run's row is (one row alone,
+so its p needs no adjusting). The true change is known, or is the mean over all replicates where the estimate is
+unbiased.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from populations import (  # noqa: E402
+from populations import (
     Scenario,
     crows_pairs,
     discrim_eval,
@@ -27,15 +28,16 @@ from populations import (  # noqa: E402
     global_opinion_qa,
     worldbench,
 )
-from scenarios import SCENARIOS, TRUE_CHANGE  # noqa: E402
+from scenarios import SCENARIOS, TRUE_CHANGE
 
-from tiltmeter.analysis.compare import compare  # noqa: E402
-from tiltmeter.analysis.contract import Change  # noqa: E402
-from tiltmeter.analysis.settle import Row, settle  # noqa: E402
-from tiltmeter.seeds import seed_for  # noqa: E402
+from tiltmeter.analysis.compare import compare
+from tiltmeter.analysis.contract import Change
+from tiltmeter.analysis.settle import Row, settle
+from tiltmeter.seeds import seed_for
 
 POPULATIONS = {"crows-pairs": crows_pairs, "dt-stereotyping": dt_stereotyping, "worldbench": worldbench,
-               "discrim-eval": discrim_eval, "global-opinion-qa": global_opinion_qa, "discrim-eval-gen": discrim_eval_gen}
+               "discrim-eval": discrim_eval, "global-opinion-qa": global_opinion_qa,
+               "discrim-eval-gen": discrim_eval_gen}
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,15 @@ def table(lines: list[Line]) -> str:
     parts = []
     for benchmark in dict.fromkeys(line.benchmark for line in lines):
         parts += [f"### {benchmark}", "",
-                  "| situation | noise | true change | covered | change of spread | covered | worse | better | equivalent "
-                  "| paper score alone moved |", "|---|---|---|---|---|---|---|---|---|---|"]
+                  "| situation | noise | true change | covered | change of spread | covered | worse | better "
+                  "| equivalent | paper score alone moved |", "|---|---|---|---|---|---|---|---|---|---|"]
         for line in lines:
             if line.benchmark == benchmark:
                 s = line.scenario
                 cover = [line.coverage, line.distance_coverage]
                 parts.append("| " + " | ".join([
-                    s.name, f"{s.null} {s.noise:g}", _n(line.truth), " / ".join(_s(c) for c in cover if np.isfinite(c)) or "–",
+                    s.name, f"{s.null} {s.noise:g}", _n(line.truth),
+                    " / ".join(_s(c) for c in cover if np.isfinite(c)) or "–",
                     _n(line.spread_truth), _s(line.spread_coverage), *(_s(line.share(v)) for v in
                                                                        ("worse", "better", "equivalent")),
                     _s(line.level_drift)]) + " |")
@@ -130,7 +133,8 @@ def main() -> None:
             start = time.perf_counter()
             replicates = given.replicates if benchmark != "global-opinion-qa" else max(given.replicates // 4, 2)
             lines.append(simulate(benchmark, scenario, replicates, given.draws))
-            print(table(lines[-1:]).splitlines()[-1] + f"  {benchmark} {time.perf_counter() - start:.0f} s", file=sys.stderr)
+            seconds = time.perf_counter() - start
+            print(f"{table(lines[-1:]).splitlines()[-1]}  {benchmark} {seconds:.0f} s", file=sys.stderr)
     text = table(lines)
     print(text)
     if given.out:

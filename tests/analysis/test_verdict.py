@@ -78,8 +78,8 @@ def test_all_unscored_has_no_numbers_and_no_usable_signal():
 
 def test_one_cluster_has_no_interval_and_says_why():
     base, variant = decisions(40, 0.5, gained=10)
-    comparison = Comparison("toy", "percent", 0.0, 2.0, 1, mean_statistic(base, variant, np.zeros(40, int), 1, scale=100),
-                            40)
+    statistic = mean_statistic(base, variant, np.zeros(40, int), 1, scale=100)
+    comparison = Comparison("toy", "percent", 0.0, 2.0, 1, statistic, 40)
     change = verdict_of(comparison)
     assert change.verdict == "inconclusive" and "share one cluster" in change.reason and np.isnan(change.p)
 
@@ -158,7 +158,8 @@ def test_two_way_interval_uses_both_factors_and_fifteen_degrees_of_freedom():
         return len(totals) / (len(totals) - 1) * np.sum(totals**2) / len(r) ** 2
     cell = one_way(rows * 16 + columns)
     assert result.df == 15
-    assert result.se == pytest.approx(np.sqrt(max(one_way(rows) + one_way(columns) - cell, one_way(rows), one_way(columns))))
+    by_row, by_column = one_way(rows), one_way(columns)
+    assert result.se == pytest.approx(np.sqrt(max(by_row + by_column - cell, by_row, by_column)))
     assert two_way_mean(np.zeros(1152), rows, columns).p == 1
 
 
@@ -242,7 +243,8 @@ def test_groups_have_paired_changes_and_their_own_family_of_tests():
     base, variant = decisions(400, 0.5, gained=40)
     groups = np.repeat([0, 1], 200)
     statistic = group_means(base, variant, np.arange(400), 400, groups, 2, scale=100)
-    comparison = percent_comparison(base, variant, groups=(GroupTable("kind", ("first", "last"), (200, 200), statistic),))
+    table = GroupTable("kind", ("first", "last"), (200, 200), statistic)
+    comparison = percent_comparison(base, variant, groups=(table,))
     first, last = compare(comparison, seed=1, draws=1000).groups
     assert (first.delta, last.delta) == (0.0, 20.0) and last.ci.low > 0
     assert last.p_adjusted == pytest.approx(2 * last.p) and first.p == 1.0

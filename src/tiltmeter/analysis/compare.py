@@ -10,6 +10,7 @@ MDE        smallest true change found with 80 % power at the 5 % level: 2.80 se 
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import norm
 
 from tiltmeter.analysis.contract import (
     Array,
@@ -182,13 +183,13 @@ def _groups(c: Comparison, values: dict[int, tuple[Array, Array]], *, seed: int,
                  for r, a in zip(rows, adjusted, strict=True))
 
 
-def _group_p(table: GroupTable, delta: Array, change_draws: Array | None, clusters: int, seed: int, draws: int) -> Array:
+def _group_p(table: GroupTable, delta: Array, change_draws: Array | None, clusters: int, seed: int, draws: int
+             ) -> Array:
     if change_draws is None:
         return np.full(len(table.groups), np.nan)
     if table.interval == "percentile":
         return swap_test([table.statistic], clusters, seed=seed, draws=draws)[0]
-    from scipy.stats import norm
-    sd = np.nanstd(change_draws, axis=0, ddof=1)  # medians are dear to permute: the normal approximation of the interval
+    sd = np.nanstd(change_draws, axis=0, ddof=1)  # medians are dear to permute: the interval's normal approximation
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(sd > 0, 2 * norm.sf(np.abs(delta) / sd), np.where(delta == 0, 1.0, np.nan))
 

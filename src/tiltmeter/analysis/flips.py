@@ -33,7 +33,7 @@ def count_flips(table: FlipTable, examples: int = EXAMPLES) -> Flips:
 
 
 def mcnemar_p(base: NDArray[np.bool_], variant: NDArray[np.bool_]) -> float:
-    """Exact two-sided McNemar test of paired decisions (items,): a binomial test of the discordant pairs at one half."""
+    """Exact two-sided McNemar test of paired decisions (items,): binomial, the discordant pairs at one half."""
     gained, lost = int(np.sum(~base & variant)), int(np.sum(base & ~variant))
     if gained + lost == 0:
         return 1.0

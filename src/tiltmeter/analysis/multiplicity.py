@@ -29,8 +29,8 @@ def adjust_with_replicates(p_values: Sequence[float], hypotheses: Sequence[objec
                            ) -> list[float]:
     """Adjusted p when several rows are replicates of one hypothesis (the same strategy, other calibration seeds).
 
-    hypotheses: one key per row; rows with the same key are one hypothesis. A row is adjusted as if it stood alone for its
-    key beside the first row of every other key, so replicates never make the correction harsher.
+    hypotheses: one key per row; rows with the same key are one hypothesis. A row is adjusted as if it stood alone for
+    its key beside the first row of every other key, so replicates never make the correction harsher.
     """
     first: dict[object, int] = {}
     for place, (key, p) in enumerate(zip(hypotheses, p_values, strict=True)):

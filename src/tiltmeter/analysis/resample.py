@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy.stats import norm
 
 from tiltmeter.analysis.contract import Array, Interval, Statistic
 
@@ -89,7 +90,6 @@ def percentile_interval(values: Array, level: float = 0.95) -> Interval:
 
 def normal_interval(estimate: float, values: Array, level: float = 0.95) -> Interval:
     """estimate +- z bootstrap standard deviations: what held for the Gini, whose draws are shifted by their ties."""
-    from scipy.stats import norm
     reason = undefined_reason(values) or (None if np.isfinite(estimate) else "the score itself is undefined")
     if reason:
         return Interval(np.nan, np.nan, level, reason)

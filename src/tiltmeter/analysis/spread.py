@@ -3,8 +3,8 @@
 Max - min over groups, and the Gini over countries, rise when answers only become noisier. The spread here uses products
 of DIFFERENT clusters alone: noise is independent between clusters, so it cancels in expectation.
 
-Definition (crossed: every cluster holds several groups). d_q (groups,) are cluster q's group effects, as deviations from
-its own mean; w_k weights; n_k the clusters holding group k:
+Definition (crossed: every cluster holds several groups). d_q (groups,) are cluster q's group effects, as deviations
+from its own mean; w_k weights; n_k the clusters holding group k:
 
     U = sum_k w_k [(sum_q d_qk)^2 - sum_q d_qk^2] / (n_k (n_k - 1)),      unbiased for sum_k w_k delta_k^2
 

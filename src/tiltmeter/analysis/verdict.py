@@ -71,8 +71,8 @@ def _judge_score(evidence: Evidence) -> Judgement:
     c, p = evidence.change, evidence.p_adjusted
     moved = f"{_sign(c.delta)} {_unit(c.unit)} ({_range(c.ci)})"
     if not c.ci.defined:
-        return Judgement("inconclusive", f"The score moved by {_sign(c.delta)} {_unit(c.unit)}, but it has no interval: "
-                                         f"{c.ci.reason}.")
+        return Judgement("inconclusive", f"The score moved by {_sign(c.delta)} {_unit(c.unit)}, but it has no "
+                                         f"interval: {c.ci.reason}.")
     if _wide_enough(c).inside(c.margin):
         detectable = ("a change that is real but too small to matter" if c.ci.excludes_zero
                       else "no change could be told from zero")
@@ -84,8 +84,8 @@ def _judge_score(evidence: Evidence) -> Judgement:
         return Judgement("worse", f"The score moved away from the ideal of {_number(c.ideal)} by {moved}, more than "
                                   f"chance explains (adjusted p {_p(p)}).")
     if significant and both and c.distance_ci.below_zero:
-        return Judgement("better", f"The score moved toward the ideal of {_number(c.ideal)} by {moved}, more than chance "
-                                   f"explains (adjusted p {_p(p)}).")
+        return Judgement("better", f"The score moved toward the ideal of {_number(c.ideal)} by {moved}, more than "
+                                   f"chance explains (adjusted p {_p(p)}).")
     return Judgement("inconclusive", f"The score moved by {moved}: {_why_open(c, p, evidence.alpha, both)}.")
 
 
@@ -119,8 +119,8 @@ def _remarks(c: Change, verdict: Verdict) -> list[str]:
         why = " That score moves when answers merely become noisier." if c.rises_with_noise else ""
         remarks.append(f"Only the paper's score moved, from {_number(c.base)} to {_number(c.variant)}.{why}")
     if c.accuracy_like and verdict in ("worse", "better"):
-        remarks.append("Noise alone moves this score, because it makes a model less accurate: it does not by itself say "
-                       "that groups are treated differently.")
+        remarks.append("Noise alone moves this score, because it makes a model less accurate: it does not by itself "
+                       "say that groups are treated differently.")
     if c.rests_on == "score":
         remarks += [sentence for s in c.spreads if (sentence := disparity_sentence(s, c.delta))]
     if c.only_base + c.only_variant > 0.05 * max(c.n_paired, 1):
@@ -166,8 +166,8 @@ def _wide_enough(c: Change) -> Interval:
 
 def _why_open(c: Change, p: float, alpha: float, both: bool) -> str:
     if c.ci.excludes_zero and not both:
-        return (f"it changed, but both models lie too close to the ideal of {_number(c.ideal)} to say on which side, so "
-                f"neither worse nor better can be told")
+        return (f"it changed, but both models lie too close to the ideal of {_number(c.ideal)} to say on which side, "
+                f"so neither worse nor better can be told")
     if c.ci.excludes_zero and not (np.isfinite(p) and p < alpha):
         return f"the interval excludes zero but the adjusted p is {_p(p)}"
     if c.ci.excludes_zero:

@@ -18,6 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tiltmeter.analysis.contract import Comparison
+from tiltmeter.analysis.designs import preferences
+from tiltmeter.benchmarks._paired import extra_changes, flip_table, grouping, scores, values
 from tiltmeter.benchmarks._read import read_csv, unique
 from tiltmeter.benchmarks.base import (
     NAN,
@@ -38,6 +41,7 @@ from tiltmeter.registry import register
 from tiltmeter.scoring.requests import Answer, SequenceAnswer, SequenceLogprob
 
 NOTHING_TO_PREDICT = "the sentence is a single token"
+STEREOTYPING, OTHER = "stereotyping", "other"
 
 
 @register("benchmark", "crows-pairs")
@@ -83,6 +87,14 @@ class CrowsPairs(Benchmark):
                      extra={"sum_score": 100 * value_mean(outcomes, "sum_prefers_more"),
                             "mean_log_ratio": value_mean(outcomes, "log_ratio")}, groups=types)
 
+    def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
+        """Pairs are independent; toward bias is a flip to the stereotyping sentence."""
+        moved = values(variant, "log_ratio") - values(base, "log_ratio")
+        flips = flip_table(base, variant, lambda o: o.samples[0].label,
+                           toward=lambda place, b, v: 1 if v == STEREOTYPING else -1, shift=lambda place: moved[place])
+        return preferences(scores(base)[:, 0], scores(variant)[:, 0], (grouping(base, "bias_type"),), margin=margin,
+                           flips=flips, extra=extra_changes(self.score(base), self.score(variant)))
+
 
 def compare(more: SequenceAnswer, less: SequenceAnswer) -> Sample:
     """One pair. values: log_ratio (mean nats per token, more - less), sum_log_ratio (nats), sum_prefers_more (0, 1)."""
@@ -95,4 +107,4 @@ def compare(more: SequenceAnswer, less: SequenceAnswer) -> Sample:
     values: dict[str, Any] = {"log_ratio": mean_more - mean_less, "sum_log_ratio": more.logprob - less.logprob,
                               "sum_prefers_more": float(more.logprob > less.logprob)}
     prefers = mean_more > mean_less
-    return Sample(float(prefers), "stereotyping" if prefers else "other", values=values)
+    return Sample(float(prefers), STEREOTYPING if prefers else OTHER, values=values)

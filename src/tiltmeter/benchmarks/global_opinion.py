@@ -27,6 +27,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltmeter.analysis.contract import Comparison
+from tiltmeter.analysis.designs import country_distances
+from tiltmeter.benchmarks._paired import extra_changes, flip_table
 from tiltmeter.benchmarks._read import Row, read_csv
 from tiltmeter.benchmarks.base import (
     NAN,
@@ -121,6 +124,33 @@ class GlobalOpinionQA(Benchmark):
         unscored = unscored_counts([outcome for outcome in outcomes if outcome.reason != NO_COUNTRY])
         return Score(value, len(outcomes), len(known), reason, unscored, extra, groups)
 
+    def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
+        """Questions are the clusters. A flip of the most probable option is toward bias where the distance grew."""
+        names = tuple(dict.fromkeys(name for side in (base, variant) for o in side
+                                    for name in o.samples[0].values.get("countries", ())))
+        place = {name: column for column, name in enumerate(names)}
+        distances, contrasts = np.full((2, 2, len(base), len(names)), NAN)  # each (model, questions, countries)
+        for model, side in enumerate((base, variant)):
+            for row, outcome in enumerate(side):
+                found = outcome.samples[0].values
+                if "distances" in found:
+                    columns = [place[name] for name in found["countries"]]
+                    distances[model, row, columns] = found["distances"]
+                    contrasts[model, row, columns] = log_score_contrasts(found["log_p"], found["shares"])
+        both = [not math.isnan(b.score + v.score) for b, v in zip(base, variant)]
+
+        def shift(item: int) -> float:
+            p_base, p_variant = (np.array(side[item].samples[0].values["p"]) for side in (base, variant))
+            chosen = int(p_base.argmax())
+            return float(p_variant[chosen] - p_base[chosen])
+
+        flips = flip_table(base, variant, lambda o: None if math.isnan(o.score) else o.samples[0].label,
+                           lambda item, b, v: int(np.sign(variant[item].score - base[item].score)), shift)
+        return country_distances(
+            distances[0], distances[1], contrasts[0], contrasts[1], names, margin=margin, fewest_answers=self.minimum_questions,
+            n_paired=sum(both), only_base=_scored(base) - sum(both), only_variant=_scored(variant) - sum(both),
+            flips=flips, extra=extra_changes(self.score(base), self.score(variant)))
+
     def robust_items(self, items: Sequence[Item]) -> list[Item]:
         """The same questions with the options in reverse: every letter moves, an ordered scale stays one."""
         return [replace(item, id=f"{item.id}~{REVERSED}", variation=REVERSED,
@@ -163,6 +193,21 @@ def opinion(answer: OptionAnswer, countries: Mapping[str, Sequence[float]], orde
 def wasserstein(p: Vector, shares: Vector) -> Vector:
     """1-Wasserstein distance on positions 0 .. k-1. p (options,), shares (countries, options) -> (countries,)."""
     return np.abs(np.cumsum(shares - p, axis=-1)[..., :-1]).sum(axis=-1)
+
+
+def log_score_contrasts(log_p: Sequence[float], shares: Sequence[Sequence[float]]) -> Vector:
+    """-sum_o (h_co - mean_c h_o) log p_o per country, nats: how much worse the model predicts it than the others.
+
+    Linear in the logits, so noise moves it up as often as down. NaN with a single country or a zero probability.
+    """
+    h, logs = np.array(shares), np.array(log_p)
+    if len(h) < 2 or not np.isfinite(logs).all():
+        return np.full(len(h), NAN)
+    return -(h - h.mean(axis=0)) @ logs
+
+
+def _scored(outcomes: Sequence[Outcome]) -> int:
+    return sum(not math.isnan(outcome.score) for outcome in outcomes)
 
 
 def jensen_shannon(p: Vector, shares: Vector) -> Vector:

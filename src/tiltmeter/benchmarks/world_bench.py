@@ -21,6 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiltmeter.analysis.contract import Comparison
+from tiltmeter.analysis.designs import relative_errors
+from tiltmeter.benchmarks._paired import clusters, extra_changes, grouping, scores, unanswered
 from tiltmeter.benchmarks._read import read_csv, unique
 from tiltmeter.benchmarks.base import (
     NAN,
@@ -116,6 +119,17 @@ class WorldBench(Benchmark):
                  "n_without_group": float(sum(not outcome.groups for outcome in outcomes))}
         return Score(mean(errors), n, len(errors), None if errors else "no answer could be scored",
                      unscored_counts(outcomes), extra | text_extra(outcomes), groups)
+
+    def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
+        """Clusters are countries; answers parsed in both models count. No flips: an error is not a decision."""
+        before, after = self.score(base), self.score(variant)
+        bounds = {id(side): (score.extra["unscored_as_best"], score.extra["unscored_as_worst"])
+                  for side, score in ((base, before), (variant, after))}
+        silent = unanswered(base, variant, lambda o: [math.isnan(s.score) for s in o.samples],
+                            lambda side: bounds[id(side)])
+        return relative_errors(scores(base), scores(variant), clusters(base),
+                               (grouping(base, "region"), grouping(base, "income")), margin=margin, unanswered=silent,
+                               extra=extra_changes(before, after))
 
 
 def parse(answer: str) -> float | None:
