@@ -7,16 +7,31 @@ batch. A resumed run repeats a batch whole, so the same arithmetic is done again
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from tiltmeter.scoring import plan as planning
 from tiltmeter.scoring import reference
-from tiltmeter.scoring.reference import encode, text_of
-from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.scoring.methods import Method
+from tiltmeter.scoring.prompts import encode
+from tiltmeter.scoring.reference import text_of
+from tiltmeter.scoring.requests import (
+    Answer,
+    Generation,
+    GenerationAnswer,
+    OptionProbs,
+    Request,
+    SequenceLogprob,
+    failed,
+)
+from tiltmeter.scoring.selftest import choose_scorer, choose_writer
 from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.scoring.vocabulary import Forms
+from tiltmeter.scoring.writing import Writing
 
 
 @dataclass
@@ -40,6 +55,10 @@ class Engine:
     Args:
         variant: model, tokenizer and what its strategy needs.
         batch_tokens: tokens in one forward; None: `auto_batch_tokens(variant)`. Fix it once per run.
+
+    Attributes:
+        stats: what has been done so far.
+        notes: sentences the run must show: fallbacks, numerics that depend on batch composition.
     """
 
     def __init__(self, variant: LoadedVariant, *, batch_tokens: int | None = None) -> None:
@@ -47,22 +66,95 @@ class Engine:
         self.batch_tokens = batch_tokens or auto_batch_tokens(variant)
         self.stats = Stats()
         self.notes: list[str] = []
+        self._forms = Forms(variant.tokenizer.get_vocab())
+        self._scorer: Method | None = None
+        self._writer: Method | None = None
 
     def plan(self, requests: Sequence[Request], salt: str = "") -> list[list[int]]:
         """Batches of indices into `requests`: a pure function of requests, token budget and `salt`."""
         tokens = [encode(self.variant.tokenizer, text_of(request)) for request in requests]
         return planning.plan(requests, tokens, self.batch_tokens, salt)
 
+    @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """The answers to one batch, in its order."""
+        """The answers to one batch, in its order. Any list will do; one of `plan`'s batches is computed fastest."""
         started = time.perf_counter()
-        answers = [reference.answer(self.variant, request) for request in requests]
-        for request in requests:
-            n_tokens = len(encode(self.variant.tokenizer, text_of(request)))
-            self.stats.tokens_asked += n_tokens
-            self.stats.tokens_computed += n_tokens
+        tokens = [encode(self.variant.tokenizer, text_of(request)) for request in requests]
+        answers: dict[int, Answer] = {}
+        for index, request in enumerate(requests):
+            reason = reference.obstacle(self.variant.max_length, self._forms, request, len(tokens[index]))
+            if reason:
+                answers[index] = failed(request, reason, len(tokens[index]))
+        kinds: tuple[tuple[type, Callable[[list[Any], list[list[int]]], list[Answer]]], ...] = (
+            (SequenceLogprob, self._sequences), (OptionProbs, self._options), (Generation, self._generations),
+        )
+        for kind, answer_kind in kinds:
+            chosen = [i for i, request in enumerate(requests) if isinstance(request, kind) and i not in answers]
+            chosen.sort(key=lambda index: tokens[index])
+            if chosen:
+                found = answer_kind([requests[i] for i in chosen], [tokens[i] for i in chosen])
+                answers.update(zip(chosen, found, strict=True))
+                self.stats.tokens_asked += sum(len(tokens[i]) for i in chosen)
+        self.stats.tokens_asked += sum(a.n_tokens for a in answers.values() if isinstance(a, GenerationAnswer))
         self.stats.seconds += time.perf_counter() - started
-        return answers
+        return [answers[index] for index in range(len(requests))]
+
+    def _sequences(self, requests: list[SequenceLogprob], tokens: list[list[int]]) -> list[Answer]:
+        method = self._scores()
+        with self._counting(method):
+            found = method.sequence_logprobs(tokens, self.batch_tokens)
+        return [reference.sequence_answer(*each) for each in zip(requests, map(len, tokens), found, strict=True)]
+
+    def _options(self, requests: list[OptionProbs], tokens: list[list[int]]) -> list[Answer]:
+        method = self._scores()
+        asked = [[i for ids in self._forms.ids(request) for i in ids if i is not None] for request in requests]
+        with self._counting(method):
+            found = method.option_logprobs(tokens, asked, self.batch_tokens)
+        return [reference.option_answer(request, self._forms, len(ids), logprobs)
+                for request, ids, logprobs in zip(requests, tokens, found, strict=True)]
+
+    def _generations(self, requests: list[Generation], tokens: list[list[int]]) -> list[Answer]:
+        """Samples of one prompt share its prefill; greedy requests go to the variant's own `generate` if it has one."""
+        own = self.variant.generate
+        rows = planning.widths(self.batch_tokens).rows
+        writings = [Writing(request, self.variant.eos_ids) for request in requests]
+        prompts: list[list[int]] = []
+        groups: list[list[Writing]] = []
+        for writing, ids in zip(writings, tokens, strict=True):
+            if own and writing.request.temperature == 0:
+                writing.ids = own(ids, writing.request.max_new_tokens)
+                self.stats.tokens_computed += len(ids) + len(writing.ids)
+            elif prompts and prompts[-1] == ids and len(groups[-1]) < rows:
+                groups[-1].append(writing)
+            else:
+                prompts.append(ids)
+                groups.append([writing])
+        if prompts:
+            method = self._writes()
+            with self._counting(method):
+                method.write(prompts, groups, rows=rows, budget=self.batch_tokens)
+        return [reference.generation_answer(self.variant, writing.request, None if writing.broken else writing.ids)
+                for writing in writings]
+
+    def _scores(self) -> Method:
+        if self._scorer is None:
+            choice = choose_scorer(self.variant)
+            self._scorer = choice.method
+            self.notes += choice.notes
+        return self._scorer
+
+    def _writes(self) -> Method:
+        if self._writer is None:
+            choice = choose_writer(self.variant)
+            self._writer = choice.method
+            self.notes += choice.notes
+        return self._writer
+
+    @contextmanager
+    def _counting(self, method: Method) -> Iterator[None]:
+        before = method.tokens_computed
+        yield
+        self.stats.tokens_computed += method.tokens_computed - before
 
 
 def auto_batch_tokens(variant: LoadedVariant) -> int:

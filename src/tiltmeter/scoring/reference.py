@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import (
     NO_TEXT,
     NO_TOKEN,
@@ -31,16 +32,6 @@ from tiltmeter.scoring.sampling import choose_token, uniforms
 from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import Forms
 
-try:
-    from tiltmeter.scoring.prompts import encode
-except ImportError:  # stand-in, to be removed
-
-    def encode(tokenizer: Any, text: str) -> list[int]:
-        """Exactly one BOS."""
-        ids = list(tokenizer(text, add_special_tokens=True).input_ids)
-        bos = tokenizer.bos_token_id
-        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
-
 
 @torch.inference_mode()
 def answer(variant: LoadedVariant, request: Request) -> Answer:
@@ -51,10 +42,11 @@ def answer(variant: LoadedVariant, request: Request) -> Answer:
     if reason:
         return failed(request, reason, len(tokens))
     if isinstance(request, SequenceLogprob):
-        return _sequence(variant, tokens, request)
+        return sequence_answer(request, len(tokens), sequence_logprob(variant, tokens))
     if isinstance(request, OptionProbs):
-        return _options(variant, tokens, request, forms)
-    return _generation(variant, tokens, request)
+        asked = [i for ids in forms.ids(request) for i in ids if i is not None]
+        return option_answer(request, forms, len(tokens), option_logprobs(variant, tokens, asked))
+    return generation_answer(variant, request, new_ids(variant, tokens, request))
 
 
 def text_of(request: Request) -> str:
@@ -82,11 +74,30 @@ def obstacle(max_length: int, forms: Forms, request: Request, n_tokens: int) -> 
     return None
 
 
-def finished(variant: LoadedVariant, new_ids: list[int]) -> GenerationAnswer:
-    """The answer made of `new_ids`, decoded with and without special tokens."""
-    stopped = "eos" if new_ids and new_ids[-1] in variant.eos_ids else "length"
-    text, clean = (str(variant.tokenizer.decode(new_ids, skip_special_tokens=skip)) for skip in (False, True))
-    return GenerationAnswer(text, clean, len(new_ids), stopped)
+def sequence_answer(request: SequenceLogprob, n_tokens: int, logprob: float) -> Answer:
+    """The answer to a text of `n_tokens` ids with this summed log-probability."""
+    if not np.isfinite(logprob):
+        return failed(request, NOT_FINITE, n_tokens - 1)
+    return SequenceAnswer(logprob, n_tokens - 1)
+
+
+def option_answer(request: OptionProbs, forms: Forms, n_tokens: int, logprobs: Sequence[float]) -> Answer:
+    """The answer made of the log-probabilities of the request's known forms, in order."""
+    if not np.isfinite(logprobs).all():
+        return failed(request, NOT_FINITE, n_tokens)
+    left = iter(logprobs)
+    return OptionAnswer(
+        tuple(tuple(None if i is None else next(left) for i in ids) for ids in forms.ids(request)), n_tokens
+    )
+
+
+def generation_answer(variant: LoadedVariant, request: Generation, ids: Sequence[int] | None) -> Answer:
+    """The answer made of the new `ids`, decoded with and without special tokens; None: the logits were not finite."""
+    if ids is None:
+        return failed(request, NOT_FINITE)
+    stopped = "eos" if ids and ids[-1] in variant.eos_ids else "length"
+    text, clean = (str(variant.tokenizer.decode(list(ids), skip_special_tokens=skip)) for skip in (False, True))
+    return GenerationAnswer(text, clean, len(ids), stopped)
 
 
 def prompt_cache(variant: LoadedVariant) -> dict[str, Any]:
@@ -94,42 +105,37 @@ def prompt_cache(variant: LoadedVariant) -> dict[str, Any]:
     return {"past_key_values": variant.new_cache(), "use_cache": True} if variant.new_cache else {"use_cache": False}
 
 
-def _sequence(variant: LoadedVariant, tokens: list[int], request: SequenceLogprob) -> Answer:
+def sequence_logprob(variant: LoadedVariant, tokens: Sequence[int]) -> float:
+    """Sum of log p(token | before) over all of `tokens` but the first, in nats."""
     ids = torch.tensor([tokens], device=variant.device)  # (1, T)
     logits = variant.model(ids, **prompt_cache(variant)).logits[0, :-1].float()  # (T - 1, V)
     logprobs = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])  # (T - 1, 1)
-    total = float(logprobs.double().sum())
-    if not np.isfinite(total):
-        return failed(request, NOT_FINITE, len(tokens) - 1)
-    return SequenceAnswer(total, len(tokens) - 1)
+    return float(logprobs.double().sum())
 
 
-def _options(variant: LoadedVariant, tokens: list[int], request: OptionProbs, forms: Forms) -> Answer:
-    ids = torch.tensor([tokens], device=variant.device)
-    logprobs = variant.model(ids, **prompt_cache(variant)).logits[0, -1].float().log_softmax(-1)  # (V,)
-    values = tuple(tuple(None if i is None else float(logprobs[i]) for i in ids) for ids in forms.ids(request))
-    if not all(np.isfinite(value) for option in values for value in option if value is not None):
-        return failed(request, NOT_FINITE, len(tokens))
-    return OptionAnswer(values, len(tokens))
+def option_logprobs(variant: LoadedVariant, tokens: Sequence[int], ids: Sequence[int]) -> list[float]:
+    """log p(id | tokens) of each of `ids`, in nats."""
+    prompt = torch.tensor([tokens], device=variant.device)
+    logprobs = variant.model(prompt, **prompt_cache(variant)).logits[0, -1].float().log_softmax(-1)  # (V,)
+    return [float(logprobs[i]) for i in ids]
 
 
-def _generation(variant: LoadedVariant, tokens: list[int], request: Generation) -> Answer:
-    if variant.generate is not None:
-        return finished(variant, variant.generate(tokens, request.max_new_tokens))
+def new_ids(variant: LoadedVariant, tokens: Sequence[int], request: Generation) -> list[int] | None:
+    """The ids written after `tokens`, the end token included; None when the logits are not finite."""
+    if variant.generate is not None and request.temperature == 0:
+        return variant.generate(list(tokens), request.max_new_tokens)
     step = next_logits(variant, tokens)
     draws = uniforms(request.seed, request.max_new_tokens)
-    new_ids: list[int] = []
-    logits = step(None)
-    while True:
-        if np.isnan(logits).any() or np.isposinf(logits).any():
-            return failed(request, NOT_FINITE, len(new_ids))
-        new_ids.append(choose_token(logits, request.temperature, request.top_p, draws[len(new_ids)]))
-        if new_ids[-1] in variant.eos_ids or len(new_ids) == request.max_new_tokens:
-            return finished(variant, new_ids)
-        logits = step(new_ids[-1])
+    ids: list[int] = []
+    while len(ids) < request.max_new_tokens and not (ids and ids[-1] in variant.eos_ids):
+        logits = step(ids[-1] if ids else None)
+        if not np.isfinite(logits.max()):  # NaN or +inf somewhere
+            return None
+        ids.append(choose_token(logits, request.temperature, request.top_p, draws[len(ids)]))
+    return ids
 
 
-def next_logits(variant: LoadedVariant, tokens: list[int]) -> Callable[[int | None], np.ndarray]:
+def next_logits(variant: LoadedVariant, tokens: Sequence[int]) -> Callable[[int | None], np.ndarray]:
     """A function that feeds one more token (first None) and returns the float32 logits after it, shape (vocabulary,).
 
     The prompt goes through the model once and its cache is kept. A model without one (Mamba and kin name theirs

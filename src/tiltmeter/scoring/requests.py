@@ -99,7 +99,9 @@ Request = SequenceLogprob | OptionProbs | Generation
 Answer = SequenceAnswer | OptionAnswer | GenerationAnswer
 
 _ANSWERS = {"sequence": SequenceAnswer, "options": OptionAnswer, "generation": GenerationAnswer}
-_ANSWER_OF: dict[type, type] = {SequenceLogprob: SequenceAnswer, OptionProbs: OptionAnswer, Generation: GenerationAnswer}
+_ANSWER_OF: dict[type, type] = {
+    SequenceLogprob: SequenceAnswer, OptionProbs: OptionAnswer, Generation: GenerationAnswer,
+}
 
 
 def failed(request: Request, reason: str, n_tokens: int = 0) -> Answer:

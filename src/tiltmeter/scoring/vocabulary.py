@@ -38,7 +38,7 @@ class Forms:
 
 
 def entry_of_form(vocabulary: Mapping[str, int], form: str) -> str:
-    """How this vocabulary spells `form`: byte-level (GPT-2 and heirs), with a space marker (sentencepiece), or as is."""
+    """How this vocabulary spells `form`: byte-level (GPT-2 and heirs), space marker (sentencepiece), or as is."""
     letters = byte_letters()
     if letters[ord(" ")] in vocabulary and letters[ord("\n")] in vocabulary:  # the byte alphabet is always whole
         return "".join(letters[byte] for byte in form.encode())

@@ -1,0 +1,146 @@
+"""Attention that computes only what a mask leaves visible, for tree rows and for decoding rows.
+
+`transformers` lets a model's attention function be chosen by name; most architectures dispatch through it. While
+`chosen(model, handler)` is open, the model's attention calls `handler` instead of the full-mask kernel. The engine's
+self-test proves per loaded model that this gives the same numbers; a model that does not dispatch, or passes an
+argument that is not known here (soft-capped scores, sinks, position biases), keeps its own attention.
+
+Query heads that share a key-value head are laid out as extra query rows of that head, so grouped keys and values are
+never copied to every query head.
+
+Shapes: H query heads, K key-value heads, G = H / K, D head size, Q queries, N keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+
+NAME = "tiltmeter_sparse"
+KNOWN_ARGUMENTS = frozenset({
+    "position_ids", "cache_position", "sliding_window", "use_cache", "output_attentions", "output_hidden_states",
+    "is_causal", "position_embeddings", "past_key_values", "layer_idx", "return_dict", "layer_past",
+})  # the ones that either change nothing or are already in the mask
+
+Handler = Callable[[Any, Tensor, Tensor, Tensor, float], Tensor]
+_handlers: list[Handler] = []
+
+
+def _dispatch(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float = 0.0,
+    scaling: float | None = None, **arguments: Any,
+) -> tuple[Tensor, None]:
+    unknown = [name for name, given in arguments.items() if given is not None and name not in KNOWN_ARGUMENTS]
+    if unknown or dropout:
+        raise NotImplementedError(f"attention argument {unknown or 'dropout'} is not supported")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return _handlers[-1](attention_mask, query, key, value, scale), None
+
+
+AttentionInterface.register(NAME, _dispatch)
+
+
+@contextmanager
+def chosen(model: PreTrainedModel, handler: Handler) -> Iterator[None]:
+    """Inside, `model` attends through ``handler(mask, query (1, H, Q, D), key (1, K, N, D), value, scale)``, which
+    returns (1, Q, H, D)."""
+    configs = {id(config): config for config in (model.config, model.config.get_text_config(decoder=True))}
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    _handlers.append(handler)
+    try:
+        for config in configs.values():
+            config._attn_implementation_internal = NAME
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation_internal = before[key]
+        _handlers.pop()
+
+
+def replaceable(model: PreTrainedModel) -> bool:
+    """True where the model uses one of the two standard definitions; a strategy's own attention is left alone."""
+    return model.config.get_text_config(decoder=True)._attn_implementation in ("sdpa", "eager")
+
+
+class Blockwise:
+    """Tree rows in blocks: each block attends to the few keys it can see, gathered, instead of to all of them.
+
+    In depth-first order a block of B rows sees the path to its first row and itself, so the work per row is about
+    depth + B instead of the whole pack.
+
+    Args:
+        masks: additive masks (1, 1, Q, N) as given to the model; `visible`: the same as bool arrays (Q, N).
+        block: rows per block.
+    """
+
+    def __init__(self, masks: Sequence[Tensor], block: int) -> None:
+        self._masks = masks
+        self._block = block
+        self._pieces: dict[int, list[tuple[slice, Tensor | slice, Tensor]]] = {}
+        self.calls = 0
+
+    def __call__(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        self.calls += 1
+        _, heads, n_queries, _ = query.shape
+        kv_heads = key.shape[1]
+        groups = heads // kv_heads
+        out = query.new_empty(1, n_queries, heads, value.shape[-1])
+        for rows, columns, bias in self._of(mask, groups):
+            block = query[:, :, rows]  # (1, H, B, D)
+            size = block.shape[2]
+            block = block.reshape(1, kv_heads, groups * size, -1)
+            found = torch.nn.functional.scaled_dot_product_attention(
+                block, key[:, :, columns], value[:, :, columns], attn_mask=bias, scale=scale
+            )  # (1, K, G * B, D)
+            out[:, rows] = found.reshape(1, heads, size, -1).transpose(1, 2)
+        return out
+
+    def _of(self, mask: Tensor, groups: int) -> list[tuple[slice, Tensor | slice, Tensor]]:
+        """Row block, its visible keys, and their bias (1, 1, G * B, keys), found once per mask."""
+        if mask.data_ptr() not in self._pieces:
+            if not any(mask.data_ptr() == known.data_ptr() for known in self._masks):
+                raise NotImplementedError("the model rewrites its attention mask")
+            full = mask[0, 0]  # (Q, N)
+            pieces = []
+            for first in range(0, len(full), self._block):
+                rows = slice(first, min(first + self._block, len(full)))
+                columns = (full[rows] == 0).any(0).nonzero()[:, 0]
+                whole = int(columns[-1]) - int(columns[0]) + 1 == len(columns)
+                index = slice(int(columns[0]), int(columns[-1]) + 1) if whole else columns
+                pieces.append((rows, index, full[rows][:, index].repeat(groups, 1)[None, None]))
+            self._pieces[mask.data_ptr()] = pieces
+        return self._pieces[mask.data_ptr()]
+
+
+def partial_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attention over some of the keys, and its log-sum-exp: what `merge` needs to join it with the rest.
+
+    Args:
+        query: (B, K, Q, D); key, value: (B, K, N, D); bias: additive, (B or 1, 1, Q or 1, N), or None.
+    Returns: float32 output (B, K, Q, D) and log-sum-exp (B, K, Q).
+    """
+    if query.device.type == "cpu" and key.shape[-1] == value.shape[-1]:
+        out, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, attn_mask=bias, scale=scale
+        )
+        return out.float(), logsumexp.float()
+    scores = (query @ key.transpose(-1, -2)).float() * scale
+    if bias is not None:
+        scores = scores + bias
+    logsumexp = scores.logsumexp(-1)
+    return ((scores - logsumexp[..., None]).exp().to(value.dtype) @ value).float(), logsumexp
+
+
+def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Attention over all keys from its parts: outputs (..., D) weighted by exp(log-sum-exp (...))."""
+    if len(parts) == 1:
+        return parts[0][0]
+    weights = torch.stack([logsumexp for _, logsumexp in parts]).softmax(0)  # (parts, ...)
+    return sum(out * weight[..., None] for (out, _), weight in zip(parts, weights, strict=True))  # type: ignore[return-value]

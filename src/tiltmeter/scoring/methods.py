@@ -1,0 +1,100 @@
+"""Three ways to compute the same numbers, from the fastest to the definition. `selftest.py` chooses among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tiltmeter.scoring import reference, tree_generation, tree_scoring
+from tiltmeter.scoring.padded import PaddedModel
+from tiltmeter.scoring.tree_model import TreeModel
+from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.scoring.writing import Writing
+
+
+class Method(Protocol):
+    """Answers about token ids. Log-probabilities in nats; prompts and sequences come sorted.
+
+    Attributes:
+        name: what the run calls it.
+        tokens_computed: tokens that went through the model so far.
+    """
+
+    name: str
+
+    @property
+    def tokens_computed(self) -> int: ...
+
+    def sequence_logprobs(self, sequences: Sequence[Sequence[int]], budget: int) -> list[float]:
+        """Summed log-probability of each sequence."""
+
+    def option_logprobs(
+        self, prompts: Sequence[Sequence[int]], options: Sequence[Sequence[int]], budget: int
+    ) -> list[list[float]]:
+        """Log-probability of each prompt's option ids after it."""
+
+    def write(
+        self, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], *, rows: int, budget: int
+    ) -> None:
+        """Finish the writings of each prompt."""
+
+
+class Trees:
+    """Prefix trees; `sparse`: with attention that skips what the mask hides."""
+
+    def __init__(self, variant: LoadedVariant, *, sparse: bool) -> None:
+        self.name = "prefix trees" if sparse else "prefix trees through the model's own attention"
+        self._model = TreeModel(variant, sparse=sparse)
+
+    @property
+    def tokens_computed(self) -> int:
+        return self._model.tokens_computed
+
+    def sequence_logprobs(self, sequences: Sequence[Sequence[int]], budget: int) -> list[float]:
+        return tree_scoring.sequence_logprobs(self._model, sequences, budget)
+
+    def option_logprobs(
+        self, prompts: Sequence[Sequence[int]], options: Sequence[Sequence[int]], budget: int
+    ) -> list[list[float]]:
+        return tree_scoring.option_logprobs(self._model, prompts, options, budget)
+
+    def write(
+        self, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], *, rows: int, budget: int
+    ) -> None:
+        tree_generation.write(self._model, prompts, writings, rows=rows, budget=budget)
+
+
+class Padded(PaddedModel):
+    """Sorted, padded batches."""
+
+    name = "padded batches"
+
+
+class OneByOne:
+    """The reference itself."""
+
+    name = "one request at a time"
+
+    def __init__(self, variant: LoadedVariant) -> None:
+        self._variant = variant
+        self.tokens_computed = 0
+
+    def sequence_logprobs(self, sequences: Sequence[Sequence[int]], budget: int) -> list[float]:
+        self.tokens_computed += sum(map(len, sequences))
+        return [reference.sequence_logprob(self._variant, sequence) for sequence in sequences]
+
+    def option_logprobs(
+        self, prompts: Sequence[Sequence[int]], options: Sequence[Sequence[int]], budget: int
+    ) -> list[list[float]]:
+        self.tokens_computed += sum(map(len, prompts))
+        return [reference.option_logprobs(self._variant, p, ids) for p, ids in zip(prompts, options, strict=True)]
+
+    def write(
+        self, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], *, rows: int, budget: int
+    ) -> None:
+        for prompt, group in zip(prompts, writings, strict=True):
+            for writing in group:
+                ids = reference.new_ids(self._variant, prompt, writing.request)
+                writing.broken = ids is None
+                writing.ids = ids or []
+                self.tokens_computed += len(prompt) + len(writing.ids)

@@ -1,0 +1,191 @@
+"""Runs prefix trees through a variant's model: one row of nodes, positions = depths, an additive ancestor mask.
+
+Shapes: Q nodes of the tree, P tokens of its cached prefix, V vocabulary, K key-value heads, D head size.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from tiltmeter.scoring import prefix_tree
+from tiltmeter.scoring.attention import Blockwise, chosen
+from tiltmeter.scoring.prefix_tree import Tree
+from tiltmeter.scoring.variant import LoadedVariant
+
+if TYPE_CHECKING:
+    from tiltmeter.scoring.decode_store import DecodeStore
+
+KV = list[tuple[Tensor, Tensor]]  # per layer: keys and values, (1, K, tokens, D) each
+PREFIX_BLOCK = 64  # tokens; prefixes are computed and remembered in blocks, so their bits depend on their tokens alone
+BLOCK_ROWS = {"cpu": 64}  # rows per attention block; elsewhere 512: kernels there want more work per launch
+
+
+class TreeModel:
+    """A variant's model, asked for trees.
+
+    Args:
+        sparse: use `attention.Blockwise` instead of the model's own attention over the full mask.
+    """
+
+    def __init__(self, variant: LoadedVariant, *, sparse: bool) -> None:
+        self.variant = variant
+        self.sparse = sparse
+        self.tokens_computed = 0
+        self.layer_kinds = layer_kinds(variant.model.config)
+        parameters = inspect.signature(variant.model.forward).parameters
+        self._keeps_logits = "logits_to_keep" in parameters
+        self._prefix_tokens: list[int] = []
+        self._prefix: KV = []
+
+    @property
+    def caches_prefixes(self) -> bool:
+        """Whether a prefix's keys and values may be kept: not where the strategy brings its own cache."""
+        return self.variant.share_prefixes and self.variant.new_cache is None
+
+    def run(self, tree: Tree, rows: np.ndarray, prefix: KV | None = None, keep: bool = False) -> tuple[Tensor, KV]:
+        """Logits of some nodes, and the tree's own keys and values when `keep`.
+
+        Args:
+            rows: nodes whose logits are needed, shape (R,).
+            prefix: keys and values of the `tree.start` tokens before the tree.
+        Returns: float32 (R, V); per layer (1, K, Q, D) twice, or [] without `keep`.
+        """
+        variant = self.variant
+        self.tokens_computed += tree.size
+        ids = torch.from_numpy(tree.tokens[None]).to(variant.device)
+        positions = torch.from_numpy(tree.depths[None]).to(variant.device)
+        masks = {kind: self._mask(tree, window) for kind, window in self.layer_kinds.items()}
+        wanted = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(variant.device)
+        arguments: dict[str, Any] = {"logits_to_keep": wanted} if self._keeps_logits else {}
+        cache: Any = None
+        if variant.new_cache is not None:
+            cache = variant.new_cache()
+        elif prefix or keep:
+            cache = TreeCache(prefix, keep)
+        sparse = Blockwise(list(masks.values()), BLOCK_ROWS.get(variant.device, 512)) if self.sparse else None
+        with chosen(variant.model, sparse) if sparse else nullcontext():
+            logits = variant.model(
+                ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None,
+                attention_mask=next(iter(masks.values())) if len(masks) == 1 else masks, **arguments,
+            ).logits[0]  # (R, V)
+        if sparse is not None and not sparse.calls:
+            raise NotImplementedError("the model's attention cannot be chosen by name")
+        logits = logits if self._keeps_logits else logits[wanted]
+        return logits.float(), cache.new if keep else []
+
+    def step(self, tokens: Sequence[int], store: DecodeStore, rows: np.ndarray, slots: int) -> Tensor:
+        """One more token for each of `rows` of a decode store: float32 logits (n, V)."""
+        variant = self.variant
+        positions = store.begin_step(rows, slots)
+        self.tokens_computed += len(rows)
+        unread = torch.zeros(1, 1, len(rows), len(rows), dtype=variant.model.dtype, device=variant.device)
+        calls = store.calls
+        with chosen(variant.model, store.attend):
+            logits = variant.model(
+                torch.tensor([tokens], device=variant.device),
+                position_ids=torch.from_numpy(positions[None]).to(variant.device),
+                past_key_values=store, use_cache=True,
+                attention_mask=unread if len(self.layer_kinds) == 1 else dict.fromkeys(self.layer_kinds, unread),
+            ).logits[0]
+        if store.calls == calls:
+            raise NotImplementedError("the model's attention cannot be chosen by name")
+        return logits.float()
+
+    def prefix_of(self, tokens: Sequence[int]) -> KV | None:
+        """Keys and values of `tokens`, a multiple of `PREFIX_BLOCK` long; the longest known beginning is not
+        computed again. Every block is one forward on top of the blocks before it, so the same tokens give the same
+        bits whatever was asked earlier."""
+        if not tokens:
+            return None
+        tokens = list(tokens)
+        known = prefix_tree.common_prefix(self._prefix_tokens, tokens) // PREFIX_BLOCK * PREFIX_BLOCK
+        parts = [(key[:, :, :known], value[:, :, :known]) for key, value in self._prefix]
+        for start in range(known, len(tokens), PREFIX_BLOCK):
+            block = prefix_tree.build([tokens[: start + PREFIX_BLOCK]], start)
+            _, new = self.run(block, np.array([block.size - 1]), parts if start else None, keep=True)
+            parts = [
+                (torch.cat([key, new_key], 2), torch.cat([value, new_value], 2))
+                for (key, value), (new_key, new_value) in zip(parts, new, strict=True)
+            ] if start else new
+        if len(tokens) > known:
+            self._prefix_tokens, self._prefix = tokens, parts
+        return parts
+
+    def _mask(self, tree: Tree, window: int | None) -> Tensor:
+        """Additive mask (1, 1, Q, P + Q). Float, because a bool one is wrong under eager attention."""
+        dtype = self.variant.model.dtype
+        mask = np.where(tree.visible(window), np.float32(0), np.float32(torch.finfo(dtype).min))
+        return torch.from_numpy(mask[None, None]).to(self.variant.device, dtype)
+
+
+class TreeCache(Cache):
+    """Hands the model a prefix's keys and values in front of the tree's, and keeps the tree's when asked."""
+
+    def __init__(self, prefix: KV | None, keep: bool) -> None:
+        super().__init__(layers=[])
+        self._prefix, self._keep = prefix, keep
+        self.new: KV = []
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        if self._keep:
+            if layer_idx != len(self.new):
+                raise NotImplementedError("the model's layers do not fill their cache one by one")
+            self.new.append((key_states, value_states))
+        if self._prefix:
+            key, value = self._prefix[layer_idx]
+            return torch.cat([key, key_states], 2), torch.cat([value, value_states], 2)
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self._prefix[0][0].shape[2] if self._prefix else 0
+
+
+def layer_kinds(config: Any) -> dict[str, int | None]:
+    """The attention kinds among a model's layers and the window of each (None: everything before).
+
+    Raises NotImplementedError for kinds that a tree mask cannot express (chunked, recurrent).
+    """
+    text = config.get_text_config(decoder=True)
+    window = getattr(text, "sliding_window", None)
+    kinds = getattr(text, "layer_types", None) or (["sliding_attention"] if window else ["full_attention"])
+    if getattr(text, "attention_chunk_size", None) or not set(kinds) <= {"full_attention", "sliding_attention"}:
+        raise NotImplementedError(f"layers of kind {sorted(set(kinds))}")
+    return {kind: window if kind == "sliding_attention" else None for kind in dict.fromkeys(kinds)}
+
+
+def shared_blocks(sequences: Sequence[Sequence[int]], budget: int) -> int:
+    """How many leading tokens of the sorted `sequences` to compute once and keep.
+
+    Without a kept prefix of s tokens every pack computes it anew: packs x s tokens. With one, s tokens are computed
+    once, in s / PREFIX_BLOCK forwards, each of which also reads the weights (worth a fraction of a block). So a
+    prefix pays as soon as two packs share it. It is cut to whole blocks and leaves each sequence at least one token of
+    its own, whose logits are needed.
+
+    Args:
+        budget: new tokens per pack.
+    """
+    if len(sequences) < 2:
+        return 0
+    shared = min(prefix_tree.common_prefix(sequences[0], sequences[-1]), min(map(len, sequences)) - 1)
+    start = shared // PREFIX_BLOCK * PREFIX_BLOCK
+    if start == 0 or len(list(prefix_tree.pack(sequences, budget))) < 2:
+        return 0
+    return start
+
+
+def windows_of_layers(config: Any) -> list[int | None]:
+    """The window of every layer, in order."""
+    text = config.get_text_config(decoder=True)
+    kinds = layer_kinds(config)
+    types = getattr(text, "layer_types", None) or list(kinds) * text.num_hidden_layers
+    return [kinds[kind] for kind in types]

@@ -1,0 +1,68 @@
+"""Sequence and option log-probabilities by prefix trees: shared tokens once, only needed rows through the head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from tiltmeter.scoring import prefix_tree
+from tiltmeter.scoring.tree_model import TreeModel, shared_blocks
+
+
+def sequence_logprobs(model: TreeModel, sequences: Sequence[Sequence[int]], budget: int) -> list[float]:
+    """Sum of log p(token | before) over all tokens but the first, per sequence, in nats.
+
+    Log-sum-exp in float32, sums along a path in float64. No prefix is kept between packs: every token's own
+    probability is needed, and whole texts rarely share more than a few words.
+
+    Args:
+        sequences: at least 2 ids each, sorted.
+        budget: new tokens per pack.
+    """
+    totals: list[float] = []
+    for members in prefix_tree.pack(sequences, budget):
+        tree = prefix_tree.build(sequences[members.start : members.stop])
+        parents = np.full(tree.size, -1)
+        for path in tree.paths:
+            parents[path[1:]] = path[:-1]
+        children = np.nonzero(parents >= 0)[0]
+        rows, row_of_child = np.unique(parents[children], return_inverse=True)
+        logits, _ = model.run(tree, rows)
+        found = _logprobs(logits, row_of_child, tree.tokens[children])
+        node_logprobs = np.zeros(tree.size)
+        node_logprobs[children] = found
+        totals += [float(node_logprobs[path[1:]].sum()) for path in tree.paths]
+    return totals
+
+
+def option_logprobs(
+    model: TreeModel, prompts: Sequence[Sequence[int]], options: Sequence[Sequence[int]], budget: int
+) -> list[list[float]]:
+    """Log-probability (nats) of each of a prompt's option ids at the token after it.
+
+    Args:
+        prompts: ids, sorted.
+        options: per prompt, the ids asked for.
+        budget: new tokens per pack.
+    """
+    found: list[list[float]] = []
+    start = shared_blocks(prompts, budget) if model.caches_prefixes else 0
+    prefix = model.prefix_of(prompts[0][:start]) if start else None
+    for members in prefix_tree.pack(prompts, budget, start):
+        tree = prefix_tree.build(prompts[members.start : members.stop], start)
+        rows, row_of = np.unique([path[-1] for path in tree.paths], return_inverse=True)  # equal prompts share a row
+        logits, _ = model.run(tree, rows, prefix)
+        asked = [options[index] for index in members]
+        flat_rows = np.repeat(row_of, [len(ids) for ids in asked])
+        flat = _logprobs(logits, flat_rows, np.array([i for ids in asked for i in ids], dtype=np.int64))
+        found += [part.tolist() for part in np.split(flat, np.cumsum([len(ids) for ids in asked])[:-1])]
+    return found
+
+
+def _logprobs(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """log softmax(logits)[rows, ids], float64."""
+    where = torch.from_numpy(rows).to(logits.device)
+    which = torch.from_numpy(ids).to(logits.device)
+    return (logits[where, which] - logits.logsumexp(-1)[where]).double().cpu().numpy()
