@@ -73,11 +73,15 @@ def show(document: dict[str, Any]) -> None:
                      "verdict", "scored", "not scored, by reason"):
             numeric = name in ("score", "change", "95 % interval", "scored")
             table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-        last = None
+        last = told = None
         for row in sorted(mine, key=lambda row: _place(mine, row)):
             _, strategy, benchmark, asked, score, delta, ends, verdict, scored, unscored = map(clean, row_cells(row))
             if last not in (None, benchmark):
                 table.add_section()
+            if benchmark != last:
+                told = unscored
+            elif unscored and unscored == told:
+                unscored = "as the base"
             label = Text(f"{_SYMBOL.get(verdict, ' ')} {verdict}", style=_STYLE.get(verdict, "dim"))
             table.add_row(Text(benchmark if benchmark != last else "", style="bold"), Text(strategy),
                           *([Text(asked)] if asked_differs else []), score, delta, ends, label, scored, Text(unscored))
@@ -93,17 +97,19 @@ def _place(rows: list[dict[str, Any]], row: dict[str, Any]) -> tuple[int, int]:
 
 
 def _show_reasons(console: Any, document: dict[str, Any]) -> None:
+    """Each distinct reason once, with the strategies it holds for."""
     from rich.markup import escape
 
-    told = [row for row in document["rows"] if row["change"] and row["change"].get("reason")]
+    told: dict[tuple[str, str, str], list[str]] = {}
+    for row in document["rows"]:
+        if row["change"] and row["change"].get("reason"):
+            key = (row["benchmark"], row["change"]["verdict"], row["change"]["reason"])
+            told.setdefault(key, []).append(row["strategy"])
     if told:
         console.print("[bold]Why[/bold]")
-        for row in told:
-            change = row["change"]
-            line = f"{row['strategy']} · {row['benchmark']}: {change.get('verdict', '')}: {change['reason']}"
-            console.print("  " + escape(clean(line)))
-    for sentence in document.get("findings", []):
-        console.print("  " + escape(clean(sentence if isinstance(sentence, str) else sentence.get("text", ""))))
+    for (benchmark, verdict, reason), strategies in told.items():
+        names = ", ".join(dict.fromkeys(strategies))
+        console.print(f"  [bold]{escape(clean(f'{benchmark} · {names}'))}[/bold]  {verdict}. {escape(clean(reason))}")
 
 
 def _show_variants(console: Any, document: dict[str, Any]) -> None:
