@@ -70,8 +70,8 @@ def show(document: dict[str, Any]) -> None:
         table = Table(title=Text(clean(model), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         asked_differs = len({(row["format"], row["decoding"]) for row in mine}) > 1
         for name in ("benchmark", "strategy", *(["asked"] if asked_differs else []), "score", "change", "95 % interval",
-                     "verdict", "scored", "not scored, by reason"):
-            numeric = name in ("score", "change", "95 % interval", "scored")
+                     "detects", "noise", "verdict", "scored", "not scored, by reason"):
+            numeric = name in ("score", "change", "95 % interval", "detects", "noise", "scored")
             table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
         last = told = None
         for row in sorted(mine, key=lambda row: _place(mine, row)):
@@ -84,11 +84,29 @@ def show(document: dict[str, Any]) -> None:
                 unscored = "as the base"
             label = Text(f"{_SYMBOL.get(verdict, ' ')} {verdict}", style=_STYLE.get(verdict, "dim"))
             table.add_row(Text(benchmark if benchmark != last else "", style="bold"), Text(strategy),
-                          *([Text(asked)] if asked_differs else []), score, delta, ends, label, scored, Text(unscored))
+                          *([Text(asked)] if asked_differs else []), score, delta, ends, *_floor(row), label, scored,
+                          Text(unscored))
             last = benchmark
         console.print(table)
+    console.print("[dim]change: variant − base, paired item by item. detects: smallest change found with 80 % power. "
+                  "noise: how far mere repetition (-s rerun) moves it.\nAn interval that contains 0 cannot be told from "
+                  "chance; that is not the same as no change.[/dim]")
     _show_reasons(console, document)
     _show_variants(console, document)
+
+
+def _floor(row: dict[str, Any]) -> tuple[str, str]:
+    """Smallest change this run would have found, and how far mere repetition moves the number; in the
+    unit the verdict rests on (shown where it is not the score's)."""
+    change = row["change"]
+    if not change:
+        return "", ""
+    spreads = change.get("spreads") or []
+    unit = spreads[0]["unit"] if change.get("rests_on") == "spread" and spreads else ""
+    name = f" {unit}" if unit else ""
+    noise = change.get("noise")
+    return (number(change.get("mde"), unit or row["unit"]) + name,
+            "not measured" if noise is None else number(noise, unit or row["unit"]) + name)
 
 
 def _place(rows: list[dict[str, Any]], row: dict[str, Any]) -> tuple[int, int]:
