@@ -1,0 +1,160 @@
+"""All pictures of a report: which there are, their titles and captions, and how they become SVG, PNG or page markup.
+
+Pictures are drawn once, by Vega (vl-convert), when the report is built: the page then needs no plotting script, no
+expression evaluator (so its content-security policy allows none), shows them at once, prints them and reads them
+aloud. Marks carry their sentence (tooltip, screen reader) and a link to the numbers behind them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiltmeter.report import charts
+from tiltmeter.report.view import Row, View
+from tiltmeter.report.words import defined
+
+PNG_SCALE = 2.0
+_LINK_BASE = "https://vega.github.io/vega-datasets/"  # the renderer resolves #fragments against this
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture. `draw(narrow)` gives its chart, or None: then `empty` says why there is nothing to see."""
+
+    section: str  # heatmap, forest, groups, published, pareto
+    key: str  # file name and element id
+    title: str
+    caption: str
+    empty: str
+    draw: Callable[[bool], Any | None]
+    filters: dict[str, str]  # model, benchmark, asked: what the page's filter looks at
+    on_page: bool = True
+
+
+def figures(view: View) -> list[Figure]:
+    """Every figure of the run, in page order."""
+    return [*_heatmaps(view), *_forests(view), *_groups(view), *_published(view), *_pareto(view)]
+
+
+def _by(rows: list[Row], *names: str) -> Iterator[tuple[dict[str, str], list[Row]]]:
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    for key, members in found.items():
+        yield dict(zip(names, key)), members
+
+
+def _filters(view: View, rows: list[Row], model: str = "") -> dict[str, str]:
+    return {"model": model, "benchmark": rows[0]["benchmark"], "asked": view.asked(rows[0])}
+
+
+def _slug(*parts: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")[:100].lower()
+
+
+def _titled(view: View, rows: list[Row], *more: str) -> str:
+    return " · ".join([*more, *([] if view.asked_one_way else [view.asked(rows[0])])])
+
+
+def _heatmaps(view: View) -> Iterator[Figure]:
+    for key, rows in _by(view.compared, "model", "format", "decoding"):
+        yield Figure("heatmap", _slug("heatmap", *key.values()), _titled(view, rows, view.short(key["model"])),
+                     view.words("heatmap.caption"), view.words("empty.compared"),
+                     lambda narrow, rows=rows: charts.heatmap(view, rows), {}, on_page=False)
+
+
+def _forests(view: View) -> Iterator[Figure]:
+    words = view.words
+    for key, rows in _by(view.compared, "benchmark", "format", "decoding"):
+        companions = [row for row in rows if view.rests_on_companion(row)]
+        yield Figure("forest", _slug("forest", *key.values()), _titled(view, rows, key["benchmark"]),
+                     words("forest.caption_companion" if companions else "forest.caption"),
+                     _why_empty(view, rows),
+                     lambda narrow, rows=rows: charts.forest(view, rows, narrow=narrow), _filters(view, rows))
+        if companions:
+            name = companions[0]["change"]["companion"]
+            yield Figure("forest", _slug("forest", *key.values(), "companion"),
+                         _titled(view, rows, key["benchmark"], words.name("companion", name)),
+                         words("forest.companion", name=words.name("companion", name)), _why_empty(view, rows),
+                         lambda narrow, rows=companions: charts.forest(view, rows, companion=True, narrow=narrow),
+                         _filters(view, rows))
+
+
+def _groups(view: View) -> Iterator[Figure]:
+    for key, rows in _by([row for row in view.compared if row["groups"]], "benchmark", "model", "format", "decoding"):
+        n_groups = len({(g["attribute"], g["group"]) for row in rows for g in row["groups"] if defined(g.get("delta"))})
+        meaning = f"groups.meaning.{key['benchmark']}"
+        caption = view.words(meaning if view.words.has(meaning) else "groups.meaning.other")
+        if n_groups > charts.GROUPS_SHOWN:
+            caption += " " + view.words("groups.cut", shown=charts.GROUPS_SHOWN, n=n_groups)
+        yield Figure("groups", _slug("groups", *key.values()), _titled(view, rows, key["benchmark"], view.short(key["model"])),
+                     caption, view.words("empty.groups"),
+                     lambda narrow, rows=rows: charts.groups(view, rows, narrow=narrow),
+                     _filters(view, rows, view.short(key["model"])))
+
+
+def _published(view: View) -> Iterator[Figure]:
+    rows = [row for row in view.compared if defined(row.get("published_change"))]
+    for key, members in _by(rows, "benchmark", "model", "format", "decoding"):
+        yield Figure("published", _slug("published", *key.values()),
+                     _titled(view, members, key["benchmark"], view.short(key["model"])), view.words("published.caption"),
+                     view.words("empty.published"),
+                     lambda narrow, rows=members: charts.published(view, rows, narrow=narrow),
+                     _filters(view, members, view.short(key["model"])))
+
+
+def _pareto(view: View) -> Iterator[Figure]:
+    return iter(())
+
+
+def _why_empty(view: View, rows: list[Row]) -> str:
+    """Why a benchmark's panel shows nothing: the rows' own reasons, each once."""
+    reasons = dict.fromkeys(row["change"].get("reason") or row.get("reason") or "" for row in rows)
+    return " ".join([view.words("empty.changes"), *list(filter(None, reasons))[:3]])
+
+
+def to_svg(chart: Any) -> str:
+    """The chart as an SVG document."""
+    import vl_convert
+
+    svg = vl_convert.vegalite_to_svg(chart.to_dict(validate=False))
+    return str(svg).replace(f'xlink:href="{_LINK_BASE}#', 'href="#')
+
+
+def to_page(chart: Any) -> str:
+    """The chart as an inline <svg>: colours become the page's custom properties, the canvas the page itself."""
+    svg = to_svg(chart)
+    for name, colour in charts.INK.items():
+        svg = svg.replace(f'"{colour}"', f'"var(--{name})"')
+    return re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="var\(--paper\)"/>', "", svg, count=1)
+
+
+def write_all(view: View, folder: Path) -> list[Path]:
+    """Every figure as SVG, PNG and Vega-Lite JSON (opens in any Vega editor, interactive). Returns the paths; a
+    figure with nothing to draw leaves a .txt with its reason."""
+    import vl_convert
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for figure in figures(view):
+        chart = figure.draw(False)
+        if chart is None:
+            path = folder / f"{figure.key}.txt"
+            path.write_text(figure.empty + "\n", encoding="utf-8")
+            written.append(path)
+            continue
+        chart = chart.properties(title=figure.title)
+        spec = chart.to_dict(validate=False)
+        outputs: dict[str, bytes] = {
+            "svg": to_svg(chart).encode(), "png": vl_convert.vegalite_to_png(spec, scale=PNG_SCALE),
+            "vl.json": json.dumps(spec, ensure_ascii=False, indent=1).encode()}
+        for ending, content in outputs.items():
+            path = folder / f"{figure.key}.{ending}"
+            path.write_bytes(content)
+            written.append(path)
+    return written

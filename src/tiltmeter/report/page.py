@@ -1,0 +1,105 @@
+"""The self-contained HTML page: sections filled from the results document, one style, one script, a strict policy.
+
+The page's content-security policy allows exactly its own style and its own script (by hash) and nothing else: no
+request, no inline handler, no evaluated string can run even if escaping failed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from tiltmeter.report import sections, summary
+from tiltmeter.report.examples import BUDGET, EACH, Sample
+from tiltmeter.report.figures import Figure, figures, to_page
+from tiltmeter.report.safe import clean, json_for_html
+from tiltmeter.report.view import SIGNS, VERDICTS, View
+from tiltmeter.report.words import signed
+
+CONTENTS = ("answer", "matrix", "variants", "changes", "groups", "flips", "quality", "speed", "proof", "published",
+            "gaps", "benchmarks", "methods", "provenance")
+VERDICT_CLASS = {**dict(zip(VERDICTS, ("worse", "better", "equivalent", "inconclusive", "idle", "unusable"))), "": "idle"}
+HEADLINE_SIGN = {"worse": "▲", "better": "▼", "equivalent": "＝", "inconclusive": "?", "unusable": "✕", "idle": "∅",
+                 "none": "–"}
+
+
+def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lambda _: None) -> str:
+    """The whole page as text."""
+    environment = _environment(view)
+    css, script = (Markup(_file(name)) for name in ("report.css", "report.js"))
+    drawn = _drawn(view, progress)
+    kind, headline = summary.headline(view)
+    lines = summary.variant_lines(view)
+    context = {
+        "css": css, "script": script, "policy": policy(css, script), "sections": CONTENTS, "run": view.run,
+        "version": view.run.get("versions", {}).get("tiltmeter", ""), "lang_code": "zh-Hans" if view.words.lang == "zh" else "en",
+        "title": ", ".join(map(view.short, view.models)) or view.words("answer.no_model"),
+        "kind": kind, "headline": headline, "headline_sign": HEADLINE_SIGN[kind], "toy": sections.is_toy(view),
+        "moved": summary.moved(view), "whom": summary.for_whom(view), "listed": summary.LISTED, "counts": view.counts(),
+        "sure": sections.sure(view), "choice": sections.choice(view), "findings": sections.findings(view),
+        "lines": lines, "tiers": summary.TIERS,
+        "by_tier": {tier: [line for line in lines if line.tier == tier] for tier in summary.TIERS},
+        "many_models": len(view.models) > 1, "panels": list(view.panels()) if view.compared else [],
+        "figures": drawn, "numbers": sections.by_benchmark(view),
+        "row_facts": lambda row: sections.row_facts(view, row), "group_meaning": lambda row: sections.group_meaning(view, row),
+        "first_row": lambda name: next(row for row in view.rows if row["benchmark"] == name),
+        "flip_rows": sections.flip_rows(view), "examples": Markup(examples.payload) if examples.shown else "",
+        "n_examples": examples.shown,
+        "sampling": view.words("flips.sampling", shown=f"{examples.shown:,}", flipped=f"{examples.flipped:,}", each=EACH,
+                               megabytes=BUDGET // 1_000_000),
+        "quality": sections.measured(view, "text_quality"), "speeds": sections.measured(view, "speed"),
+        "proofs": sections.proofs(view), "published": sections.published_rows(view), "gaps": sections.gaps(view),
+        "benchmarks": sections.about_benchmarks(view), "methods": sections.METHODS,
+        "method_values": sections.method_values(view), "provenance": sections.provenance(view),
+        "script_words": Markup(json_for_html({
+            "base": view.words("strategy.none"), "count": view.words("flips.count", n="{n}", of="{of}"),
+            "directions": {view.words("flips.toward"): "worse", view.words("flips.away"): "better",
+                           view.words("flips.neither"): "idle"}})),
+    }
+    return environment.get_template("report.html.j2").render(context)
+
+
+def _environment(view: View) -> Environment:
+    """Autoescaping, and every printed string cleaned of invisible characters first."""
+    loader = DictLoader({name: _file(name) for name in ("report.html.j2", "parts.html.j2")})
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined,
+                              finalize=lambda value: clean(value) if type(value) is str else value)
+    environment.globals.update(w=view.words, view=view, signs=SIGNS, verdict_class=VERDICT_CLASS, verdicts=VERDICTS,
+                               signed=signed)
+    return environment
+
+
+def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+    """section -> figures with their two drawings (wide and phone) as markup, or the reason there is none."""
+    result: dict[str, list[dict[str, Any]]] = {name: [] for name in ("forest", "groups", "published", "pareto")}
+    for figure in figures(view):
+        if figure.on_page:
+            progress(f"drawing {figure.key}")
+            result[figure.section].append(_draw(figure))
+    return result
+
+
+def _draw(figure: Figure) -> dict[str, Any]:
+    wide, narrow = figure.draw(False), figure.draw(True)
+    empty = {"benchmark": "", "model": "", "asked": ""}
+    return {"key": figure.key, "title": figure.title, "caption": figure.caption, "empty": figure.empty,
+            "filters": {**empty, **figure.filters},
+            "wide": Markup(to_page(wide)) if wide is not None else None,
+            "narrow": Markup(to_page(narrow)) if narrow is not None else None}
+
+
+def _file(name: str) -> str:
+    return files("tiltmeter.report").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
+
+
+def policy(css: str, script: str) -> str:
+    """The content-security policy of a page with this style and this script."""
+    style_hash, script_hash = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script))
+    return (f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+            "base-uri 'none'; form-action 'none'")

@@ -1,0 +1,143 @@
+"""The report's first screen: the answer in words. Did it change, for whom, how sure, which variant to ship.
+
+Words are chosen from stored verdicts, intervals and choices; nothing is estimated here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tiltmeter.report.view import Row, View
+from tiltmeter.report.words import NONE, compact, defined, digits, interval, signed, size
+
+LISTED = 4  # lines a card shows before it points to the table below
+TIERS = ("candidate", "open", "avoid", "idle", "control")
+
+
+@dataclass(frozen=True)
+class GroupMove:
+    """The group that moved most in one row, and by how much."""
+
+    row: Row
+    group: str
+    attribute: str
+    delta: str
+    ci: str
+    up: bool
+
+
+@dataclass(frozen=True)
+class VariantLine:
+    """One variant over all its rows."""
+
+    model: str
+    strategy: str
+    tier: str  # one of TIERS
+    counts: dict[str, int]
+    speed: str
+    memory: str
+    perplexity: str
+
+
+def headline(view: View) -> tuple[str, str]:
+    """(kind, sentence): kind is worse, mixed, same, open, unusable, idle or none and picks the sign and colour."""
+    words = view.words
+    rows = [row for row in view.compared if not view.is_control(row["strategy"])]
+    counts = view.counts(rows)
+    n = len(rows)
+    worse, better, same = counts.get("worse", 0), counts.get("better", 0), counts.get("equivalent", 0)
+    open_, unusable, idle = (counts.get(name, 0) for name in ("inconclusive", "no usable signal", "not exercised"))
+    if not n:
+        return "none", words("answer.none")
+    if worse:
+        return "worse", words("answer.worse", k=worse, n=n)
+    if unusable and not open_:
+        return "unusable", words("answer.unusable", k=unusable, n=n)
+    if better:
+        return "better", words("answer.better", k=better, n=n, open=open_)
+    if same and not open_:
+        return "equivalent", words("answer.same", k=same, n=n)
+    if open_ or unusable:
+        return "inconclusive", words("answer.open", k=open_ + unusable, n=n, same=same)
+    return "idle", words("answer.idle" if idle else "answer.unjudged", n=n)
+
+
+def moved(view: View) -> list[Row]:
+    """Rows judged worse, then no usable signal, then better; the largest change relative to its margin first."""
+    order = {"worse": 0, "no usable signal": 1, "better": 2}
+
+    def key(row: Row) -> tuple[int, float]:
+        change = row["change"]
+        p = change.get("p_adjusted")
+        return order[view.verdict(row)], p if defined(p) else 1.0
+
+    rows = [row for row in view.compared if view.verdict(row) in order and not view.is_control(row["strategy"])]
+    return sorted(rows, key=key)
+
+
+def for_whom(view: View) -> list[GroupMove]:
+    """Per benchmark, the group change whose interval lies farthest from 0 (its nearer end), largest first kept."""
+    best: dict[str, tuple[float, GroupMove]] = {}
+    for row in view.compared:
+        if view.is_control(row["strategy"]) or view.verdict(row) == "not exercised":
+            continue
+        for group in row["groups"]:
+            ends = group.get("ci")
+            if not defined(group.get("delta")) or not ends or not all(map(defined, ends)) or ends[0] <= 0 <= ends[1]:
+                continue
+            nearer = min(abs(ends[0]), abs(ends[1]))
+            if nearer > best.get(row["benchmark"], (0.0, None))[0]:
+                places = digits(row["unit"])
+                best[row["benchmark"]] = (nearer, GroupMove(
+                    row, view.words.name("group", group["group"]), view.words.name("attribute", group["attribute"]),
+                    signed(group["delta"], places), interval(ends, places), group["delta"] > 0))
+    return [move for _, move in best.values()]
+
+
+def variant_lines(view: View) -> list[VariantLine]:
+    """Every variant with its verdicts, cost and tier; best tier first, the run's order inside a tier."""
+    facts = {(variant["model"], variant["strategy"]): variant for variant in view.variants}
+    lines = []
+    for model in view.models:
+        base = facts.get((model, "none"), {})
+        for strategy in view.strategies:
+            rows = [row for row in view.compared if row["model"] == model and row["strategy"] == strategy]
+            if not rows:
+                continue
+            mine = facts.get((model, strategy), {})
+            counts = view.counts(rows)
+            lines.append(VariantLine(model, strategy, _tier(view, strategy, counts), counts,
+                                     speed_words(view, mine, base), memory_words(mine),
+                                     compact((mine.get("text_quality") or {}).get("perplexity"))))
+    return sorted(lines, key=lambda line: TIERS.index(line.tier))
+
+
+def _tier(view: View, strategy: str, counts: dict[str, int]) -> str:
+    if view.is_control(strategy):
+        return "control"
+    if counts.get("worse") or counts.get("no usable signal"):
+        return "avoid"
+    if counts.get("inconclusive") or counts.get(""):
+        return "open"
+    return "candidate" if counts.get("equivalent") or counts.get("better") else "idle"
+
+
+def speed_of(variant: dict[str, Any]) -> float | None:
+    """Measured decode tokens per second, None where none was measured."""
+    speed = variant.get("speed") or {}
+    found = next((speed[name] for name in ("decode_tokens_per_second", "decode_tokens_per_s", "decode") if name in speed), None)
+    return found if defined(found) else None
+
+
+def speed_words(view: View, variant: dict[str, Any], base: dict[str, Any]) -> str:
+    mine, other = speed_of(variant), speed_of(base)
+    if mine is None:
+        return NONE
+    rate = view.words("speed.rate", rate=compact(float(mine)))
+    return rate if not other else f"{rate} ({mine / other:.2f}×)"
+
+
+def memory_words(variant: dict[str, Any]) -> str:
+    speed = variant.get("speed") or {}
+    return size(next((speed[name] for name in ("memory_bytes", "weight_bytes", "bytes") if name in speed), None))
