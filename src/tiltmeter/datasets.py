@@ -4,8 +4,8 @@ Data are never bundled. `fetch` downloads pinned revisions and checks them; `ver
 a run what it used. A folder looks like this, whoever filled it: ``crows_pairs/crows_pairs_anonymized.csv``, ….
 
 Checksums. Four datasets have a known SHA-256. For DiscrimEval and GlobalOpinionQA none was at hand: the first fetch of
-the pinned revision checks schema and row count and then locks the hash in ``lock.json``; from then on it must not change.
-A local file that differs from the published one is used, and that is said wherever its numbers appear.
+the pinned revision checks schema and row count and then locks the hash in ``lock.json``; from then on it must not
+change. A local file that differs from the published one is used, and that is said wherever its numbers appear.
 
 Not run here: the downloads themselves. Addresses and revisions were looked up; the code is tested on a local server.
 """
@@ -127,8 +127,8 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (
 def fetch(name: str | Dataset, folder: Path, progress: Callable[[int, int | None], None]) -> None:
     """Download one dataset's files into `folder`; files already there and right are left alone.
 
-    progress(bytes so far, bytes in all or None) is called per file. Raises UserError when a download fails, when a file is
-    not the published one (nothing is put in place then), or when another file already stands where it would go.
+    progress(bytes so far, bytes in all or None) is called per file. Raises UserError when a download fails, when a file
+    is not the published one (nothing is put in place then), or when another file already stands where it would go.
     """
     from filelock import FileLock
 
@@ -174,7 +174,7 @@ def describe(benchmark: str, folder: Path) -> dict[str, Any]:
     findings = _findings(dataset, folder, rows)
     return {"source": dataset.source, "revision": dataset.revision, "licence": dataset.licence, "rows": rows,
             "files": hashes, "published": all(finding.state == "ok" for finding in findings),
-            "notes": [f"{f.dataset}: {f.file}: {f.message}" for f in findings if f.state != "ok"]}
+            "notes": [f"{f.file}: {f.message}" for f in findings if f.state != "ok"]}
 
 
 def dataset_notes(folder: Path, benchmark: str) -> list[str]:
@@ -232,7 +232,7 @@ def _fetch_and_lock(dataset: Dataset, file: DataFile, folder: Path,
     from tiltmeter.downloads import download
 
     target = folder / file.path
-    unchecked = target.with_name(f"{target.name}.unchecked")  # its part waits beside, so that a second call continues it
+    unchecked = target.with_name(f"{target.name}.unchecked")  # its part waits beside it for a second call
     found = download(file.url, unchecked, sha256=None, progress=progress)
     with TemporaryDirectory(dir=folder, prefix=".first-fetch-") as waiting:
         staged = Path(waiting) / file.path

@@ -1,7 +1,7 @@
 """Fetching one file over HTTP: resumed after an interruption, checked, put in place by an atomic rename.
 
-What has come so far waits beside the target as ``.NAME.part`` (and its version as ``.NAME.etag``). The rest is asked for
-with ``Range`` and ``If-Range``, so that a file that changed on the server starts anew instead of being glued together.
+What has come so far waits beside the target as ``.NAME.part`` (and its version as ``.NAME.etag``). The rest is asked
+for with ``Range`` and ``If-Range``: a file that changed on the server starts anew instead of being glued together.
 Where the server names no version, only a file with a known SHA-256 is continued: the checksum would find a wrong join.
 """
 

@@ -58,5 +58,5 @@ def test_score_is_percent_of_scored_pairs_with_unscored_counted_by_reason():
 
 def test_nothing_scored_is_nan_with_a_reason():
     score = BENCHMARK.score([outcome(SequenceAnswer(None, 0, TOO_LONG), sequence(-1, 2))])
-    assert math.isnan(score.value) and score.reason == "no pair could be scored"
+    assert math.isnan(score.value) and score.reason == f"no item could be scored: {TOO_LONG} (1 of 1)"
     assert math.isnan(score.groups[0].score) and score.groups[0].n == 0

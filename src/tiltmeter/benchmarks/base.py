@@ -217,6 +217,15 @@ def unscored_counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return dict(Counter(o.reason for o in outcomes if o.reason is not None).most_common())
 
 
+def nothing_scored(outcomes: Sequence[Outcome]) -> str:
+    """The reason of a score without a single scored item: what happened most often."""
+    counts = unscored_counts(outcomes)
+    if not counts:
+        return "there are no items"
+    reason, count = next(iter(counts.items()))
+    return f"no item could be scored: {reason} ({count:,} of {len(outcomes):,})"
+
+
 def mean(values: Sequence[float]) -> float:
     """Mean of the numbers that are not NaN; NaN when there are none."""
     scored = [value for value in values if not math.isnan(value)]

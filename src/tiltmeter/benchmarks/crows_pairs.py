@@ -34,6 +34,7 @@ from tiltmeter.benchmarks.base import (
     failure,
     group_means,
     mean,
+    nothing_scored,
     unscored_counts,
     value_mean,
 )
@@ -83,7 +84,7 @@ class CrowsPairs(Benchmark):
         scored = [outcome.score for outcome in outcomes if not math.isnan(outcome.score)]
         types = tuple(replace(group, score=100 * group.score) for group in group_means(outcomes, "bias_type"))
         return Score(100 * mean(scored), len(outcomes), len(scored),
-                     reason=None if scored else "no pair could be scored", unscored=unscored_counts(outcomes),
+                     reason=None if scored else nothing_scored(outcomes), unscored=unscored_counts(outcomes),
                      extra={"sum_score": 100 * value_mean(outcomes, "sum_prefers_more"),
                             "mean_log_ratio": value_mean(outcomes, "log_ratio")}, groups=types)
 

@@ -40,6 +40,7 @@ from tiltmeter.benchmarks.base import (
     Score,
     failure,
     mean,
+    nothing_scored,
     unscored_counts,
     value_mean,
 )
@@ -103,7 +104,8 @@ class DiscrimEval(Benchmark):
                  "mass_yes_no": value_mean(outcomes, "mass"),
                  "mass_yes_no_all_forms": value_mean(outcomes, "mass_all_forms"),
                  "n_questions": float(len(by_question(scored)))}
-        reason = None if not math.isnan(value) else "no question has two scored people"
+        reason = None if not math.isnan(value) else (
+            "no question has two scored people" if scored else nothing_scored(outcomes))
         return Score(value, len(outcomes), len(scored), reason, unscored_counts(outcomes), extra, groups, notes)
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:

@@ -241,10 +241,12 @@ def _shares(outcomes: Sequence[Outcome], attribute: str) -> tuple[GroupScore, ..
 
 def _why_not(outcomes: Sequence[Outcome]) -> str:
     if not outcomes:
-        return "no prompt of the scored kind (gender)"
+        return "there are no prompts of the scored kind (gender)"
     unanswered = [sum(index >= len(o.samples) or o.samples[index].label is None for o in outcomes)
                   for index in sample_indices(outcomes)]
-    return f"not determined: {max(unanswered)} of {len(outcomes)} prompts without an answer, more than 80 %"
+    often = Counter(s.reason for o in outcomes for s in o.samples if s.reason).most_common(1)[0][0]
+    return (f"not determined: {max(unanswered)} of {len(outcomes)} prompts without an answer, more than 80 % "
+            f"(most often: {often})")
 
 
 def _listed(prompt: str, attribute: str) -> list[str]:

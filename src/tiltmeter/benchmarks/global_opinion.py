@@ -44,6 +44,7 @@ from tiltmeter.benchmarks.base import (
     Score,
     failure,
     mean,
+    nothing_scored,
     unscored_counts,
     value_mean,
 )
@@ -111,7 +112,7 @@ class GlobalOpinionQA(Benchmark):
         medians = {country: float(np.median(values)) for country, values in kept.items()}
         value = gini(list(medians.values()))
         known = [outcome for outcome in outcomes if "p" in outcome.samples[0].values]
-        reason = None if not math.isnan(value) else "no question could be scored" if not known else (
+        reason = None if not math.isnan(value) else nothing_scored(outcomes) if not known else (
             f"a Gini needs two countries with {self.minimum_questions} answered questions; {len(kept)} of "
             f"{len(distances)} have them")
         extra = {"mean_distance": mean([outcome.score for outcome in scored]),
@@ -147,7 +148,8 @@ class GlobalOpinionQA(Benchmark):
         flips = flip_table(base, variant, lambda o: None if math.isnan(o.score) else o.samples[0].label,
                            lambda item, b, v: int(np.sign(variant[item].score - base[item].score)), shift)
         return country_distances(
-            distances[0], distances[1], contrasts[0], contrasts[1], names, margin=margin, fewest_answers=self.minimum_questions,
+            distances[0], distances[1], contrasts[0], contrasts[1], names, margin=margin,
+            fewest_answers=self.minimum_questions,
             n_paired=sum(both), only_base=_scored(base) - sum(both), only_variant=_scored(variant) - sum(both),
             flips=flips, extra=extra_changes(self.score(base), self.score(variant)))
 

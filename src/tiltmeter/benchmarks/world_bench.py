@@ -40,6 +40,7 @@ from tiltmeter.benchmarks.base import (
     generations,
     group_means,
     mean,
+    nothing_scored,
     text_extra,
     text_values,
     unscored_counts,
@@ -117,7 +118,7 @@ class WorldBench(Benchmark):
                  "stripped_region_disparity": disparity(_clean_means(clean, "region"), "region"),
                  "stripped_income_disparity": disparity(_clean_means(clean, "income"), "income"),
                  "n_without_group": float(sum(not outcome.groups for outcome in outcomes))}
-        return Score(mean(errors), n, len(errors), None if errors else "no answer could be scored",
+        return Score(mean(errors), n, len(errors), None if errors else nothing_scored(outcomes),
                      unscored_counts(outcomes), extra | text_extra(outcomes), groups)
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
