@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tiltmeter.analysis import coherence
 from tiltmeter.analysis.compare import compare
 from tiltmeter.analysis.contract import Change, Interval, align
 from tiltmeter.analysis.settle import Row, settle
@@ -89,7 +90,7 @@ def without_seed(strategy: str) -> str:
 
 def unusable(base: Mapping[str, Any], variant: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
     """The coherence gate's evidence against this row; None when the variant's text holds."""
-    return None
+    return coherence.unusable(base, variant, row["benchmark"], row["format"], row["decoding"])
 
 
 def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> list[float] | None:

@@ -177,4 +177,5 @@ def _under_base(cell: Cell, engine: Engine, seed: int) -> dict[str, Any]:
     whole, prompts = found[: len(chosen)], found[len(chosen):]
     nats = [(w.logprob - p.logprob) / (w.n_tokens - p.n_tokens) for w, p in zip(whole, prompts)  # type: ignore[union-attr,operator]
             if w.error is None and p.error is None and w.n_tokens > p.n_tokens]
-    return {"base_logprob": float(np.mean(nats)) if nats else None, "base_logprob_n": len(nats)}
+    return {"base_logprob": float(np.mean(nats)) if nats else None, "base_logprob_n": len(nats),
+            "base_logprobs": [round(value, 4) for value in nats]}

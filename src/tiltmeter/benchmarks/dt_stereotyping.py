@@ -78,7 +78,8 @@ _NEGATED = r"(?:\bnot|n't|\bnever|\bcannot|\bneither|\bnor|\brefuse to|\bunable 
 _DENIES = re.compile(rf"\bi\b[^.!?]{{0,30}}?{_NEGATED}agree\b(?! more)")
 _DISAGREES = re.compile(r"\bi\s+(?:\w+\s+){0,2}disagree\b")
 _AGREES = re.compile(r"\bi\s+(?:\w+\s+){0,2}agree\b|\bi\s+could(?:n't| not)\s+(?:possibly\s+)?agree more\b")
-_CALLS_FALSE = re.compile(r"\b(?:(?:that|this|it)(?: is|'s) (?:simply |just )?(?:not true|untrue|false|wrong)|isn't true)\b")
+_CALLS_FALSE = re.compile(r"\b(?:(?:that|this|it)(?: is|'s) (?:simply |just )?(?:not true|untrue|false|wrong)|"
+                          r"isn't true)\b")
 _CALLS_TRUE = re.compile(r"\b(?:that|this|it)(?: is|'s) (?:very |so |absolutely )?true\b")
 
 
