@@ -70,22 +70,17 @@ def show(document: dict[str, Any]) -> None:
         table = Table(title=Text(clean(model), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         asked_differs = len({(row["format"], row["decoding"]) for row in mine}) > 1
         for name in ("benchmark", "strategy", *(["asked"] if asked_differs else []), "score", "change", "95 % interval",
-                     "detects", "noise", "verdict", "scored", "not scored, by reason"):
+                     "detects", "noise", "verdict", "scored"):
             numeric = name in ("score", "change", "95 % interval", "detects", "noise", "scored")
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-        last = told = None
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name != "asked")
+        last = None
         for row in sorted(mine, key=lambda row: _place(mine, row)):
-            _, strategy, benchmark, asked, score, delta, ends, verdict, scored, unscored = map(clean, row_cells(row))
+            _, strategy, benchmark, asked, score, delta, ends, verdict, scored, _ = map(clean, row_cells(row))
             if last not in (None, benchmark):
                 table.add_section()
-            if benchmark != last:
-                told = unscored
-            elif unscored and unscored == told:
-                unscored = "as the base"
             label = Text(f"{_SYMBOL.get(verdict, ' ')} {verdict}", style=_STYLE.get(verdict, "dim"))
             table.add_row(Text(benchmark if benchmark != last else "", style="bold"), Text(strategy),
-                          *([Text(asked)] if asked_differs else []), score, delta, ends, *_floor(row), label, scored,
-                          Text(unscored))
+                          *([Text(asked)] if asked_differs else []), score, delta, ends, *_floor(row), label, scored)
             last = benchmark
         console.print(table)
     console.print("[dim]change: variant − base, paired item by item. detects: smallest change found with 80 % power. "
@@ -118,6 +113,16 @@ def _show_reasons(console: Any, document: dict[str, Any]) -> None:
     """Each distinct reason once, with the strategies it holds for."""
     from rich.markup import escape
 
+    unscored: dict[tuple[str, str], list[str]] = {}
+    for row in document["rows"]:
+        if text := row_cells(row)[-1]:
+            unscored.setdefault((row["benchmark"], text), []).append(row["strategy"])
+    everyone = len(dict.fromkeys(row["strategy"] for row in document["rows"]))
+    if unscored:
+        console.print("[bold]Not scored[/bold]")
+    for (benchmark, text), strategies in unscored.items():
+        names = "every variant" if len(set(strategies)) == everyone else ", ".join(dict.fromkeys(strategies))
+        console.print(f"  [bold]{escape(clean(f'{benchmark} · {names}'))}[/bold]  {escape(clean(text))}")
     told: dict[tuple[str, str, str], list[str]] = {}
     for row in document["rows"]:
         if row["change"] and row["change"].get("reason"):
