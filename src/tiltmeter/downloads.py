@@ -80,7 +80,7 @@ def _receive_with_retries(client: httpx.Client, url: str, target: Path, checked:
         except (httpx.TransportError, _Interrupted) as error:
             if attempt == ATTEMPTS:
                 kept = part.stat().st_size if part.exists() else 0
-                again = f"run the command again (it continues after {kept:,} bytes)" if kept else "run the command again"
+                again = "run the command again" + (f" (it continues after {kept:,} bytes)" if kept else "")
                 raise UserError(f"{url} could not be fetched: {error or type(error).__name__}",
                                 fix=f"check the connection and {again}, or put the file at {target} by hand") from error
             time.sleep(pause_sec * 2 ** (attempt - 1))
