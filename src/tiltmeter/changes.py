@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from tiltmeter.analysis import coherence
-from tiltmeter.analysis.compare import compare
+from tiltmeter.analysis.coherence import unusable
+from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.contract import Change, Interval, align
 from tiltmeter.analysis.settle import Row, settle
 from tiltmeter.benchmarks.base import Benchmark, Outcome
@@ -45,7 +46,8 @@ def add_changes(rows: list[dict[str, Any]], behind: Mapping[RowKey, list[Outcome
         judged.append((row, Row(
             model=key[0], strategy=key[1], format=key[2], decoding=key[3], benchmark=key[4], change=change,
             not_exercised=not_exercised(key[1], benchmark),
-            unusable=unusable(quality.get((key[0], "none"), {}), quality.get((key[0], key[1]), {}), row),
+            unusable=unusable(quality.get((key[0], "none"), {}), quality.get((key[0], key[1]), {}),
+                              key[4], key[2], key[3]),
             hypothesis=without_seed(key[1])), moved))
     settled = settle([row for _, row, _ in judged], method=study.correction)
     for (row, _, moved), change in zip(judged, settled):
@@ -88,15 +90,8 @@ def without_seed(strategy: str) -> str:
     return replace(chain, parts=parts).canonical
 
 
-def unusable(base: Mapping[str, Any], variant: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:
-    """The coherence gate's evidence against this row; None when the variant's text holds."""
-    return coherence.unusable(base, variant, row["benchmark"], row["format"], row["decoding"])
-
-
 def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> list[float] | None:
     """95 % interval of one model's own score; None where no valid one exists."""
-    from tiltmeter.analysis.compare import level_interval
-
     found = level_interval(benchmark.comparison(outcomes, outcomes, margin=benchmark.margin), seed=study.seed,
                            draws=study.draws)
     return ends(found)
