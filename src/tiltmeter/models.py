@@ -13,12 +13,13 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.artifacts import Artifacts
 from tiltmeter.checkpoints import fingerprint_folder, resolve
 from tiltmeter.errors import UserError
 from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.strategies._quiet import held_back
 from tiltmeter.strategies.base import Context, DidNothing
 from tiltmeter.strategies.chain import Chain
 
@@ -190,15 +191,17 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
 
     transformers.utils.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            device_map={"": device},
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            **options,
-        )
+        with held_back():  # progress bars; what transformers logs still comes through
+            loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                device_map={"": device},
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
+            )
     except (OSError, ImportError) as error:
         raise UserError(
             f"{folder} cannot be loaded: {_first_line(error)}", fix="see the message above"
@@ -208,7 +211,12 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
             f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
             fix="models that need remote code, and other kinds of models, are not supported",
         ) from None
-    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    if info["missing_keys"]:
+        raise UserError(
+            f"{folder} lacks weights that its configuration asks for: {sorted(info['missing_keys'])[0]}"
+            f" and {len(info['missing_keys']) - 1} more", fix="fetch the whole checkpoint again")
+    return model.eval().requires_grad_(False)
 
 
 def out_of_memory(model: str, device: str) -> UserError:
@@ -233,6 +241,8 @@ def load_config(folder: Path, model: str) -> Any:
 
 def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]) -> LoadedVariant:
     loaded = load_model(context.checkpoint, context.dtype, context.device, **options)
+    if getattr(loaded.config, "quantization_config", None) is not None:
+        _unpack_quietly(loaded)
     text_config = context.config.get_text_config(decoder=True)
     return LoadedVariant(
         model_name=model,
@@ -246,6 +256,15 @@ def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]
         weight_hash=context.lineage[0],
         settings=chain.settings,
     )
+
+
+def _unpack_quietly(model: PreTrainedModel) -> None:
+    """The first forward of a compressed-tensors model unpacks its weights behind a progress bar: have it now."""
+    import torch
+
+    if "compressed" in str(getattr(model.config.quantization_config, "quant_method", "")).lower():
+        with held_back(), torch.inference_mode():
+            model(torch.zeros((1, 1), dtype=torch.long, device=model.device))
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -265,7 +284,7 @@ def _base_probe(context: Context, model: str) -> Tensor:
     def make(folder: Path) -> dict[str, Any]:
         context.progress(f"loading {model} for its probe answers")
         base = _variant(context, model, Chain(()), {})
-        save_file({"logits": probe_logits(base)}, folder / "probe.safetensors")
+        save_file({"logits": probe_logits(base.model, base.tokenizer)}, folder / "probe.safetensors")
         release(base)
         return {"model": model}
 
@@ -287,7 +306,7 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, base_probe: T
     proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps}
     lines = [step["summary"] for step in steps.values()] or ["the base model, unchanged"]
     if base_probe is not None:
-        now = probe_logits(variant)
+        now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):
             variant.notes.append("the model returns NaN or infinite logits on probe prompts")
             lines.append("logits on probe prompts are not finite")
@@ -298,8 +317,22 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, base_probe: T
             proof["mean_logit_change"] = float(change.mean())
             if proof["largest_logit_change"] == 0.0:
                 raise DidNothing(f"{chain.canonical} changed no logit on the probe prompts")
+            _compare_with_saved(now, chain, context, proof)
             lines.append(f"largest logit change on probe prompts {proof['largest_logit_change']:.2g}")
     variant.proof = {"summary": "; ".join(lines), **proof}
+
+
+def _compare_with_saved(now: Tensor, chain: Chain, context: Context, proof: dict[str, Any]) -> None:
+    """A reloaded artifact must answer as the model did when it was saved. Raises LoadFailed when it does not."""
+    from safetensors.torch import load_file
+
+    last = [part.role for part in chain.parts if part.role != "control"][-1]
+    if context.expected_probe is None or last not in ("pruning", "weights"):
+        return
+    proof["reload_difference"] = float((now - load_file(context.expected_probe)["logits"]).abs().max())
+    if proof["reload_difference"] > 1e-3:
+        raise LoadFailed(f"{chain.canonical}: the cached artifact answers otherwise than when it was made "
+                         f"(logits differ by {proof['reload_difference']:.2g}); clear it with: tiltmeter cache clear")
 
 
 def _first_line(error: Exception) -> str:

@@ -51,13 +51,13 @@ def evidence(model: nn.Module, layer_type: type, what: str) -> dict[str, Any]:
     plain = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name not in quantized]
     if not quantized:
         raise DidNothing(f"{what}: no linear layer was quantized")
-    n_bytes = sum(m.weight.numel() * m.weight.element_size() for m in quantized.values())  # type: ignore[operator, union-attr]
+    weights = [m.get_parameter("weight") for m in quantized.values()]
     return {
         "summary": f"{what}: {len(quantized)} linear layers quantized, left alone: {', '.join(plain) or 'none'}",
         "quantized_layers": len(quantized),
         "layer_names": sorted(quantized),
         "untouched_linear_layers": plain,
-        "quantized_weight_bytes": int(n_bytes),
+        "quantized_weight_bytes": sum(weight.numel() * weight.element_size() for weight in weights),
     }
 
 

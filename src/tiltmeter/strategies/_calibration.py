@@ -20,10 +20,31 @@ import numpy as np
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies.base import Context
+from tiltmeter.strategies.base import Context, Strategy
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "demo" / "data" / "text" / "calibration.txt"
 MAX_CHARACTERS = 20_000_000  # of a data set or file; far more than any setting here can use
+
+
+@dataclass(frozen=True)
+class Calibrated(Strategy):
+    """A strategy that looks at text: `samples` windows of `length` tokens, drawn with `seed` from `calibration`
+    (file or data set; "" is the run's text). Lengths beyond the model's context are cut to it."""
+
+    samples: int = 128
+    length: int = 512
+    seed: int = 0
+    calibration: str = ""
+
+    def __post_init__(self) -> None:
+        for key in ("samples", "length"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{self.name}: {key} is at least 1, got {getattr(self, key)}",
+                                fix=f"leave {key} out for its default")
+
+    def windows(self, context: Context) -> Windows:
+        """The windows of these settings under `context`."""
+        return draw(context, source=self.calibration, samples=self.samples, length=self.length, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -88,7 +109,8 @@ def read_text(source: str) -> str:
         if path.suffix == ".json":
             return "\n\n".join(_texts(json.loads(raw), source))[:MAX_CHARACTERS]
         if path.suffix == ".jsonl":
-            return "\n\n".join(_texts([json.loads(line) for line in raw.splitlines() if line.strip()], source))[:MAX_CHARACTERS]
+            rows = [json.loads(line) for line in raw.splitlines() if line.strip()]
+            return "\n\n".join(_texts(rows, source))[:MAX_CHARACTERS]
         return raw[:MAX_CHARACTERS]
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"the calibration file {source} cannot be read: {error}",
@@ -97,8 +119,9 @@ def read_text(source: str) -> str:
 
 def _texts(rows: Any, source: str) -> list[str]:
     if isinstance(rows, list):
-        texts = [row.get("text") if isinstance(row, dict) else row for row in rows]
-        if texts and all(isinstance(text, str) for text in texts):
+        found = [row.get("text") if isinstance(row, dict) else row for row in rows]
+        texts = [text for text in found if isinstance(text, str)]
+        if texts and len(texts) == len(found):
             return texts
     raise UserError(f"the calibration file {source} is no list of texts", fix='write ["text", …] or [{"text": "…"}, …]')
 
@@ -111,10 +134,12 @@ def _from_data_set(source: str) -> str:
 
     name, _, config = source.partition("@")
     texts: list[str] = []
+    n_characters = 0
     try:
         for row in load_dataset(name, config or None, split="train", streaming=True):
             texts.append(str(row["text"]))
-            if sum(map(len, texts[-1000:])) and sum(map(len, texts)) > MAX_CHARACTERS // 4:
+            n_characters += len(texts[-1])
+            if n_characters > MAX_CHARACTERS // 4:
                 break
     except KeyError:
         raise UserError(f"the data set {source} has no column 'text'", fix="give a text file instead") from None

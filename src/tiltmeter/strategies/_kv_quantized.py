@@ -79,24 +79,23 @@ def largest_values(model: PreTrainedModel, windows: tuple[tuple[int, ...], ...],
 
 def attach(model: PreTrainedModel, bits: int, artifact: Artifact) -> None:
     """Makes every cache write of `model` round keys and values with the artifact's scales."""
-    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+    from compressed_tensors.modeling.kvcache import initialize_hooked_kv_cache
+    from compressed_tensors.quantization import QuantizationScheme, QuantizationStatus
     from compressed_tensors.quantization.utils import calculate_qparams
     from safetensors.torch import load_file
     from torch import nn
 
     scheme = scheme_for(bits)
-    modules = attention_modules(model, f"kv{bits}")
-    apply_quantization_config(
-        model, QuantizationConfig(config_groups={}, kv_cache_scheme=scheme, quantization_status="frozen", ignore=[]),
-        show_progress=False,
-    )
     largest = load_file(artifact.path / "largest.safetensors")
-    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
-    for name, module in modules.items():
+    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())  # not a bitsandbytes weight's
+    for name, module in attention_modules(model, f"kv{bits}").items():
+        initialize_hooked_kv_cache(model, module)
         for which in ("k", "v"):
             top = largest[f"{name}.{which}"].to(model.device)
             scale, _ = calculate_qparams(-top, top, scheme)
-            setattr(module, f"{which}_scale", nn.Parameter(scale.to(dtype), requires_grad=False))
+            module.register_parameter(f"{which}_scale", nn.Parameter(scale.to(dtype), requires_grad=False))
+        module.quantization_scheme = QuantizationScheme(targets=[type(module).__name__], input_activations=scheme)
+        module.quantization_status = QuantizationStatus.FROZEN
 
 
 def scheme_for(bits: int) -> Any:

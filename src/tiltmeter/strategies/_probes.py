@@ -8,12 +8,12 @@ its variant.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from tiltmeter.scoring.variant import LoadedVariant
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEXTS = (
     "Once upon a time there was a little girl who lived near the forest. She was happy.",
@@ -23,24 +23,19 @@ TEXTS = (
 TAIL = 4  # tokens read one at a time after the prompt
 
 
-def probe_logits(variant: LoadedVariant) -> Tensor:
+def probe_logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                 new_cache: Callable[[], Any] | None = None) -> Tensor:
     """Next-token logits on the probes, float32 on the CPU, shape (probes x (1 + TAIL), vocabulary)."""
     import torch
     from transformers import DynamicCache
 
+    longest = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or 64
     rows = []
     with torch.inference_mode():
         for text in TEXTS:
-            ids = (
-                variant.tokenizer(text, return_tensors="pt")
-                .input_ids[:, : min(variant.max_length, 64)]
-                .to(variant.device)
-            )
-            cache = variant.new_cache() if variant.new_cache else DynamicCache(config=variant.model.config)
+            ids = tokenizer(text, return_tensors="pt").input_ids[:, : min(longest, 64)].to(model.device)
+            cache = new_cache() if new_cache else DynamicCache(config=model.config)
             cut = ids.shape[1] - TAIL
-            pieces = [ids[:, :cut], *(ids[:, i : i + 1] for i in range(cut, ids.shape[1]))]
-            for piece in pieces:
-                rows.append(
-                    variant.model(piece, past_key_values=cache, use_cache=True).logits[0, -1].float().cpu()
-                )
+            for piece in (ids[:, :cut], *ids[:, cut:].split(1, dim=1)):
+                rows.append(model(piece, past_key_values=cache, use_cache=True).logits[0, -1].float().cpu())
     return torch.stack(rows)

@@ -49,6 +49,7 @@ class Context:
         artifacts: cache of compressed checkpoints and calibrated scales.
         seed: the run's seed; calibration draws depend on it.
         lineage: what made `checkpoint`, for cache keys: weight hash, then one entry per step.
+        expected_probe: probe logits that the model of `checkpoint` gave before it was saved.
         found: what a strategy learned at an earlier moment and needs later (by strategy name).
         notes: sentences the run must show.
     """
@@ -64,6 +65,7 @@ class Context:
     lineage: tuple[str, ...]
     progress: Callable[[str], None]
     seed: int = 0
+    expected_probe: Path | None = None
     found: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

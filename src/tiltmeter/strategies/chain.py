@@ -64,7 +64,7 @@ class Chain:
             return [self]
         return [
             Chain(tuple(
-                replace(part, seed=part.settings["seed"] + step) if _draws_calibration(part) else part
+                replace(part, **{"seed": part.settings["seed"] + step}) if _draws_calibration(part) else part
                 for part in self.parts
             ))
             for step in range(count)
@@ -106,7 +106,8 @@ def parse(text: str) -> Chain:
 def _names() -> dict[str, type[Strategy]]:
     """Every name a user may type, aliases included, in lower case."""
     names: dict[str, type[Strategy]] = {}
-    for name, cls in registry.known("strategy").items():
+    known: dict[str, type[Strategy]] = registry.known("strategy")
+    for name, cls in known.items():
         for alias in (name, *cls.aliases):
             names[alias.lower()] = cls
     return names

@@ -1,0 +1,161 @@
+"""From one checkpoint folder to a compressed one: the frame around llm-compressor's recipes and torch pruning.
+
+Every compressed variant answers from the saved artifact, never from the model that was just compressed, so a
+second run gives the same answers; the logits of the model in memory are stored with it and compared after loading.
+Memory      one copy of the model in its run dtype, plus one block's calibration activations (llm-compressor
+            works block by block); then the saved file.
+Traps       1. llm-compressor's ``targets="Linear"`` as a string prunes nothing, its default prunes the output head:
+               pruners get the names of the decoder blocks, and the result is measured.
+            2. Without a GPU, AWQ fails pinning memory (`_pinning_needs_a_gpu`).
+            3. `oneshot` wants a real folder in ``model.config.name_or_path`` and a processor.
+            4. It logs to stdout, where tiltmeter prints results: both streams are held back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tiltmeter.artifacts import Artifact
+from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.strategies import _layers
+from tiltmeter.strategies._calibration import Windows
+from tiltmeter.strategies._quiet import held_back
+from tiltmeter.strategies.base import Context, DidNothing, Strategy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Facts = dict[str, Any]
+Change = Callable[["PreTrainedModel"], None]  # compresses the model in place
+
+
+def compressed(strategy: Strategy, context: Context, change: Change, windows: Windows | None,
+               *, keeps_zeros: bool = True) -> Artifact:
+    """The artifact of `strategy` applied to `context.checkpoint`; becomes the context's checkpoint.
+
+    Args:
+        change: compresses a loaded model in place.
+        windows: calibration windows that `change` uses (part of the key); None: it uses none.
+        keeps_zeros: raise DidNothing when an earlier step's 2:4 pattern does not survive.
+    """
+    from tiltmeter.models import load_model
+    from tiltmeter.strategies._probes import probe_logits
+
+    before = context.found.get("sparsity")
+
+    def make(folder: Path) -> Facts:
+        from safetensors.torch import save_file
+
+        looks_at = f" ({len(windows.ids)} calibration sequences)" if windows else ""
+        context.progress(f"{strategy.name}: compressing{looks_at}")
+        model = load_model(context.checkpoint, context.dtype, context.device)
+        model.config.name_or_path = model.name_or_path = str(context.checkpoint)
+        head = _head(model).clone()
+        with held_back():
+            change(model)
+        facts = _facts(model)
+        facts["lm_head_untouched"] = bool((_head(model) == head).all())
+        if not facts["lm_head_untouched"]:
+            raise DidNothing(f"{strategy.name} changed the output head, which it must leave alone")
+        if keeps_zeros and before and before > 0.999 and (facts["intact_2_4_share"] or 0) < 0.999:
+            raise DidNothing(f"{strategy.name} destroyed the 2:4 pattern of an earlier step")
+        save_file({"logits": probe_logits(model, context.tokenizer)}, folder / "probe.safetensors")
+        with held_back():
+            model.save_pretrained(folder / "model", save_compressed=True)
+        return {**facts, "calibration": windows.record if windows else None}
+
+    step = {"strategy": strategy.name, "settings": {k: v for k, v in strategy.settings.items() if k != "calibration"},
+            "calibration": windows.record if windows else None}
+    key = {"kind": "compressed checkpoint", "lineage": list(context.lineage), **step, "dtype": context.dtype,
+           "device": context.device.split(":")[0]}
+    artifact = context.artifacts.get_or_make(key, make)
+    context.checkpoint = artifact.path / "model"
+    context.lineage = (*context.lineage, artifact.path.name)
+    context.found["sparsity"] = artifact.facts["intact_2_4_share"]
+    context.expected_probe = artifact.path / "probe.safetensors"
+    return artifact
+
+
+def oneshot(model: PreTrainedModel, recipe: Sequence[Any], context: Context, windows: Windows | None) -> None:
+    """Runs llm-compressor's modifiers on `model` in place, over the windows in the order drawn."""
+    from llmcompressor import oneshot as run
+    from llmcompressor.core import reset_session
+
+    reset_session()
+    data: dict[str, Any] = {}
+    if windows:
+        from datasets import Dataset
+
+        length = len(windows.ids[0])
+        rows = {"input_ids": [list(w) for w in windows.ids], "attention_mask": [[1] * length for _ in windows.ids]}
+        data = {"dataset": Dataset.from_dict(rows), "num_calibration_samples": len(windows.ids),
+                "max_seq_length": length, "shuffle_calibration_samples": False}
+    with _pinning_needs_a_gpu():
+        run(model=model, recipe=list(recipe), processor=cast(Any, context.tokenizer), **data)
+
+
+def require_library(name: str) -> None:
+    """Imports llm-compressor quietly. Raises UserError when it is not installed."""
+    try:
+        with held_back():
+            import llmcompressor  # noqa: F401
+    except ImportError:
+        raise missing_extra("llmcompressor", "compress", name) from None
+    import logging
+
+    from loguru import logger
+
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)
+    logger.disable("llmcompressor")
+    logger.disable("compressed_tensors")
+
+
+@contextlib.contextmanager
+def _pinning_needs_a_gpu() -> Iterator[None]:
+    """On a machine without a GPU, llm-compressor's AWQ raises while it pins cached activations: skip that there."""
+    import torch
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    if torch.cuda.is_available():
+        yield
+        return
+    original = IntermediatesCache.pin_memory
+    IntermediatesCache.pin_memory = lambda self, *args, **kwargs: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        IntermediatesCache.pin_memory = original  # type: ignore[method-assign]
+
+
+def ignore_list(model: PreTrainedModel) -> list[str]:
+    """Names of all linear layers that a quantizer must leave alone: everything outside `_layers.linear_layers`."""
+    from torch import nn
+
+    chosen = _layers.linear_layers(model)
+    return [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name not in chosen]
+
+
+def check_fraction(strategy: str, key: str, value: float) -> None:
+    """Raises UserError unless 0 < value < 1."""
+    if not 0.0 < value < 1.0:
+        raise UserError(f"{strategy}: {key} is a fraction between 0 and 1, got {value}",
+                        fix=f"for 50 % write {key}=0.5")
+
+
+def _head(model: PreTrainedModel) -> Any:
+    head = model.get_output_embeddings() or model.get_input_embeddings()
+    return cast(Any, head).weight.detach()
+
+
+def _facts(model: PreTrainedModel) -> Facts:
+    layers = _layers.linear_layers(model)
+    facts: Facts = _layers.sparsity_facts({name: layer.weight.detach() for name, layer in layers.items()})
+    schemes = {name: getattr(layer, "quantization_scheme", None) for name, layer in layers.items()}
+    quantized = sorted(name for name, scheme in schemes.items() if scheme is not None and scheme.weights is not None)
+    facts["quantized_layers"] = len(quantized)
+    facts["layer_names"] = quantized
+    facts["layers"] = len(layers)
+    return facts

@@ -1,0 +1,88 @@
+"""What the pruning strategies share: order rule, proof, and the run of one llm-compressor modifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.artifacts import Artifact
+from tiltmeter.strategies import _bitsandbytes, _compress, _layers
+from tiltmeter.strategies._calibration import Calibrated
+from tiltmeter.strategies.base import SIMULATED, Context, DidNothing, Strategy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tiltmeter.scoring.variant import LoadedVariant
+
+
+def cannot_prune_after(name: str, earlier: Sequence[Strategy]) -> str | None:
+    """Pruning needs dense, unpruned weights."""
+    for part in earlier:
+        if part.role == "weights":
+            return f"{name} prunes weights, so it comes before {part.name}, which quantizes them"
+        if part.role == "pruning":
+            return f"{name} would prune again what {part.name} has pruned"
+    return None
+
+
+def proof_of_sparsity(name: str, artifact: Artifact, wanted: float, two_four: bool) -> dict[str, Any]:
+    """Evidence from the saved weights. Raises DidNothing when the sparsity or the 2:4 pattern was not reached."""
+    facts = artifact.facts
+    if facts["sparsity"] < wanted - 0.01:
+        raise DidNothing(f"{name}: {facts['sparsity']:.1%} of the weights are zero, {wanted:.0%} were asked for")
+    if two_four and facts["intact_2_4_share"] < 1.0:
+        raise DidNothing(f"{name}: only {facts['intact_2_4_share']:.1%} of the groups of four hold two zeros")
+    pattern = ", every group of 4 holds 2 zeros" if two_four else ""
+    worst = min(facts["sparsity_per_layer"].values())
+    return {
+        "summary": f"{name}: {facts['sparsity']:.1%} zeros in {facts['layers']} linear layers (least {worst:.1%})"
+        f"{pattern}, output head untouched",
+        **facts,
+    }
+
+
+@dataclass(frozen=True)
+class OneShotPruning(Calibrated):
+    """Pruning through an llm-compressor modifier. Subclasses set `modifier` and `two_four`."""
+
+    library = "llm-compressor"
+    hardware = "CPU, GPU"
+    role = "pruning"
+    speed_is_real = SIMULATED
+
+    @property
+    def wanted(self) -> float:
+        return float(self.settings.get("sparsity", 0.5))
+
+    @property
+    def two_four(self) -> bool:
+        return self.name.endswith("2:4")
+
+    def modifier(self, blocks: list[str]) -> Any:
+        """The llm-compressor modifier for these decoder blocks."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _compress.check_fraction(self.name, "sparsity", self.wanted)
+
+    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
+        return cannot_prune_after(self.name, earlier)
+
+    def before_loading(self, context: Context) -> None:
+        _bitsandbytes.check_weights_float(context.config, self.name)
+        _compress.require_library(self.name)
+        shapes = _layers.require_linear_layers(context.config, self.name)
+        if self.two_four:
+            _layers.require_multiple(shapes, 4, f"{self.name}: a group of")
+        windows = self.windows(context)
+
+        def change(model: PreTrainedModel) -> None:
+            _compress.oneshot(model, [self.modifier(list(_layers.blocks(model)))], context, windows)
+
+        context.found[self.name] = _compress.compressed(self, context, change, windows)
+
+    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+        return proof_of_sparsity(self.name, context.found[self.name], self.wanted, self.two_four)

@@ -1,0 +1,14 @@
+"""Keeps libraries' progress bars and log lines off stdout (where results go) and stderr (where ours go)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Swallows what is written to stdout and stderr; exceptions still carry their own message."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,87 @@
+"""What llm-compressor's weight quantizers share: group sizes that fit, the run, and the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError
+from tiltmeter.strategies import _bitsandbytes, _compress, _layers
+from tiltmeter.strategies._calibration import Windows
+from tiltmeter.strategies.base import SIMULATED, Context, DidNothing, Strategy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tiltmeter.scoring.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class OneShotQuantizer(Strategy):
+    """Subclasses set `recipe` and `scheme_text`; those that calibrate also inherit `Calibrated`."""
+
+    library = "llm-compressor + compressed-tensors"
+    hardware = "CPU, GPU"
+    role = "weights"
+    speed_is_real = SIMULATED
+
+    def recipe(self, ignore: list[str]) -> list[Any]:
+        """llm-compressor modifiers; `ignore`: linear layers to leave alone."""
+        raise NotImplementedError
+
+    @property
+    def scheme_text(self) -> str:
+        """The scheme in words, for the proof."""
+        raise NotImplementedError
+
+    def calibration_windows(self, context: Context) -> Windows | None:
+        """Windows of a strategy that calibrates; None for one that does not."""
+        return self.windows(context) if hasattr(self, "windows") else None
+
+    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
+        return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
+
+    def before_loading(self, context: Context) -> None:
+        _bitsandbytes.check_weights_float(context.config, self.name)
+        _compress.require_library(self.name)
+        shapes = _layers.require_linear_layers(context.config, self.name)
+        if "group_size" in self.settings:
+            _layers.require_multiple(shapes, self.settings["group_size"], f"{self.name}: group_size")
+        windows = self.calibration_windows(context)
+
+        def change(model: PreTrainedModel) -> None:
+            _compress.oneshot(model, self.recipe(_compress.ignore_list(model)), context, windows)
+
+        context.found[self.name] = _compress.compressed(self, context, change, windows)
+
+    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+        facts = context.found[self.name].facts
+        loaded = [
+            name for name, m in _layers.linear_layers(variant.model).items()
+            if getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
+        ]
+        if not loaded or len(loaded) != facts["layers"]:
+            raise DidNothing(f"{self.name}: {len(loaded)} of {facts['layers']} linear layers are quantized")
+        return {
+            "summary": f"{self.name}: {len(loaded)} linear layers quantized ({self.scheme_text}), "
+            "output head untouched",
+            "scheme": self.scheme_text,
+            **facts,
+        }
+
+
+def check_grouping(name: str, bits: int, group_size: int) -> None:
+    """Raises UserError for bit widths and group sizes that the packed format does not know."""
+    if bits not in (4, 8):
+        raise UserError(f"{name}: bits is 4 or 8, got {bits}", fix="write bits=4")
+    if group_size < 1:
+        raise UserError(f"{name}: group_size is at least 1, got {group_size}", fix="the usual value is group_size=128")
+
+
+def integer_weights(bits: int, group_size: int, symmetric: bool) -> dict[str, Any]:
+    """compressed-tensors' config group: integer weights in groups along the inputs, 16-bit activations."""
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+    weights = QuantizationArgs(num_bits=bits, type="int", strategy="group", group_size=group_size, symmetric=symmetric)
+    return {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}

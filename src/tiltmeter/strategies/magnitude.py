@@ -1,0 +1,60 @@
+"""Magnitude pruning: zero the smallest weights of every layer. The baseline that better methods must beat.
+
+Source      Han et al. 2015, https://arxiv.org/abs/1506.02626, by torch.nn.utils.prune (L1, per layer).
+Changes     the linear layers of the decoder blocks; never the output head.
+Saves       nothing on dense kernels.
+Departure   none; llm-compressor's magnitude modifier does nothing in one shot, so torch's own is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.registry import register
+from tiltmeter.strategies import _bitsandbytes, _compress, _layers, _pruning
+from tiltmeter.strategies.base import SIMULATED, Context, Strategy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tiltmeter.scoring.variant import LoadedVariant
+
+
+@register("strategy", "magnitude")
+@dataclass(frozen=True)
+class Magnitude(Strategy):
+    """sparsity: fraction of every layer's weights set to zero."""
+
+    sparsity: float = 0.5
+
+    name = "magnitude"
+    summary = "unstructured pruning by weight magnitude alone"
+    source = "https://arxiv.org/abs/1506.02626"
+    library = "torch.nn.utils.prune"
+    hardware = "CPU, GPU"
+    paper_setting = "not part of the study"
+    role = "pruning"
+    speed_is_real = SIMULATED
+
+    def __post_init__(self) -> None:
+        _compress.check_fraction(self.name, "sparsity", self.sparsity)
+
+    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
+        return _pruning.cannot_prune_after(self.name, earlier)
+
+    def before_loading(self, context: Context) -> None:
+        _bitsandbytes.check_weights_float(context.config, self.name)
+        _layers.require_linear_layers(context.config, self.name)
+        context.found[self.name] = _compress.compressed(self, context, self._prune, None)
+
+    def _prune(self, model: PreTrainedModel) -> None:
+        from torch.nn.utils import prune
+
+        for layer in _layers.linear_layers(model).values():
+            prune.l1_unstructured(layer, "weight", amount=self.sparsity)
+            prune.remove(layer, "weight")
+
+    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+        return _pruning.proof_of_sparsity(self.name, context.found[self.name], self.sparsity, False)
