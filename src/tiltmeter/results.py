@@ -16,7 +16,7 @@ from tiltmeter.benchmarks.base import Benchmark, Outcome, Score
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build, known
 from tiltmeter.store import Cell, finished_cells, read_json, write_json
-from tiltmeter.study import CHECKPOINT, Study
+from tiltmeter.study import Study
 
 SCHEMA = "tiltmeter/results/1"
 RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
@@ -65,13 +65,9 @@ def outcomes(cell: Cell, benchmark: Benchmark) -> Iterator[Outcome]:
         start += len(requests)
 
 
-def protocol_outcomes(cell: Cell, benchmark: Benchmark) -> list[Outcome]:
-    """The outcomes the published score is made of (robustness variations left out)."""
-    return [outcome for outcome in outcomes(cell, benchmark) if not outcome.variation]
-
-
-def row_of(cell: Cell, benchmark: Benchmark) -> tuple[dict[str, Any], list[Outcome]]:
-    """A result row without its change, and the outcomes behind it."""
+def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict[str, Any], list[Outcome]]:
+    """A result row without its change, and the outcomes behind it. Only whole, genuine data (`genuine`: the
+    published files) may stand beside a published number."""
     from tiltmeter.published import published_value
 
     everything = list(outcomes(cell, benchmark))
@@ -82,6 +78,7 @@ def row_of(cell: Cell, benchmark: Benchmark) -> tuple[dict[str, Any], list[Outco
         varied = benchmark.score([outcome for outcome in everything if outcome.variation == variation])
         extra[f"robust:{variation}"] = varied.value
     done = cell.done or {}
+    comparable = genuine and not cell.id.partial
     return {
         "model": cell.id.model, "strategy": cell.id.strategy, "settings": cell.id.settings,
         "format": cell.id.format, "decoding": cell.id.decoding, "benchmark": cell.id.benchmark,
@@ -89,7 +86,8 @@ def row_of(cell: Cell, benchmark: Benchmark) -> tuple[dict[str, Any], list[Outco
         "n_items": score.n_items, "n_scored": score.n_scored, "n_samples": cell.id.n_samples,
         "unscored": dict(score.unscored), "ci": None, "extra": extra,
         "partial": cell.id.partial, "complete": bool(done), "groups": _groups(score), "change": None,
-        "published": published_value(cell.id), "published_change": published_value(cell.id, change=True),
+        "published": published_value(cell.id) if comparable else None,
+        "published_change": published_value(cell.id, change=True) if comparable else None, "notes": list(score.notes),
         "seconds": done.get("seconds", 0.0), "tokens": done.get("tokens", 0),
     }, everything
 
@@ -101,6 +99,7 @@ def _groups(score: Score) -> list[dict[str, Any]]:
 
 def document(run: Path) -> dict[str, Any]:
     """The results document of a run, computed from its answers."""
+    from tiltmeter.analysis.findings import findings
     from tiltmeter.changes import add_changes
 
     record = run_record(run)
@@ -110,7 +109,8 @@ def document(run: Path) -> dict[str, Any]:
     for key, cell in cells_of(run).items():
         if cell.done is None:
             continue
-        row, behind[key] = row_of(cell, build("benchmark", cell.id.benchmark))
+        genuine = record["data"].get(cell.id.benchmark, {}).get("published", False)
+        row, behind[key] = row_of(cell, build("benchmark", cell.id.benchmark), genuine)
         rows.append(row)
     variants = [read_json(path) for path in sorted((run / "variants").glob("*.json"))]
     order = {(row["model"], row["strategy"]): place for place, row in enumerate(rows)}
@@ -121,7 +121,7 @@ def document(run: Path) -> dict[str, Any]:
              "study": record["study"], "started": record["started"], "batch_tokens": record["batch_tokens"],
              "notes": sorted(notes | {note for given in record["notes"].values() for note in given}),
              "failures": read_json(run / "failures.json", [])}
-    return null({"schema": SCHEMA, "run": about, "rows": rows,  # type: ignore[no-any-return]
+    return null({"schema": SCHEMA, "run": about, "rows": rows, "findings": findings(null(rows), seed=study.seed),  # type: ignore[no-any-return]
                  "variants": [{"model": v["model"], "strategy": v["strategy"], "proof": v.get("proof", {}),
                                "notes": v.get("notes", []), "settings": v.get("settings", {}), "dtype": v.get("dtype"),
                                "device": v.get("device"), "weight_hash": v.get("weight_hash"),
@@ -213,10 +213,3 @@ def load(run: str | Path) -> Results:
     """A run folder as data frames. Raises UserError when the folder is no run."""
     return Results(Path(run))
 
-
-def is_base(row: dict[str, Any]) -> bool:
-    return row["strategy"] == "none"
-
-
-def is_checkpoint(row: dict[str, Any]) -> bool:
-    return str(row["strategy"]).startswith(CHECKPOINT)
