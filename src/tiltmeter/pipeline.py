@@ -8,6 +8,7 @@ computed is recorded with its reason and the rest goes on.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tiltmeter.progress import Progress
     from tiltmeter.scoring.engine import Engine
     from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.strategies.chain import Chain
 
 Inputs = list[tuple[Item, tuple[Request, ...]]]
 
@@ -101,7 +103,8 @@ class Loader:
         self.release()
         self.progress.note(f"loading {spec.source} · {spec.strategy}")
         self.variant = models.load(spec.source, spec.chain, device=self.study.device, dtype=self.study.dtype,
-                                   calibration=self.study.calibration, progress=self.progress.note)
+                                   calibration=self.study.calibration, seed=self.study.seed,
+                                   progress=self.progress.note)
         self.spec = spec
         return self.variant
 
@@ -220,7 +223,7 @@ class _Work:
                     rows: Inputs = [(item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples,
                                                               seed=seed)) for item in items]
                     cell = Cell(self.store.path, CellId(
-                        model=spec.model, strategy=spec.strategy, settings=dict(chain.settings), format=cell_format,
+                        model=spec.model, strategy=spec.strategy, settings=self._settings(chain), format=cell_format,
                         decoding=decoding, benchmark=benchmark.name, weight_hash=identity.weight_hash,
                         inputs=self.store.write_inputs(rows), dtype=identity.dtype, n_samples=n_samples,
                         partial=partial))
@@ -230,6 +233,17 @@ class _Work:
                     else:
                         summary.reused += 1
         return result
+
+    def _settings(self, chain: Chain) -> dict[str, Any]:
+        """The chain's full settings; with the calibration text they depend on, by content, and the run's seed."""
+        from tiltmeter.strategies._calibration import BUILT_IN
+
+        settings = dict(chain.settings)
+        if any(hasattr(part, "calibration") for part in chain.parts):
+            path = Path(self.study.calibration).expanduser() if self.study.calibration else BUILT_IN
+            text = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else self.study.calibration
+            settings["run"] = {"calibration_text": text, "seed": self.study.seed}
+        return settings
 
     def _items_of(self, benchmark: Benchmark) -> tuple[list[Item], bool]:
         if benchmark.name not in self._items:
