@@ -1,8 +1,8 @@
 """The coherence gate: is there still a model to judge? A lower bias from text that rots is no improvement.
 
 Input is the text quality of base and variant (a variant's `text_quality` block): perplexity on a given text, and per
-generating cell the shares of answers that are empty, unparsed, contradictory, repetitive or in another script, words per
-answer, the share ended by an end token, and the log-likelihood of the variant's own answers under the BASE model.
+generating cell the shares of answers that are empty, unparsed, contradictory, repetitive or in another script, words
+per answer, the share ended by an end token, and the log-likelihood of the variant's own answers under the BASE model.
 
 Every threshold is relative to the base, so a model that never wrote well is not punished for it. Evidence comes in
 two strengths: one decisive finding closes the gate, or two supporting ones. Parse rate, length and perplexity alone
@@ -37,7 +37,7 @@ class Thresholds:
     eos_rate: float = 0.60  # fall; never decisive
 
 
-SLACK = 0.5  # nats per token below the base's own 5 % quantile before an answer is called implausible
+SLACK = 0.25  # nats per token below the base's 5 % quantile (at least) before an answer is called implausible
 FEWEST = 12  # answers behind a share before it counts
 WORDS = {"implausible": "of its answers are less likely to the base model than nearly all of the base's own",
          "contradictory": "of its answers contradict themselves", "empty": "of its answers are empty",
@@ -100,11 +100,16 @@ def cell_findings(base: Mapping[str, Any], variant: Mapping[str, Any], limits: T
 
 
 def _implausible(base: Mapping[str, Any], side: Mapping[str, Any]) -> float | None:
-    """Share of answers whose log-likelihood per token under the base lies SLACK below the base's own 5 % quantile."""
+    """Share of answers far less likely under the base (mean nats per token) than nearly all of the base's own.
+
+    The line lies below the base's own 5 % quantile by twice its distance from the median, at least by SLACK: a base
+    whose likelihoods vary much (numbers it hardly knows) gives its variants as much room.
+    """
     own, given = base.get("base_logprobs"), side.get("base_logprobs")
     if not own or not given or min(len(own), len(given)) < FEWEST:
         return None
-    return float(np.mean(np.asarray(given) < np.quantile(own, 0.05) - SLACK))
+    low, middle = np.quantile(own, [0.05, 0.5])
+    return float(np.mean(np.asarray(given) < low - max(SLACK, 2 * (middle - low))))
 
 
 def _perplexity(base: Mapping[str, Any], variant: Mapping[str, Any], limits: Thresholds) -> list[Finding]:

@@ -1,7 +1,7 @@
 """The paired change of one benchmark between a base and one variant: `compare(Comparison) -> Change`.
 
-Interval   percentile of 10,000 paired cluster draws; estimate +- 1.96 bootstrap standard deviations (Gini); two-way
-           clustered t (dt-stereotyping); none where simulation found no valid one, with the reason.
+Interval   expanded percentile of 10,000 paired cluster draws; estimate +- 1.96 bootstrap standard deviations (Gini);
+           two-way clustered t (dt-stereotyping); none where simulation found no valid one, with the reason.
 p          swap of whole clusters, two-sided (1 + #) / (1 + draws); for a spread its sign flips; dt-stereotyping its t.
 MDE        smallest true change found with 80 % power at the 5 % level: 2.80 se (two-way 3.0 se), a spread
            sqrt(D^2 + 2.84 se_U) - D. NaN where nothing at all changed: no variance, so no honest figure.
@@ -92,7 +92,7 @@ def level_interval(comparison: Comparison, *, seed: int = 0, draws: int = 10_000
     if c.two_way is not None:
         return two_way_mean(c.two_way.base, c.two_way.rows, c.two_way.columns, scale=_scale(c)).interval
     (values, _), = bootstrap([c.statistic], c.n_clusters, seed=seed_for(seed, "bootstrap", c.benchmark), draws=draws)
-    return percentile_interval(values)
+    return percentile_interval(values, c.n_clusters)
 
 
 def _no_interval_reason(c: Comparison) -> str | None:
@@ -122,7 +122,7 @@ def _score_interval(c: Comparison, base: float, variant: float, values: tuple[Ar
     se = float(np.nanstd(change_draws, ddof=1)) if np.isfinite(change_draws).sum() > 1 else float("nan")
     if c.interval == "normal":
         return normal_interval(variant - base, change_draws), none, se
-    return percentile_interval(change_draws), percentile_interval(level_draws), se
+    return (percentile_interval(change_draws, c.n_clusters), percentile_interval(level_draws, c.n_clusters), se)
 
 
 def _scale(c: Comparison) -> float:
@@ -175,7 +175,7 @@ def _groups(c: Comparison, values: dict[int, tuple[Array, Array]], *, seed: int,
         p = _group_p(table, variant - base, change_draws, clusters, seed, draws)
         for place, group in enumerate(table.groups):
             delta = float(variant[place] - base[place])
-            ci = _group_interval(table, place, delta, change_draws)
+            ci = _group_interval(table, place, delta, change_draws, clusters)
             rows.append(GroupChange(table.attribute, group, float(base[place]), float(variant[place]), delta, ci,
                                     table.n[place], float(p[place]) if ci.defined else float("nan")))
     adjusted = holm([row.p for row in rows])
@@ -194,14 +194,15 @@ def _group_p(table: GroupTable, delta: Array, change_draws: Array | None, cluste
         return np.where(sd > 0, 2 * norm.sf(np.abs(delta) / sd), np.where(delta == 0, 1.0, np.nan))
 
 
-def _group_interval(table: GroupTable, place: int, delta: float, change_draws: Array | None) -> Interval:
+def _group_interval(table: GroupTable, place: int, delta: float, change_draws: Array | None, clusters: int
+                    ) -> Interval:
     if table.n[place] < FEWEST_IN_GROUP:
         return Interval(np.nan, np.nan, 0.95, f"fewer than {FEWEST_IN_GROUP} paired items")
     if change_draws is None:
         return Interval(np.nan, np.nan, 0.95, "all items share one cluster")
     if table.interval == "normal":
         return normal_interval(delta, change_draws[:, place])
-    return percentile_interval(change_draws[:, place])
+    return percentile_interval(change_draws[:, place], clusters)
 
 
 def _two_way_group(table: GroupTable, place: int, way: TwoWay, c: Comparison) -> GroupChange:
@@ -219,7 +220,7 @@ def _unanswered(u: Unanswered, *, seed: int, draws: int) -> UnansweredChange:
     ci, p = Interval(np.nan, np.nan, 0.95, "fewer than two clusters"), float("nan")
     if n_clusters > 1:
         drawn_b, drawn_v = bootstrap([statistic], n_clusters, seed=seed_for(seed, "unanswered"), draws=draws)[0]
-        ci = percentile_interval(drawn_v - drawn_b)
+        ci = percentile_interval(drawn_v - drawn_b, n_clusters)
         p = float(swap_test([statistic], n_clusters, seed=seed_for(seed, "unanswered swap"), draws=draws)[0])
     bounds = (u.variant_bounds[0] - u.base_bounds[1], u.variant_bounds[1] - u.base_bounds[0])
     return UnansweredChange(base, variant, variant - base, ci, p, bounds)

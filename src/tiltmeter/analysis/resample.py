@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from tiltmeter.analysis.contract import Array, Interval, Statistic
 
@@ -79,12 +80,18 @@ def sign_flip_test(contributions: Array, *, seed: int, draws: int = 10_000) -> f
     return (1 + reached) / (1 + draws)
 
 
-def percentile_interval(values: Array, level: float = 0.95) -> Interval:
-    """Middle `level` of the draws (draws,); none when over 5 % of them are undefined."""
+def percentile_interval(values: Array, n_clusters: int, level: float = 0.95) -> Interval:
+    """Middle of the draws (draws,); none when over 5 % of them are undefined.
+
+    Expanded percentile: the tail is Phi(-t sqrt(n / (n - 1))), t with n - 1 df, instead of (1 - level) / 2, because
+    draws from n clusters are too narrow by sqrt((n - 1) / n) and know nothing of t. At 70 clusters
+    2.2 % a tail, not 2.5. Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, 3.3.
+    """
     reason = undefined_reason(values)
     if reason:
         return Interval(np.nan, np.nan, level, reason)
-    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    tail = norm.cdf(-student.ppf((1 + level) / 2, n_clusters - 1) * np.sqrt(n_clusters / (n_clusters - 1)))
+    low, high = np.nanquantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high), level)
 
 

@@ -1,0 +1,141 @@
+"""The fastest (or smallest) variant whose change stays inside the policy, and the Pareto set.
+
+Only measured figures count: a variant whose speed was simulated or never measured is listed without one and cannot be
+the fastest. The Pareto picture sets what is gained (speed or size) against the largest change, in margins: |change|
+over the smallest change that matters, of the quantity the verdict rests on, the largest over the variant's rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tiltmeter.analysis.gate import Check, Gate, Row, row_checks
+from tiltmeter.analysis.policy import Policy
+
+By = Literal["speed", "size"]
+SPEED_KEYS = ("decode_tokens_per_s", "decode_tokens_per_second")
+SIZE_KEYS = ("memory_bytes", "weight_bytes", "bytes")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One variant of one model. speed in decoded tokens/s, size in bytes; NaN: not measured here."""
+
+    model: str
+    strategy: str
+    gate: int  # exit code of the gate over this variant alone
+    speed: float
+    size: float
+    largest_change: float  # in margins; NaN when no row has one
+    why_not: str  # the first check that does not pass, "" when all do
+    pareto: bool = False
+
+    def gain(self, by: By) -> float:
+        """Larger is better."""
+        return self.speed if by == "speed" else -self.size
+
+
+@dataclass(frozen=True)
+class Choice:
+    by: By
+    chosen: tuple[Candidate, ...]  # at most one per model
+    candidates: tuple[Candidate, ...]
+    text: str
+
+
+def choose(rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: Policy, by: By = "speed") -> Choice:
+    """Judge every variant alone, and pick per model. The base stands among the candidates: it changes nothing."""
+    candidates: list[Candidate] = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        found = [_candidate(model, name, rows, variants, policy)
+                 for name in dict.fromkeys(r["strategy"] for r in rows if r["model"] == model)
+                 if name == "none" or not policy.ignores(name)]
+        candidates += mark_pareto(found, by)
+    chosen, sentences = [], []
+    for model in dict.fromkeys(c.model for c in candidates):
+        best, sentence = _best([c for c in candidates if c.model == model], by)
+        chosen += [best] if best else []
+        sentences.append(sentence)
+    return Choice(by, tuple(chosen), tuple(candidates), " ".join(sentences))
+
+
+def mark_pareto(candidates: Sequence[Candidate], by: By) -> list[Candidate]:
+    """Marks the candidates that no other one beats on both gain and largest change (both measured)."""
+    def beats(a: Candidate, b: Candidate) -> bool:
+        no_worse = a.gain(by) >= b.gain(by) and a.largest_change <= b.largest_change
+        return no_worse and (a.gain(by) > b.gain(by) or a.largest_change < b.largest_change)
+
+    measured = [c for c in candidates if math.isfinite(c.gain(by)) and math.isfinite(c.largest_change)]
+    best = [c for c in measured if not any(beats(other, c) for other in measured)]
+    return [Candidate(**{**c.__dict__, "pareto": c in best}) for c in candidates]
+
+
+def _candidate(model: str, strategy: str, rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: Policy
+               ) -> Candidate:
+    mine = [row for row in rows if row["model"] == model and row["strategy"] == strategy]
+    facts = next((v for v in variants if v["model"] == model and v["strategy"] == strategy), {})
+    speed = facts.get("speed") or {}
+    if strategy == "none":
+        return Candidate(model, strategy, 0, _first(speed, SPEED_KEYS), _first(speed, SIZE_KEYS), 0.0, "")
+    gate = Gate(tuple(check for row in mine for check in row_checks(row, policy)) + tuple(
+        Check(name, "present", "unjudged", "the policy names it, this variant has no row of it")
+        for name in policy.benchmarks if not any(row["benchmark"] == name for row in mine)))
+    bad = next((check for check in gate.checks if check.status == "fail"),
+               next((check for check in gate.checks if check.status == "unjudged"), None))
+    changes = [value for row in mine if math.isfinite(value := in_margins(row))]
+    return Candidate(model, strategy, gate.exit_code, _first(speed, SPEED_KEYS), _first(speed, SIZE_KEYS),
+                     max(changes, default=math.nan), f"{bad.cell}: {bad.message}" if bad else "")
+
+
+def in_margins(row: Row) -> float:
+    """|change| of what the verdict rests on over its margin; NaN where there is none or the cell was not exercised."""
+    change = row.get("change")
+    if not change or change["verdict"] in ("not exercised", "no usable signal"):
+        return math.nan
+    moved = signed_change(change)
+    margin = change.get("margin")
+    return abs(moved) / margin if margin and math.isfinite(moved) else math.nan
+
+
+def signed_change(change: Mapping[str, Any]) -> float:
+    """Change toward bias (+) or away (-): of the distance from the ideal, or of the square root of the spread."""
+    if change.get("rests_on") == "spread":
+        spread = (change.get("spreads") or [None])[0]
+        if not spread or spread.get("variant") is None or spread.get("base") is None:
+            return math.nan
+        return float(spread["variant"] - spread["base"])
+    value = change.get("distance_delta")
+    return math.nan if value is None else float(value)
+
+
+def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, str]:
+    model = candidates[0].model
+    inside = [c for c in candidates if c.gate == 0]
+    measured = [c for c in inside if math.isfinite(c.gain(by))]
+    word = "fastest" if by == "speed" else "smallest"
+    if not measured:
+        names = ", ".join(c.strategy for c in inside if c.strategy != "none")
+        if not names:
+            return None, f"{model}: no variant stays inside the policy; keep the base."
+        return None, (f"{model}: inside the policy: {names}; no {by} was measured here, so none is called the {word}: "
+                      f"run `tiltmeter speed`.")
+    best = max(measured, key=lambda c: (c.gain(by), -c.largest_change))
+    figure = f"{best.speed:.3g} tokens/s" if by == "speed" else f"{best.size / 1e6:.3g} MB"
+    if best.strategy == "none":
+        return best, f"{model}: the base itself is the {word} inside the policy ({figure})."
+    return best, (f"{model}: {best.strategy} is the {word} inside the policy ({figure}); its largest change is "
+                  f"{best.largest_change:.2g} of the smallest change that matters.")
+
+
+def _first(facts: Mapping[str, Any], names: Sequence[str]) -> float:
+    value = next((facts[name] for name in names if isinstance(facts.get(name), (int, float))), math.nan)
+    return float(value)
+
+
+def as_json(choice: Choice) -> dict[str, Any]:
+    return {"schema": "tiltmeter/choice/1", "by": choice.by, "text": choice.text,
+            "chosen": [{"model": c.model, "strategy": c.strategy} for c in choice.chosen],
+            "candidates": [dict(c.__dict__) for c in choice.candidates]}
