@@ -40,14 +40,14 @@ def keep_plain_packing(model: nn.Module) -> int:
     return len(layers)
 
 
-def evidence(model: nn.Module, layer_type: type, what: str) -> dict[str, Any]:
+def evidence(model: nn.Module, layer_type: type[nn.Module], what: str) -> dict[str, Any]:
     """Number and names of quantized layers, those left alone, bytes of their weights.
 
     Raises DidNothing when no layer was replaced.
     """
     from torch import nn
 
-    quantized = {name: m for name, m in model.named_modules() if isinstance(m, layer_type)}
+    quantized: dict[str, nn.Module] = {n: m for n, m in model.named_modules() if isinstance(m, layer_type)}
     plain = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name not in quantized]
     if not quantized:
         raise DidNothing(f"{what}: no linear layer was quantized")

@@ -69,7 +69,7 @@ def draw(context: Context, *, source: str, samples: int, length: int, seed: int)
     built_in = chosen == str(BUILT_IN)
     longest = getattr(context.config.get_text_config(decoder=True), "max_position_embeddings", None) or length
     length = min(length, int(longest))
-    text = read_text(chosen)
+    text = "\n\n".join(read_texts(chosen))[:MAX_CHARACTERS]
     tokens = context.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     if len(tokens) < 2 * length:
         raise UserError(
@@ -97,8 +97,8 @@ def draw(context: Context, *, source: str, samples: int, length: int, seed: int)
     return Windows(ids, record)
 
 
-def read_text(source: str) -> str:
-    """The text of a file or hub data set. Raises UserError when there is none."""
+def read_texts(source: str) -> list[str]:
+    """The passages of a file or hub data set, in order. Raises UserError when there is none."""
     path = Path(source).expanduser()
     if not path.is_file():
         if path.suffix in (".txt", ".json", ".jsonl") or source.startswith((".", "/", "~")):
@@ -107,11 +107,10 @@ def read_text(source: str) -> str:
     try:
         raw = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            return "\n\n".join(_texts(json.loads(raw), source))[:MAX_CHARACTERS]
+            return _texts(json.loads(raw), source)
         if path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in raw.splitlines() if line.strip()]
-            return "\n\n".join(_texts(rows, source))[:MAX_CHARACTERS]
-        return raw[:MAX_CHARACTERS]
+            return _texts([json.loads(line) for line in raw.splitlines() if line.strip()], source)
+        return [passage for passage in raw.split("\n\n") if passage.strip()]
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"the calibration file {source} cannot be read: {error}",
                         fix="give UTF-8 text, a JSON list of texts, or JSON lines with a text field") from None
@@ -126,7 +125,7 @@ def _texts(rows: Any, source: str) -> list[str]:
     raise UserError(f"the calibration file {source} is no list of texts", fix='write ["text", …] or [{"text": "…"}, …]')
 
 
-def _from_data_set(source: str) -> str:
+def _from_data_set(source: str) -> list[str]:
     try:
         from datasets import load_dataset
     except ImportError:
@@ -146,7 +145,7 @@ def _from_data_set(source: str) -> str:
     except Exception as error:  # the client raises many kinds; all mean that the text is not to be had
         raise UserError(f"there is neither a file nor a reachable data set called {source!r}: {type(error).__name__}",
                         fix="give a text file: --calibration FILE") from None
-    return "\n\n".join(texts)
+    return texts
 
 
 def _start_tokens(tokenizer: Any) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 
 
@@ -11,4 +12,6 @@ from collections.abc import Iterator
 def held_back() -> Iterator[None]:
     """Swallows what is written to stdout and stderr; exceptions still carry their own message."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield

@@ -71,8 +71,8 @@ class Assisted(Strategy):
             room = min(32, variant.max_length - len(ids))
             same += variant.generate(ids, room) == plain(ids, room)
         if same < len(TEXTS):
-            variant.notes.append(f"assisted: greedy text differs from plain decoding on {len(TEXTS) - same} of {len(TEXTS)} "
-                                 "probe prompts, which speculative decoding must not do")
+            variant.notes.append(f"assisted: greedy text equals plain decoding on only {same} of {len(TEXTS)} probe "
+                                 "prompts, where speculative decoding must change nothing")
         by = self.assistant or "prompt lookup"
         return {"summary": f"assisted by {by}: greedy text identical on {same} of {len(TEXTS)} probe prompts",
                 "identical_probes": same, "probes": len(TEXTS)}
