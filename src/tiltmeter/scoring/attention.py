@@ -3,7 +3,7 @@
 `transformers` lets a model's attention function be chosen by name; most architectures dispatch through it. While
 `chosen(model, handler)` is open, the model's attention calls `handler` instead of the full-mask kernel. The engine's
 self-test proves per loaded model that this gives the same numbers; a model that does not dispatch, or passes an
-argument that is not known here (soft-capped scores, sinks, position biases), keeps its own attention.
+argument that is not known here (sinks, position biases), keeps its own attention.
 
 Query heads that share a key-value head are laid out as extra query rows of that head, so grouped keys and values are
 never copied to every query head.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,24 +23,36 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
 NAME = "tiltmeter_sparse"
-KNOWN_ARGUMENTS = frozenset({
-    "position_ids", "cache_position", "sliding_window", "use_cache", "output_attentions", "output_hidden_states",
-    "is_causal", "position_embeddings", "past_key_values", "layer_idx", "return_dict", "layer_past",
-})  # the ones that either change nothing or are already in the mask
+HARMLESS = frozenset({"position_ids", "cache_position", "sliding_window", "layer_idx"})  # the mask holds what they say
 
-Handler = Callable[[Any, Tensor, Tensor, Tensor, float], Tensor]
-_handlers: list[Handler] = []
+Handler = Callable[[Tensor, Tensor, Tensor, Tensor, "Scores"], Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a model turns query-key products into scores: times `scale`, then softcap * tanh(. / softcap) where given."""
+
+    scale: float
+    softcap: float | None = None
+
+
+_active: list[tuple[Handler, bool]] = []  # handler, and whether the model's own attention was the eager one
 
 
 def _dispatch(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float = 0.0,
-    scaling: float | None = None, **arguments: Any,
+    scaling: float | None = None, softcap: float | None = None, **arguments: Any,
 ) -> tuple[Tensor, None]:
-    unknown = [name for name, given in arguments.items() if given is not None and name not in KNOWN_ARGUMENTS]
+    unknown = [name for name, given in arguments.items()
+               if isinstance(given, int | float | Tensor) and not isinstance(given, bool) and name not in HARMLESS]
     if unknown or dropout:
-        raise NotImplementedError(f"attention argument {unknown or 'dropout'} is not supported")
+        raise NotImplementedError(f"attention argument {unknown or 'dropout'}")
+    if attention_mask is None:
+        raise NotImplementedError("the model drops its attention mask")
+    handler, eager = _active[-1]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _handlers[-1](attention_mask, query, key, value, scale), None
+    # transformers' sdpa attention leaves soft caps out; what the loaded model computes is the definition
+    return handler(attention_mask, query, key, value, Scores(scale, softcap if eager else None)), None
 
 
 AttentionInterface.register(NAME, _dispatch)
@@ -47,11 +60,11 @@ AttentionInterface.register(NAME, _dispatch)
 
 @contextmanager
 def chosen(model: PreTrainedModel, handler: Handler) -> Iterator[None]:
-    """Inside, `model` attends through ``handler(mask, query (1, H, Q, D), key (1, K, N, D), value, scale)``, which
+    """Inside, `model` attends through ``handler(mask, query (1, H, Q, D), key (1, K, N, D), value, scores)``, which
     returns (1, Q, H, D)."""
     configs = {id(config): config for config in (model.config, model.config.get_text_config(decoder=True))}
     before = {key: config._attn_implementation for key, config in configs.items()}
-    _handlers.append(handler)
+    _active.append((handler, "eager" in before.values()))
     try:
         for config in configs.values():
             config._attn_implementation_internal = NAME
@@ -59,7 +72,7 @@ def chosen(model: PreTrainedModel, handler: Handler) -> Iterator[None]:
     finally:
         for key, config in configs.items():
             config._attn_implementation_internal = before[key]
-        _handlers.pop()
+        _active.pop()
 
 
 def replaceable(model: PreTrainedModel) -> bool:
@@ -84,7 +97,7 @@ class Blockwise:
         self._pieces: dict[int, list[tuple[slice, Tensor | slice, Tensor]]] = {}
         self.calls = 0
 
-    def __call__(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def __call__(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         self.calls += 1
         _, heads, n_queries, _ = query.shape
         kv_heads = key.shape[1]
@@ -94,9 +107,13 @@ class Blockwise:
             block = query[:, :, rows]  # (1, H, B, D)
             size = block.shape[2]
             block = block.reshape(1, kv_heads, groups * size, -1)
-            found = torch.nn.functional.scaled_dot_product_attention(
-                block, key[:, :, columns], value[:, :, columns], attn_mask=bias, scale=scale
-            )  # (1, K, G * B, D)
+            seen = key[:, :, columns], value[:, :, columns]
+            if scores.softcap is None:  # (1, K, G * B, D)
+                found = torch.nn.functional.scaled_dot_product_attention(
+                    block, *seen, attn_mask=bias, scale=scores.scale
+                )
+            else:
+                found = partial_attention(block, *seen, bias, scores)[0].to(query.dtype)
             out[:, rows] = found.reshape(1, heads, size, -1).transpose(1, 2)
         return out
 
@@ -118,7 +135,7 @@ class Blockwise:
 
 
 def partial_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scores: Scores
 ) -> tuple[Tensor, Tensor]:
     """Attention over some of the keys, and its log-sum-exp: what `merge` needs to join it with the rest.
 
@@ -126,16 +143,18 @@ def partial_attention(
         query: (B, K, Q, D); key, value: (B, K, N, D); bias: additive, (B or 1, 1, Q or 1, N), or None.
     Returns: float32 output (B, K, Q, D) and log-sum-exp (B, K, Q).
     """
-    if query.device.type == "cpu" and key.shape[-1] == value.shape[-1]:
+    if query.device.type == "cpu" and scores.softcap is None and key.shape[-1] == value.shape[-1]:
         out, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, attn_mask=bias, scale=scale
+            query, key, value, attn_mask=bias, scale=scores.scale
         )
         return out.float(), logsumexp.float()
-    scores = (query @ key.transpose(-1, -2)).float() * scale
+    products = (query @ key.transpose(-1, -2)).float() * scores.scale
+    if scores.softcap is not None:
+        products = scores.softcap * torch.tanh(products / scores.softcap)
     if bias is not None:
-        scores = scores + bias
-    logsumexp = scores.logsumexp(-1)
-    return ((scores - logsumexp[..., None]).exp().to(value.dtype) @ value).float(), logsumexp
+        products = products + bias
+    logsumexp = products.logsumexp(-1)
+    return ((products - logsumexp[..., None]).exp().to(value.dtype) @ value).float(), logsumexp
 
 
 def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

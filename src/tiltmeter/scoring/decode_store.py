@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from tiltmeter.scoring.attention import merge, partial_attention
+from tiltmeter.scoring.attention import Scores, merge, partial_attention
 from tiltmeter.scoring.tree_model import KV
 
 Biases = tuple[Tensor | None, Tensor | None, Tensor | None]  # of the prefix, prompt and own parts
@@ -110,7 +110,7 @@ class DecodeStore(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 
-    def attend(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def attend(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Attention of the active rows (an `attention.Handler`); key and value are those just stored.
 
         query (1, H, n, D) -> (1, n, H, D)
@@ -127,18 +127,18 @@ class DecodeStore(Cache):
             every = rows.new_zeros(self._all_rows, *rows.shape[1:]).index_copy_(0, self._rows, rows)
 
         own_key, own_value = (b[: self._all_rows, :, : self._longest_own] for b in self._own[layer])
-        parts = [self._active(partial_attention(every, own_key, own_value, own_bias, scale))]
+        parts = [self._active(partial_attention(every, own_key, own_value, own_bias, scores))]
         if self._longest_prompt:
             prompt_key, prompt_value = (b[: self._slots, :, : self._longest_prompt] for b in self._prompt[layer])
             together = every.reshape(self._slots, self.samples, kv_heads, groups, size).transpose(1, 2)
             together = together.reshape(self._slots, kv_heads, self.samples * groups, size)
-            out, logsumexp = partial_attention(together, prompt_key, prompt_value, prompt_bias, scale)
+            out, logsumexp = partial_attention(together, prompt_key, prompt_value, prompt_bias, scores)
             out = out.reshape(self._slots, kv_heads, self.samples, groups, -1).transpose(1, 2)
             logsumexp = logsumexp.reshape(self._slots, kv_heads, self.samples, groups).transpose(1, 2)
             parts.append(self._active((out.flatten(0, 1), logsumexp.flatten(0, 1))))
         if self.prefix:
             together = rows.transpose(0, 1).reshape(1, kv_heads, n_rows * groups, size)
-            out, logsumexp = partial_attention(together, *self.prefix[layer], prefix_bias, scale)
+            out, logsumexp = partial_attention(together, *self.prefix[layer], prefix_bias, scores)
             out = out.reshape(kv_heads, n_rows, groups, -1).transpose(0, 1)
             parts.append((out, logsumexp.reshape(kv_heads, n_rows, groups).transpose(0, 1)))
         return merge(parts).to(query.dtype).reshape(1, n_rows, heads, -1)

@@ -20,6 +20,7 @@ from tiltmeter.scoring.methods import Method
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.reference import text_of
 from tiltmeter.scoring.requests import (
+    NOT_FINITE,
     Answer,
     Generation,
     GenerationAnswer,
@@ -103,15 +104,19 @@ class Engine:
         method = self._scores()
         with self._counting(method):
             found = method.sequence_logprobs(tokens, self.batch_tokens)
-        return [reference.sequence_answer(*each) for each in zip(requests, map(len, tokens), found, strict=True)]
+        return self._settled(
+            requests, [reference.sequence_answer(*each) for each in zip(requests, map(len, tokens), found, strict=True)]
+        )
 
     def _options(self, requests: list[OptionProbs], tokens: list[list[int]]) -> list[Answer]:
         method = self._scores()
         asked = [[i for ids in self._forms.ids(request) for i in ids if i is not None] for request in requests]
         with self._counting(method):
             found = method.option_logprobs(tokens, asked, self.batch_tokens)
-        return [reference.option_answer(request, self._forms, len(ids), logprobs)
-                for request, ids, logprobs in zip(requests, tokens, found, strict=True)]
+        return self._settled(requests, [
+            reference.option_answer(request, self._forms, len(ids), logprobs)
+            for request, ids, logprobs in zip(requests, tokens, found, strict=True)
+        ])
 
     def _generations(self, requests: list[Generation], tokens: list[list[int]]) -> list[Answer]:
         """Samples of one prompt share its prefill; greedy requests go to the variant's own `generate` if it has one."""
@@ -133,8 +138,17 @@ class Engine:
             method = self._writes()
             with self._counting(method):
                 method.write(prompts, groups, rows=rows, budget=self.batch_tokens)
-        return [reference.generation_answer(self.variant, writing.request, None if writing.broken else writing.ids)
-                for writing in writings]
+        return self._settled(requests, [
+            reference.generation_answer(self.variant, writing.request, None if writing.broken else writing.ids)
+            for writing in writings
+        ])
+
+    def _settled(self, requests: Sequence[Request], answers: list[Answer]) -> list[Answer]:
+        """`answers`, with the broken ones asked again alone: NaN and infinity spread to whatever shares their batch."""
+        return [
+            reference.answer(self.variant, request) if answer.error == NOT_FINITE else answer
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
     def _scores(self) -> Method:
         if self._scorer is None:

@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tiltmeter.scoring.prefix_tree import common_prefix
 from tiltmeter.scoring.requests import Generation, Request
 
 PACKS_PER_BATCH = 8  # forwards of one scoring batch: enough to share prefixes, little enough to lose when killed
-TOKENS_PER_ROW = 16  # a decoding step runs batch_tokens / 16 rows: 32 for the 512 tokens of a CPU's forward
+TOKENS_PER_ROW = 8  # a decoding step runs batch_tokens / 8 rows: 64 where a forward takes 512 tokens
 ROWS_PER_BATCH = 4  # times the decoding width: how many generations make a batch, so that finished rows are refilled
 
 
@@ -71,7 +72,7 @@ def _cut(
     """Cut sorted `indices` where the next prompt would exceed the batch's work; equal prompts are never parted."""
     generates = isinstance(requests[indices[0]], Generation)
     limit = size.rows * ROWS_PER_BATCH if generates else size.pack_tokens * PACKS_PER_BATCH
-    costs = [1 if generates else len(tokens[index]) - _common(tokens[index], before)
+    costs = [1 if generates else len(tokens[index]) - common_prefix(tokens[index], before)
              for index, before in zip(indices, [(), *(tokens[index] for index in indices)], strict=False)]
     if salt:  # another size too, and never everything together again
         limit = min(int(0.75 * limit), int(0.6 * sum(costs)))
@@ -85,11 +86,3 @@ def _cut(
         batches[-1].append(index)
         used += cost
     return batches
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    for position, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return position
-    return min(len(one), len(other))

@@ -33,7 +33,6 @@ from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import Forms
 
 
-@torch.inference_mode()
 def answer(variant: LoadedVariant, request: Request) -> Answer:
     """What `variant` answers to `request`; a request that cannot be computed gets its reason instead."""
     tokens = encode(variant.tokenizer, text_of(request))
@@ -105,6 +104,7 @@ def prompt_cache(variant: LoadedVariant) -> dict[str, Any]:
     return {"past_key_values": variant.new_cache(), "use_cache": True} if variant.new_cache else {"use_cache": False}
 
 
+@torch.inference_mode()
 def sequence_logprob(variant: LoadedVariant, tokens: Sequence[int]) -> float:
     """Sum of log p(token | before) over all of `tokens` but the first, in nats."""
     ids = torch.tensor([tokens], device=variant.device)  # (1, T)
@@ -113,6 +113,7 @@ def sequence_logprob(variant: LoadedVariant, tokens: Sequence[int]) -> float:
     return float(logprobs.double().sum())
 
 
+@torch.inference_mode()
 def option_logprobs(variant: LoadedVariant, tokens: Sequence[int], ids: Sequence[int]) -> list[float]:
     """log p(id | tokens) of each of `ids`, in nats."""
     prompt = torch.tensor([tokens], device=variant.device)
@@ -120,6 +121,7 @@ def option_logprobs(variant: LoadedVariant, tokens: Sequence[int], ids: Sequence
     return [float(logprobs[i]) for i in ids]
 
 
+@torch.inference_mode()
 def new_ids(variant: LoadedVariant, tokens: Sequence[int], request: Generation) -> list[int] | None:
     """The ids written after `tokens`, the end token included; None when the logits are not finite."""
     if variant.generate is not None and request.temperature == 0:

@@ -37,6 +37,7 @@ class Choice:
     notes: tuple[str, ...] = ()
 
 
+@torch.inference_mode()
 def choose_scorer(variant: LoadedVariant) -> Choice:
     """The fastest method whose sequence and option log-probabilities agree with the reference."""
     candidates: list[Callable[[], Method]] = [
@@ -46,6 +47,7 @@ def choose_scorer(variant: LoadedVariant) -> Choice:
     return _choose(variant, "scores", candidates, _score_difference)
 
 
+@torch.inference_mode()
 def choose_writer(variant: LoadedVariant) -> Choice:
     """The fastest method whose generations agree with the reference, token by token."""
     candidates: list[Callable[[], Method]] = []

@@ -1,0 +1,53 @@
+"""The batch plan: everything once, the same every time, another composition under a salt."""
+
+from __future__ import annotations
+
+from tiltmeter.scoring.plan import plan
+from tiltmeter.scoring.requests import Generation, OptionProbs, SequenceLogprob
+
+PROMPTS = [f"prompt {n % 40}" for n in range(120)]
+TOKENS = [[1, *prompt.encode()] for prompt in PROMPTS]
+OPTIONS = [OptionProbs(prompt, (("a",), ("b",))) for prompt in PROMPTS]
+
+
+def test_every_request_is_planned_once_and_kinds_are_not_mixed():
+    requests = [*OPTIONS[:50], *(SequenceLogprob(p) for p in PROMPTS[50:90]), *(Generation(p, 5) for p in PROMPTS[90:])]
+    batches = plan(requests, TOKENS, batch_tokens=16)
+    assert sorted(index for batch in batches for index in batch) == list(range(120))
+    assert all(len({type(requests[index]) for index in batch}) == 1 for batch in batches)
+    assert len(batches) == 6  # 4 of 8 generations (2 rows, four times over), 1 of options, 1 of sequences
+
+
+def test_the_plan_depends_on_nothing_but_its_arguments():
+    assert plan(OPTIONS, TOKENS, 16) == plan(list(OPTIONS), [list(ids) for ids in TOKENS], 16)
+    assert plan(OPTIONS, TOKENS, 2) != plan(OPTIONS, TOKENS, 64)
+
+
+def test_a_salt_gives_another_composition_even_where_one_batch_would_hold_everything():
+    def groups(salt):
+        return {frozenset(batch) for batch in plan(OPTIONS, TOKENS, 10**6, salt)}
+
+    assert groups("") == {frozenset(range(120))}
+    assert not groups("rerun") & groups("")
+    assert groups("rerun") != groups("another")
+    assert groups("rerun") == groups("rerun")
+
+
+def test_samples_of_one_prompt_stay_together_with_and_without_a_salt():
+    requests = [Generation(prompt, 5, 1.0, 1.0, seed) for seed, prompt in enumerate(PROMPTS)]
+    for salt in ("", "rerun"):
+        batches = plan(requests, TOKENS, 16, salt)
+        assert len(batches) > 3
+        for prompt in set(PROMPTS):
+            wanted = {index for index, other in enumerate(PROMPTS) if other == prompt}
+            assert sum(bool(wanted & set(batch)) for batch in batches) == 1
+
+
+def test_neighbours_share_prefixes():
+    batches = plan(OPTIONS, TOKENS, 16)
+    order = [TOKENS[index] for batch in batches for index in batch]
+    assert order == sorted(order)
+
+
+def test_nothing_to_plan_is_an_empty_plan():
+    assert plan([], [], 16) == []
