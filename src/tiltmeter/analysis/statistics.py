@@ -120,10 +120,10 @@ class CountryMedians:
             return last[2]
         given = [w for w in (base_weights, variant_weights) if w is not None]
         side = "both" if len(given) == 2 else "base" if variant_weights is None else "variant"
-        weights = np.concatenate(given, axis=1).T.astype(np.uint8)  # (questions or twice as many, draws)
+        weights = np.concatenate(given, axis=1).T  # (questions or twice as many, draws)
         medians = np.empty((weights.shape[1], self.base.shape[1]))
         for start in range(0, weights.shape[1], MEDIAN_BLOCK):
-            block = np.ascontiguousarray(weights[:, start:start + MEDIAN_BLOCK])
+            block = np.ascontiguousarray(weights[:, start:start + MEDIAN_BLOCK], dtype=np.uint16)
             for country, (order, values) in enumerate(self._sorted(side)):
                 medians[start:start + MEDIAN_BLOCK, country] = _weighted_median(values, order, block)
         self._last["call"] = (base_weights, variant_weights, medians)
@@ -147,7 +147,7 @@ def _order(column: Array) -> tuple[NDArray[np.intp], Array]:
     return order, column[order]
 
 
-def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np.uint8]) -> Array:
+def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np.uint16]) -> Array:
     """Median of `values` (n, ascending), each repeated weights[order] times; weights (questions, draws) -> (draws,)."""
     draws = weights.shape[1]
     if not len(values):
@@ -157,14 +157,19 @@ def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np
     for row in range(1, len(values)):
         np.add(running[row - 1], weights[order[row]], out=running[row])
     total = running[-1].astype(np.int64)
-    lower = values[_first_reaching(running, (total + 1) // 2)]
-    upper = values[_first_reaching(running, total // 2 + 1)]
+    columns = np.arange(draws)
+    row = _first_reaching(running, (total + 1) // 2, columns)
+    lower = values[row]
+    # the upper middle is another value only where the lower half ends exactly here: few draws
+    split = np.flatnonzero(running[row, columns] < total // 2 + 1)
+    upper = lower.copy()
+    upper[split] = values[_first_reaching(running, (total // 2 + 1)[split], split)]
     return np.where(total > 0, (lower + upper) / 2, np.nan)
 
 
-def _first_reaching(running: NDArray[np.uint16], target: NDArray[np.int64]) -> NDArray[np.intp]:
-    """First row whose running sum reaches the draw's target, by bisection; the last row when none does."""
-    columns = np.arange(running.shape[1])
+def _first_reaching(running: NDArray[np.uint16], target: NDArray[np.int64], columns: NDArray[np.intp]
+                    ) -> NDArray[np.intp]:
+    """First row whose running sum reaches each column's target, by bisection; the last row when none does."""
     low, high = np.zeros(len(columns), dtype=np.intp), np.full(len(columns), len(running) - 1, dtype=np.intp)
     for _ in range(len(running).bit_length()):
         middle = (low + high) // 2
