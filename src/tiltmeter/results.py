@@ -99,7 +99,9 @@ def _groups(score: Score) -> list[dict[str, Any]]:
 
 def document(run: Path) -> dict[str, Any]:
     """The results document of a run, computed from its answers."""
+    from tiltmeter.analysis import choose
     from tiltmeter.analysis.findings import findings
+    from tiltmeter.analysis.policy import Policy
     from tiltmeter.changes import add_changes
 
     record = run_record(run)
@@ -121,7 +123,10 @@ def document(run: Path) -> dict[str, Any]:
              "study": record["study"], "started": record["started"], "batch_tokens": record["batch_tokens"],
              "notes": sorted(notes | {note for given in record["notes"].values() for note in given}),
              "failures": read_json(run / "failures.json", [])}
-    return null({"schema": SCHEMA, "run": about, "rows": rows, "findings": findings(null(rows), seed=study.seed),  # type: ignore[no-any-return]
+    rows = null(rows)
+    choices = {by: choose.as_json(choose.choose(rows, variants, Policy(), by)) for by in choose.CHOICES}
+    return null({"schema": SCHEMA, "run": about, "rows": rows,  # type: ignore[no-any-return]
+                 "findings": findings(rows, seed=study.seed), "choices": choices,
                  "variants": [{"model": v["model"], "strategy": v["strategy"], "proof": v.get("proof", {}),
                                "notes": v.get("notes", []), "settings": v.get("settings", {}), "dtype": v.get("dtype"),
                                "device": v.get("device"), "weight_hash": v.get("weight_hash"),

@@ -133,6 +133,10 @@ def _show_reasons(console: Any, document: dict[str, Any]) -> None:
     for (benchmark, verdict, reason), strategies in told.items():
         names = ", ".join(dict.fromkeys(strategies))
         console.print(f"  [bold]{escape(clean(f'{benchmark} · {names}'))}[/bold]  {verdict}. {escape(clean(reason))}")
+    if told:
+        console.print("\n[bold]The three questions[/bold]")
+        for sentence in document.get("findings", []):
+            console.print("  " + escape(clean(sentence)))
 
 
 def _show_variants(console: Any, document: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from tiltmeter.analysis.gate import Check, Gate, Row, row_checks
 from tiltmeter.analysis.policy import Policy
 
 By = Literal["speed", "size"]
+CHOICES: tuple[By, ...] = ("speed", "size")
 SPEED_KEYS = ("decode_tokens_per_s", "decode_tokens_per_second")
 SIZE_KEYS = ("memory_bytes", "weight_bytes", "bytes")
 
