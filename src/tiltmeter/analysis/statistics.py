@@ -124,8 +124,9 @@ class CountryMedians:
         medians = np.empty((weights.shape[1], self.base.shape[1]))
         for start in range(0, weights.shape[1], MEDIAN_BLOCK):
             block = np.ascontiguousarray(weights[:, start:start + MEDIAN_BLOCK], dtype=np.uint16)
+            totals = (self._asked(side) @ weights[:, start:start + MEDIAN_BLOCK]).astype(np.uint16)
             for country, (order, values) in enumerate(self._sorted(side)):
-                medians[start:start + MEDIAN_BLOCK, country] = _weighted_median(values, order, block)
+                medians[start:start + MEDIAN_BLOCK, country] = _weighted_median(values, order, block, totals[country])
         self._last["call"] = (base_weights, variant_weights, medians)
         return medians
 
@@ -133,12 +134,16 @@ class CountryMedians:
         """Gini over countries of the medians, (draws,)."""
         return gini(self(base_weights, variant_weights))
 
+    def _table(self, side: str) -> Array:
+        return {"base": self.base, "variant": self.variant}.get(side, np.concatenate([self.base, self.variant]))
+
+    def _asked(self, side: str) -> Array:
+        """(countries, questions): 1.0 where the country answered."""
+        return np.isfinite(self._table(side)).T.astype(float)
+
     def _sorted(self, side: str) -> list[tuple[NDArray[np.intp], Array]]:
         if side not in self._orders:
-            table = {"base": self.base, "variant": self.variant}.get(side)
-            if table is None:
-                table = np.concatenate([self.base, self.variant])
-            self._orders[side] = [_order(column) for column in table.T]
+            self._orders[side] = [_order(column) for column in self._table(side).T]
         return self._orders[side]
 
 
@@ -147,36 +152,38 @@ def _order(column: Array) -> tuple[NDArray[np.intp], Array]:
     return order, column[order]
 
 
-def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np.uint16]) -> Array:
-    """Median of `values` (n, ascending), each repeated weights[order] times; weights (questions, draws) -> (draws,)."""
-    draws = weights.shape[1]
-    if not len(values):
+def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np.uint16], total: NDArray[np.uint16]
+                     ) -> Array:
+    """Median of `values` (n, ascending), each repeated weights[order] times; weights (questions, draws) -> (draws,).
+
+    total (draws,): sum of weights[order]. The running sums stop where every draw has passed its middle; where a draw
+    passes it is counted only in the band of rows in which some draws have and some have not.
+    """
+    n, draws = len(values), weights.shape[1]
+    if not n:
         return np.full(draws, np.nan)
-    running = np.empty((len(values), draws), dtype=np.uint16)  # up to 2 x 2,556 answers: no overflow
+    lower_half, upper_half = (total + 1) // 2, total // 2 + 1
+    running = np.empty((n, draws), dtype=np.uint16)  # up to 2 x 2,556 answers: no overflow
     running[0] = weights[order[0]]
-    for row in range(1, len(values)):
+    stop = n
+    for row in range(1, n):
         np.add(running[row - 1], weights[order[row]], out=running[row])
-    total = running[-1].astype(np.int64)
-    columns = np.arange(draws)
-    row = _first_reaching(running, (total + 1) // 2, columns)
-    lower = values[row]
-    # the upper middle is another value only where the lower half ends exactly here: few draws
-    split = np.flatnonzero(running[row, columns] < total // 2 + 1)
-    upper = lower.copy()
-    upper[split] = values[_first_reaching(running, (total // 2 + 1)[split], split)]
+        if row >= n // 2 and row % 8 == 0 and (running[row] >= upper_half).all():
+            stop = row + 1
+            break
+    first, last = 0, stop - 1  # bisection for the first row in which any draw passes its middle
+    while first < last:
+        middle = (first + last) // 2
+        if (running[middle] >= lower_half).any():
+            last = middle
+        else:
+            first = middle + 1
+    band = running[first:stop]
+    counter = np.uint8 if len(band) < 256 else np.uint16
+    rows = [first + (band < half).view(np.uint8).sum(axis=0, dtype=counter).astype(np.intp)
+            for half in (lower_half, upper_half)]
+    lower, upper = (values[np.minimum(row, n - 1)] for row in rows)
     return np.where(total > 0, (lower + upper) / 2, np.nan)
-
-
-def _first_reaching(running: NDArray[np.uint16], target: NDArray[np.int64], columns: NDArray[np.intp]
-                    ) -> NDArray[np.intp]:
-    """First row whose running sum reaches each column's target, by bisection; the last row when none does."""
-    low, high = np.zeros(len(columns), dtype=np.intp), np.full(len(columns), len(running) - 1, dtype=np.intp)
-    for _ in range(len(running).bit_length()):
-        middle = (low + high) // 2
-        reached = running[middle, columns] >= target
-        high = np.where(reached, middle, high)
-        low = np.where(reached, low, np.minimum(middle + 1, high))
-    return high
 
 
 def _sums_and_counts(scores: Array, clusters: NDArray[np.intp], n_clusters: int) -> Array:
