@@ -1,16 +1,17 @@
 """The report: what a run holds, drawn and written for people. It computes nothing.
 
-    build_report       one self-contained report.html
-    write_figures      every picture as SVG, PNG and Vega-Lite JSON
-    markdown_summary   a few lines for a pull request
-    model_card         a block for a model card: YAML front matter and a table
-    latex              a table in the study's layout: base, then change per strategy
-    write_items_parquet  every item, sample and variant
+build_report       one self-contained report.html
+write_figures      every picture as SVG, PNG and Vega-Lite JSON
+markdown_summary   a few lines for a pull request
+model_card         a block for a model card: YAML front matter and a table
+latex              a table in the study's layout: base, then change per strategy
+write_items_parquet  every item, sample and variant
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 def build_report(run: Path, *, out: Path | None = None, lang: str = "en") -> Path:
@@ -32,8 +33,9 @@ def write_figures(run: Path, folder: Path, *, lang: str = "en") -> list[Path]:
     try:
         return write_all(view, folder)
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}",
-                        fix="give a writable folder with --figures") from None
+        raise UserError(
+            f"cannot write {folder}: {error.strerror or error}", fix="give a writable folder with --figures"
+        ) from None
 
 
 def markdown_summary(run: Path, lang: str = "en") -> str:
@@ -67,7 +69,25 @@ def _view(run: Path, lang: str):  # type: ignore[no-untyped-def]
     from tiltmeter.results import read_results
 
     words = Words(lang)
-    return View(read_results(run), words)
+    return View(enriched(read_results(run)), words)
+
+
+def enriched(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the analysis' findings, and its choice under the default policy, where they are not stored."""
+    from tiltmeter.analysis.choose import as_json, choose
+    from tiltmeter.analysis.findings import findings
+    from tiltmeter.analysis.policy import Policy
+    from tiltmeter.results import null
+
+    rows, variants = document["rows"], document["variants"]
+    seed = document.get("run", {}).get("study", {}).get("seed", 0)
+    result = dict(document)
+    if "findings" not in result:
+        result["findings"] = findings(rows, seed=seed)
+    if "choice" not in result:
+        timed = any((variant.get("speed") or {}).get("decode_tokens_per_s") for variant in variants)
+        result["choice"] = null(as_json(choose(rows, variants, Policy(), "speed" if timed else "size")))
+    return result
 
 
 def _write(path: Path, text: str) -> Path:
@@ -77,5 +97,7 @@ def _write(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}", fix="give a writable place with --out") from None
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}", fix="give a writable place with --out"
+        ) from None
     return path

@@ -40,8 +40,7 @@ def key_of(row: Row) -> RowKey:
 
 def flips_of(row: Row) -> list[dict[str, Any]]:
     """The row's stored flip examples, most telling first; empty where the run holds none."""
-    flips = (row.get("change") or {}).get("flips") or {}
-    return row.get("flip_examples") or flips.get("examples") or []
+    return (row.get("change") or {}).get("flip_examples") or []
 
 
 @dataclass(frozen=True)
@@ -100,15 +99,35 @@ class _Pack:
     def add(self, row: Row, example: dict[str, Any], before: Shown, after: Shown) -> None:
         view = self.view
         place = str(view.place(row))
-        self.rows.setdefault(place, {
-            "row": view.place(row), "label": clean(view.label(row)), "benchmark": clean(row["benchmark"]),
-            "model": clean(view.short(row["model"])), "strategy": clean(row["strategy"]), "asked": view.asked(row)})
-        groups = [self._place(self.groups, clean(f"{view.words.name('attribute', name)}: {value}", 120))
-                  for name, value in after.groups.items()]
-        self.flips.append([place, clean(str(example["id"]), 120), clean(str(example["base"]), 120),
-                           clean(str(example["variant"]), 120), DIRECTIONS.get(example.get("toward", 0), "neither"),
-                           groups, self._text(after.prompt), self._text(before.answer), self._text(after.answer),
-                           clean(str(example.get("why") or ""), 300)])
+        self.rows.setdefault(
+            place,
+            {
+                "row": view.place(row),
+                "label": clean(view.label(row)),
+                "benchmark": clean(row["benchmark"]),
+                "model": clean(view.short(row["model"])),
+                "strategy": clean(row["strategy"]),
+                "asked": view.asked(row),
+            },
+        )
+        groups = [
+            self._place(self.groups, clean(f"{view.words.name('attribute', name)}: {value}", 120))
+            for name, value in after.groups.items()
+        ]
+        self.flips.append(
+            [
+                place,
+                clean(str(example["id"]), 120),
+                clean(str(example["base"]), 120),
+                clean(str(example["variant"]), 120),
+                DIRECTIONS.get(example.get("toward", 0), "neither"),
+                groups,
+                self._text(after.prompt),
+                self._text(before.answer),
+                self._text(after.answer),
+                clean(str(example.get("why") or ""), 300),
+            ]
+        )
 
     def _text(self, text: str) -> int:
         return self._place(self.texts, clean(text, ANSWER_LIMIT))
@@ -121,8 +140,15 @@ class _Pack:
 
     def json(self) -> str:
         words = self.view.words
-        return json_for_html({"rows": self.rows, "texts": list(self.texts), "groups": list(self.groups), "flips": self.flips,
-                              "directions": {name: words(f"flips.{name}") for name in DIRECTIONS.values()}})
+        return json_for_html(
+            {
+                "rows": self.rows,
+                "texts": list(self.texts),
+                "groups": list(self.groups),
+                "flips": self.flips,
+                "directions": {name: words(f"flips.{name}") for name in DIRECTIONS.values()},
+            }
+        )
 
 
 def stored_texts(run: Path) -> Texts:
@@ -141,11 +167,13 @@ def stored_texts(run: Path) -> Texts:
             items = _items(members[0][1], ids)
             for key, cell in members:
                 mine = {name: item for name, item in items.items() if name in wanted[key]}
-                answers = _answers(cell, {index for _, start, requests in mine.values()
-                                          for index in range(start, start + len(requests))})
+                answers = _answers(
+                    cell,
+                    {index for _, start, requests in mine.values() for index in range(start, start + len(requests))},
+                )
                 for name, (item, start, requests) in mine.items():
-                    given = [answers.get(start + place) for place in range(len(requests))]
-                    if None not in given:
+                    given = [answers[start + place] for place in range(len(requests)) if start + place in answers]
+                    if len(given) == len(requests):
                         found[key, name] = _shown(item, requests, [answer_from_dict(answer) for answer in given])
         return found
 
@@ -170,6 +198,6 @@ def _shown(item: Any, requests: tuple[Any, ...], answers: list[Any]) -> Shown:
     from tiltmeter.results import _prompt
     from tiltmeter.results import _shown as answer_text
 
-    prompts = dict.fromkeys(_prompt(request)[:ANSWER_LIMIT + 1] for request in requests)
+    prompts = dict.fromkeys(_prompt(request)[: ANSWER_LIMIT + 1] for request in requests)
     said = [answer_text(request, answer) for request, answer in zip(requests, answers)]
-    return Shown("\n———\n".join(prompts), "\n———\n".join(said)[:4 * ANSWER_LIMIT], dict(item.groups))
+    return Shown("\n———\n".join(prompts), "\n———\n".join(said)[: 4 * ANSWER_LIMIT], dict(item.groups))

@@ -11,10 +11,12 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tiltmeter.report import charts
+from tiltmeter.report.ink import FILE, INK
 from tiltmeter.report.view import Row, View
 from tiltmeter.report.words import defined
 
@@ -24,16 +26,17 @@ _LINK_BASE = "https://vega.github.io/vega-datasets/"  # the renderer resolves #f
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture. `draw(narrow)` gives its chart, or None: then `empty` says why there is nothing to see."""
+    """One picture. `draw(place=…)` gives its chart (ink.PAGE, PHONE, FILE), or None: then `empty` says why."""
 
     section: str  # heatmap, forest, groups, published, pareto
     key: str  # file name and element id
     title: str
     caption: str
     empty: str
-    draw: Callable[[bool], Any | None]
+    draw: Callable[..., Any | None]
     filters: dict[str, str]  # model, benchmark, asked: what the page's filter looks at
     on_page: bool = True
+    full_width: bool = False
 
 
 def figures(view: View) -> list[Figure]:
@@ -63,26 +66,44 @@ def _titled(view: View, rows: list[Row], *more: str) -> str:
 
 def _heatmaps(view: View) -> Iterator[Figure]:
     for key, rows in _by(view.compared, "model", "format", "decoding"):
-        yield Figure("heatmap", _slug("heatmap", *key.values()), _titled(view, rows, view.short(key["model"])),
-                     view.words("heatmap.caption"), view.words("empty.compared"),
-                     lambda narrow, rows=rows: charts.heatmap(view, rows), {}, on_page=False)
+        yield Figure(
+            "heatmap",
+            _slug("heatmap", *key.values()),
+            _titled(view, rows, view.short(key["model"])),
+            view.words("heatmap.caption"),
+            view.words("empty.compared"),
+            partial(charts.heatmap, view, rows),
+            {},
+            on_page=False,
+        )
 
 
 def _forests(view: View) -> Iterator[Figure]:
     words = view.words
     for key, rows in _by(view.compared, "benchmark", "format", "decoding"):
         companions = [row for row in rows if view.rests_on_companion(row)]
-        yield Figure("forest", _slug("forest", *key.values()), _titled(view, rows, key["benchmark"]),
-                     words("forest.caption_companion" if companions else "forest.caption"),
-                     _why_empty(view, rows),
-                     lambda narrow, rows=rows: charts.forest(view, rows, narrow=narrow), _filters(view, rows))
+        yield Figure(
+            "forest",
+            _slug("forest", *key.values()),
+            _titled(view, rows, key["benchmark"]),
+            words("forest.caption_companion" if companions else "forest.caption"),
+            _why_empty(view, rows),
+            partial(charts.forest, view, rows),
+            _filters(view, rows),
+            full_width=len(view.models) > 1,
+        )
         if companions:
             name = companions[0]["change"]["companion"]
-            yield Figure("forest", _slug("forest", *key.values(), "companion"),
-                         _titled(view, rows, key["benchmark"], words.name("companion", name)),
-                         words("forest.companion", name=words.name("companion", name)), _why_empty(view, rows),
-                         lambda narrow, rows=companions: charts.forest(view, rows, companion=True, narrow=narrow),
-                         _filters(view, rows))
+            yield Figure(
+                "forest",
+                _slug("forest", *key.values(), "companion"),
+                _titled(view, rows, key["benchmark"], words.name("companion", name)),
+                words("forest.companion", name=words.name("companion", name)),
+                _why_empty(view, rows),
+                partial(charts.forest, view, companions, companion=True),
+                _filters(view, rows),
+                full_width=len(view.models) > 1,
+            )
 
 
 def _groups(view: View) -> Iterator[Figure]:
@@ -92,24 +113,48 @@ def _groups(view: View) -> Iterator[Figure]:
         caption = view.words(meaning if view.words.has(meaning) else "groups.meaning.other")
         if n_groups > charts.GROUPS_SHOWN:
             caption += " " + view.words("groups.cut", shown=charts.GROUPS_SHOWN, n=n_groups)
-        yield Figure("groups", _slug("groups", *key.values()), _titled(view, rows, key["benchmark"], view.short(key["model"])),
-                     caption, view.words("empty.groups"),
-                     lambda narrow, rows=rows: charts.groups(view, rows, narrow=narrow),
-                     _filters(view, rows, view.short(key["model"])))
+        yield Figure(
+            "groups",
+            _slug("groups", *key.values()),
+            _titled(view, rows, key["benchmark"], view.short(key["model"])),
+            caption,
+            view.words("empty.groups"),
+            partial(charts.groups, view, rows),
+            _filters(view, rows, view.short(key["model"])),
+            full_width=True,
+        )
 
 
 def _published(view: View) -> Iterator[Figure]:
     rows = [row for row in view.compared if defined(row.get("published_change"))]
     for key, members in _by(rows, "benchmark", "model", "format", "decoding"):
-        yield Figure("published", _slug("published", *key.values()),
-                     _titled(view, members, key["benchmark"], view.short(key["model"])), view.words("published.caption"),
-                     view.words("empty.published"),
-                     lambda narrow, rows=members: charts.published(view, rows, narrow=narrow),
-                     _filters(view, members, view.short(key["model"])))
+        yield Figure(
+            "published",
+            _slug("published", *key.values()),
+            _titled(view, members, key["benchmark"], view.short(key["model"])),
+            view.words("published.caption"),
+            view.words("empty.published"),
+            partial(charts.published, view, members),
+            _filters(view, members, view.short(key["model"])),
+        )
 
 
 def _pareto(view: View) -> Iterator[Figure]:
-    return iter(())
+    choice = view.document.get("choice") or {}
+    for model in view.models:
+        mine = [c for c in choice.get("candidates", []) if c["model"] == model]
+        if mine:
+            by = choice.get("by", "speed")
+            yield Figure(
+                "pareto",
+                _slug("pareto", model),
+                view.short(model),
+                view.words("pareto.caption"),
+                view.words("pareto.absent"),
+                partial(charts.pareto, view, mine, by),
+                {},
+                full_width=True,
+            )
 
 
 def _why_empty(view: View, rows: list[Row]) -> str:
@@ -129,7 +174,7 @@ def to_svg(chart: Any) -> str:
 def to_page(chart: Any) -> str:
     """The chart as an inline <svg>: colours become the page's custom properties, the canvas the page itself."""
     svg = to_svg(chart)
-    for name, colour in charts.INK.items():
+    for name, colour in INK.items():
         svg = svg.replace(f'"{colour}"', f'"var(--{name})"')
     return re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="var\(--paper\)"/>', "", svg, count=1)
 
@@ -142,7 +187,7 @@ def write_all(view: View, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for figure in figures(view):
-        chart = figure.draw(False)
+        chart = figure.draw(place=FILE)
         if chart is None:
             path = folder / f"{figure.key}.txt"
             path.write_text(figure.empty + "\n", encoding="utf-8")
@@ -151,8 +196,10 @@ def write_all(view: View, folder: Path) -> list[Path]:
         chart = chart.properties(title=figure.title)
         spec = chart.to_dict(validate=False)
         outputs: dict[str, bytes] = {
-            "svg": to_svg(chart).encode(), "png": vl_convert.vegalite_to_png(spec, scale=PNG_SCALE),
-            "vl.json": json.dumps(spec, ensure_ascii=False, indent=1).encode()}
+            "svg": to_svg(chart).encode(),
+            "png": vl_convert.vegalite_to_png(spec, scale=PNG_SCALE),
+            "vl.json": json.dumps(spec, ensure_ascii=False, indent=1).encode(),
+        }
         for ending, content in outputs.items():
             path = folder / f"{figure.key}.{ending}"
             path.write_bytes(content)

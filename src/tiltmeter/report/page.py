@@ -8,25 +8,52 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tiltmeter.report import sections, summary
 from tiltmeter.report.examples import BUDGET, EACH, Sample
 from tiltmeter.report.figures import Figure, figures, to_page
+from tiltmeter.report.ink import PAGE, PHONE
 from tiltmeter.report.safe import clean, json_for_html
 from tiltmeter.report.view import SIGNS, VERDICTS, View
 from tiltmeter.report.words import signed
 
-CONTENTS = ("answer", "matrix", "variants", "changes", "groups", "flips", "quality", "speed", "proof", "published",
-            "gaps", "benchmarks", "methods", "provenance")
-VERDICT_CLASS = {**dict(zip(VERDICTS, ("worse", "better", "equivalent", "inconclusive", "idle", "unusable"))), "": "idle"}
-HEADLINE_SIGN = {"worse": "▲", "better": "▼", "equivalent": "＝", "inconclusive": "?", "unusable": "✕", "idle": "∅",
-                 "none": "–"}
+CONTENTS = (
+    "answer",
+    "matrix",
+    "variants",
+    "changes",
+    "groups",
+    "flips",
+    "quality",
+    "speed",
+    "proof",
+    "published",
+    "gaps",
+    "benchmarks",
+    "methods",
+    "provenance",
+)
+VERDICT_CLASS = {
+    **dict(zip(VERDICTS, ("worse", "better", "equivalent", "inconclusive", "idle", "unusable"))),
+    "": "idle",
+}
+SHAPE_SIGN = dict(zip(VERDICTS, "▲▼■●◆✚"))  # as the pictures draw them
+HEADLINE_SIGN = {
+    "worse": "▲",
+    "better": "▼",
+    "equivalent": "＝",
+    "inconclusive": "?",
+    "unusable": "✕",
+    "idle": "∅",
+    "none": "–",
+}
 
 
 def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lambda _: None) -> str:
@@ -37,30 +64,70 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
     kind, headline = summary.headline(view)
     lines = summary.variant_lines(view)
     context = {
-        "css": css, "script": script, "policy": policy(css, script), "sections": CONTENTS, "run": view.run,
-        "version": view.run.get("versions", {}).get("tiltmeter", ""), "lang_code": "zh-Hans" if view.words.lang == "zh" else "en",
+        "css": css,
+        "script": script,
+        "policy": policy(css, script),
+        "sections": CONTENTS,
+        "run": view.run,
+        "version": view.run.get("versions", {}).get("tiltmeter", ""),
+        "lang_code": "zh-Hans" if view.words.lang == "zh" else "en",
         "title": ", ".join(map(view.short, view.models)) or view.words("answer.no_model"),
-        "kind": kind, "headline": headline, "headline_sign": HEADLINE_SIGN[kind], "toy": sections.is_toy(view),
-        "moved": summary.moved(view), "whom": summary.for_whom(view), "listed": summary.LISTED, "counts": view.counts(),
-        "sure": sections.sure(view), "choice": sections.choice(view), "findings": sections.findings(view),
-        "lines": lines, "tiers": summary.TIERS,
+        "kind": kind,
+        "headline": headline,
+        "headline_sign": HEADLINE_SIGN[kind],
+        "toy": sections.is_toy(view),
+        "moved": summary.moved(view),
+        "whom": summary.for_whom(view),
+        "listed": summary.LISTED,
+        "counts": view.counts(),
+        "sure": sections.sure(view),
+        "choice": sections.choice(view),
+        "findings": sections.findings(view),
+        "lines": lines,
+        "tiers": summary.TIERS,
         "by_tier": {tier: [line for line in lines if line.tier == tier] for tier in summary.TIERS},
-        "many_models": len(view.models) > 1, "panels": list(view.panels()) if view.compared else [],
-        "figures": drawn, "numbers": sections.by_benchmark(view),
-        "row_facts": lambda row: sections.row_facts(view, row), "group_meaning": lambda row: sections.group_meaning(view, row),
+        "many_models": len(view.models) > 1,
+        "panels": list(view.panels()) if view.compared else [],
+        "figures": drawn,
+        "numbers": sections.by_benchmark(view),
+        "row_facts": lambda row: sections.row_facts(view, row),
+        "group_meaning": lambda row: sections.group_meaning(view, row),
         "first_row": lambda name: next(row for row in view.rows if row["benchmark"] == name),
-        "flip_rows": sections.flip_rows(view), "examples": Markup(examples.payload) if examples.shown else "",
+        "flip_benchmarks": lambda panel: sections.flip_benchmarks(view, panel),
+        "flip_cells": lambda panel: sections.flip_cells(view, panel),
+        "started": sections.started(view),
+        "examples": Markup(examples.payload) if examples.shown else "",
         "n_examples": examples.shown,
-        "sampling": view.words("flips.sampling", shown=f"{examples.shown:,}", flipped=f"{examples.flipped:,}", each=EACH,
-                               megabytes=BUDGET // 1_000_000),
-        "quality": sections.measured(view, "text_quality"), "speeds": sections.measured(view, "speed"),
-        "proofs": sections.proofs(view), "published": sections.published_rows(view), "gaps": sections.gaps(view),
-        "benchmarks": sections.about_benchmarks(view), "methods": sections.METHODS,
-        "method_values": sections.method_values(view), "provenance": sections.provenance(view),
-        "script_words": Markup(json_for_html({
-            "base": view.words("strategy.none"), "count": view.words("flips.count", n="{n}", of="{of}"),
-            "directions": {view.words("flips.toward"): "worse", view.words("flips.away"): "better",
-                           view.words("flips.neither"): "idle"}})),
+        "sampling": view.words(
+            "flips.sampling",
+            shown=f"{examples.shown:,}",
+            flipped=f"{examples.flipped:,}",
+            each=EACH,
+            megabytes=BUDGET // 1_000_000,
+        ),
+        "quality": sections.measured(view, "text_quality"),
+        "answers": sections.answer_quality(view),
+        "speeds": sections.measured(view, "speed"),
+        "proofs": sections.proofs(view),
+        "published": sections.published_rows(view),
+        "gaps": sections.gaps(view),
+        "benchmarks": sections.about_benchmarks(view),
+        "methods": sections.METHODS,
+        "method_values": sections.method_values(view),
+        "provenance": sections.provenance(view),
+        "script_words": Markup(
+            json_for_html(
+                {
+                    "base": view.words("strategy.none"),
+                    "count": view.words("flips.count", n="{n}", of="{of}"),
+                    "directions": {
+                        view.words("flips.toward"): "worse",
+                        view.words("flips.away"): "better",
+                        view.words("flips.neither"): "idle",
+                    },
+                }
+            )
+        ),
     }
     return environment.get_template("report.html.j2").render(context)
 
@@ -68,10 +135,22 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
 def _environment(view: View) -> Environment:
     """Autoescaping, and every printed string cleaned of invisible characters first."""
     loader = DictLoader({name: _file(name) for name in ("report.html.j2", "parts.html.j2")})
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined,
-                              finalize=lambda value: clean(value) if type(value) is str else value)
-    environment.globals.update(w=view.words, view=view, signs=SIGNS, verdict_class=VERDICT_CLASS, verdicts=VERDICTS,
-                               signed=signed)
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: clean(value) if type(value) is str else value,
+    )
+    environment.filters["breakable"] = breakable
+    environment.globals.update(
+        w=view.words,
+        view=view,
+        signs=SIGNS,
+        verdict_class=VERDICT_CLASS,
+        verdicts=VERDICTS,
+        shapes=SHAPE_SIGN,
+        signed=signed,
+    )
     return environment
 
 
@@ -86,12 +165,23 @@ def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[s
 
 
 def _draw(figure: Figure) -> dict[str, Any]:
-    wide, narrow = figure.draw(False), figure.draw(True)
+    wide, narrow = figure.draw(place=PAGE), figure.draw(place=PHONE)
     empty = {"benchmark": "", "model": "", "asked": ""}
-    return {"key": figure.key, "title": figure.title, "caption": figure.caption, "empty": figure.empty,
-            "filters": {**empty, **figure.filters},
-            "wide": Markup(to_page(wide)) if wide is not None else None,
-            "narrow": Markup(to_page(narrow)) if narrow is not None else None}
+    return {
+        "key": figure.key,
+        "title": figure.title,
+        "caption": figure.caption,
+        "empty": figure.empty,
+        "full_width": figure.full_width,
+        "filters": {**empty, **figure.filters},
+        "wide": Markup(to_page(wide)) if wide is not None else None,
+        "narrow": Markup(to_page(narrow)) if narrow is not None else None,
+    }
+
+
+def breakable(name: str) -> Markup:
+    """A strategy's name that may wrap after its separators."""
+    return Markup(re.sub(r"([:+,=])", r"\1<wbr>", str(escape(clean(name)))))
 
 
 def _file(name: str) -> str:
@@ -100,6 +190,10 @@ def _file(name: str) -> str:
 
 def policy(css: str, script: str) -> str:
     """The content-security policy of a page with this style and this script."""
-    style_hash, script_hash = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script))
-    return (f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
-            "base-uri 'none'; form-action 'none'")
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, script)
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -14,8 +14,16 @@ from typing import Any
 ANSWER_LIMIT = 1500  # characters of one text shown in the report; the run keeps all of it
 
 _INVISIBLE = [
-    0x061C, *range(0x200B, 0x200C), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070),
-    0xFEFF, *range(0xFFF9, 0xFFFC), *range(0x80, 0xA0), *range(0xE0000, 0xE0080),
+    0x061C,
+    *range(0x200B, 0x200C),
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),
+    0xFEFF,
+    *range(0xFFF9, 0xFFFC),
+    *range(0x80, 0xA0),
+    *range(0xE0000, 0xE0080),
 ]
 _VISIBLE: dict[int, str] = {code: f"⟨U+{code:04X}⟩" for code in _INVISIBLE}
 _VISIBLE |= {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}  # ␀ ␛ …
@@ -47,9 +55,23 @@ def json_for_html(value: Any) -> str:
     return text
 
 
-_LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_",
-          "%": r"\%", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-          ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "\u2212": "$-$"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "\u2212": "$-$",
+}
 
 
 def latex(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tiltmeter.report.view import Row, View
+from tiltmeter.report.view import Panel, Row, View
 from tiltmeter.report.words import NONE, compact, defined, digits, interval, number, p_value, signed, size
 
 METHODS = ("paired", "interval", "spread", "verdict", "floor", "groups", "flips", "kv")
@@ -54,9 +54,11 @@ def by_benchmark(view: View) -> list[tuple[str, list[Row]]]:
 def row_facts(view: View, row: Row) -> Pairs:
     """Every number of a row with its name."""
     words, places, unit = view.words, digits(row["unit"]), words_unit(view, row)
-    facts: Pairs = [(words("facts.score"), f"{view.score(row)} {unit}"),
-                    (words("facts.ideal"), number(row["ideal"], 0 if float(row["ideal"]).is_integer() else places)),
-                    (words("facts.scored"), f"{row['n_scored']:,} / {row['n_items']:,}")]
+    facts: Pairs = [
+        (words("facts.score"), f"{view.score(row)} {unit}"),
+        (words("facts.ideal"), number(row["ideal"], 0 if float(row["ideal"]).is_integer() else places)),
+        (words("facts.scored"), f"{row['n_scored']:,} / {row['n_items']:,}"),
+    ]
     if row.get("ci"):
         facts.append((words("facts.ci"), interval(row["ci"], places).replace("+", "")))
     if row["n_samples"] > 1:
@@ -65,26 +67,82 @@ def row_facts(view: View, row: Row) -> Pairs:
     change = row.get("change")
     if change:
         base = view.base_of(row)
-        facts += [(words("facts.base"), f"{view.score(base)} {unit}" if base else NONE),
-                  (words("facts.change"), f"{view.delta(row)} {view.unit(row)}"), (words("facts.change_ci"), view.ci(row))]
+        facts += [
+            (words("facts.base"), f"{view.score(base)} {unit}" if base else NONE),
+            (words("facts.change"), f"{view.delta(row)} {view.unit(row)}"),
+            (words("facts.change_ci"), view.ci(row)),
+        ]
         if row["ideal"] and defined(change.get("distance_delta")):
-            facts.append((words("facts.distance"), f"{signed(change['distance_delta'], places)} "
-                                                   f"{interval(change.get('distance_ci'), places)}"))
-        if change.get("companion"):
-            facts.append((words("facts.companion", name=words.name("companion", change["companion"])),
-                          f"{signed(change.get('companion_delta'), 4)} {interval(change.get('companion_ci'), 4)}"))
-        facts += [(words("facts.p"), p_value(change.get("p"))), (words("facts.p_adjusted"), p_value(change.get("p_adjusted"))),
-                  (words("facts.margin"), f"±{number(change.get('margin'), 2)}"), (words("facts.mde"), number(change.get("mde"), places)),
-                  (words("facts.noise"), number(change["noise"], places) if defined(change.get("noise")) else words("facts.not_measured")),
-                  (words("facts.paired"), f"{change.get('n_paired') or 0:,}")]
+            facts.append(
+                (
+                    words("facts.distance"),
+                    f"{signed(change['distance_delta'], places)} {interval(change.get('distance_ci'), places)}",
+                )
+            )
+        facts += _spread_facts(view, change)
+        facts += [
+            (words("facts.p"), p_value(change.get("p"))),
+            (words("facts.p_adjusted"), p_value(change.get("p_adjusted"))),
+            (words("facts.margin"), f"±{number(change.get('margin'), 2)}"),
+            (words("facts.mde"), number(change.get("mde"), places)),
+            (
+                words("facts.noise"),
+                number(change["noise"], places) if defined(change.get("noise")) else words("facts.not_measured"),
+            ),
+            (words("facts.paired"), f"{change.get('n_paired') or 0:,}"),
+        ]
         flips = change.get("flips")
         if flips:
-            facts.append((words("facts.flips"), words("facts.flips_value", n=flips["n"], of=flips["of"],
-                                                      toward=flips["toward_bias"], away=flips["away_from_bias"])))
+            facts.append(
+                (
+                    words("facts.flips"),
+                    words(
+                        "facts.flips_value",
+                        n=flips["n"],
+                        of=flips["of"],
+                        toward=flips["toward_bias"],
+                        away=flips["away_from_bias"],
+                    ),
+                )
+            )
+        unanswered = change.get("unanswered")
+        if unanswered:
+            facts.append((words("facts.unanswered"), f"{number(unanswered['base'])} → {number(unanswered['variant'])}"))
     facts += [(words.name("extra", name), compact(value)) for name, value in row.get("extra", {}).items()]
     if row.get("seconds"):
-        facts.append((words("facts.cost"), words("facts.cost_value", seconds=compact(float(row["seconds"])),
-                                                 tokens=f"{row.get('tokens') or 0:,}")))
+        facts.append(
+            (
+                words("facts.cost"),
+                words("facts.cost_value", seconds=compact(float(row["seconds"])), tokens=f"{row.get('tokens') or 0:,}"),
+            )
+        )
+    return facts
+
+
+def _spread_facts(view: View, change: dict[str, Any]) -> Pairs:
+    """Noise-corrected spreads between groups: both square roots and the change, the companion of the verdict first."""
+    spreads = change.get("spreads") or (
+        [{"name": change["companion"], "delta": change.get("companion_delta"), "ci": change.get("companion_ci")}]
+        if change.get("companion")
+        else []
+    )
+    facts: Pairs = []
+    for spread in spreads:
+        name = view.words.name("companion", spread["name"])
+        if defined(spread.get("base")):
+            facts.append(
+                (
+                    name,
+                    f"{number(spread['base'])} → {number(spread.get('variant'))} "
+                    f"{view.words.name('unit', spread.get('unit') or '')}",
+                )
+            )
+        facts.append(
+            (
+                view.words("facts.companion", name=name),
+                f"{signed(spread.get('delta'), 4)} {interval(spread.get('ci'), 4)}",
+            )
+        )
     return facts
 
 
@@ -98,18 +156,66 @@ def group_meaning(view: View, row: Row) -> str:
     return view.words(key) if view.words.has(key) else view.unit(row)
 
 
-def flip_rows(view: View) -> list[tuple[Row, dict[str, Any]]]:
-    rows = [(row, row["change"]["flips"]) for row in view.compared if row["change"].get("flips")]
-    return sorted(rows, key=lambda pair: -abs(pair[1]["toward_bias"] - pair[1]["away_from_bias"]))
+def flip_benchmarks(view: View, panel: Panel) -> list[str]:
+    """The panel's benchmarks whose items have labels that can flip."""
+    return [
+        name
+        for name in panel.benchmarks
+        if any((row := view.cell(panel, strategy, name)) and _flips(row) for strategy in panel.strategies)
+    ]
+
+
+def flip_cells(view: View, panel: Panel) -> list[tuple[str, list[tuple[Row | None, dict[str, Any] | None]]]]:
+    """Strategy -> one (row, flips) per benchmark of `flip_benchmarks`; empty where nothing can flip."""
+    names = flip_benchmarks(view, panel)
+    return [
+        (strategy, [(row, _flips(row)) for row in (view.cell(panel, strategy, name) for name in names)])
+        for strategy in panel.strategies
+        if names
+    ]
+
+
+def _flips(row: Row | None) -> dict[str, Any] | None:
+    return (row.get("change") or {}).get("flips") if row else None
+
+
+def started(view: View) -> str:
+    """When the run began, to the minute."""
+    return str(view.run.get("started") or view.words("page.unknown"))[:16].replace("T", " ")
 
 
 def measured(view: View, field: str) -> dict[str, Any]:
     """A table of what was measured per variant: {"names": columns, "rows": [(variant, cells)]}."""
-    facts = [(variant, {name: value for name, value in (variant.get(field) or {}).items()
-                        if isinstance(value, (int, float)) or value is None}) for variant in view.variants]
+    facts = [
+        (
+            variant,
+            {
+                name: value
+                for name, value in (variant.get(field) or {}).items()
+                if isinstance(value, (int, float)) or value is None
+            },
+        )
+        for variant in view.variants
+    ]
     names = list(dict.fromkeys(name for _, values in facts for name, value in values.items() if value is not None))
-    rows = [(variant_label(view, variant), [_cell(name, values.get(name)) for name in names]) for variant, values in facts]
+    rows = [
+        (variant_label(view, variant), [_cell(name, values.get(name)) for name in names]) for variant, values in facts
+    ]
     return {"names": names, "rows": rows}
+
+
+def answer_quality(view: View) -> dict[str, Any]:
+    """Per variant and generating cell: how its own answers read. The same form as `measured`."""
+    found = [
+        (f"{variant_label(view, variant)} · {cell}", facts)
+        for variant in view.variants
+        for cell, facts in ((variant.get("text_quality") or {}).get("answers") or {}).items()
+    ]
+    names = list(dict.fromkeys(name for _, facts in found for name, value in facts.items() if defined(value)))
+    return {
+        "names": names,
+        "rows": [(label, [_cell(name, facts.get(name)) for name in names]) for label, facts in found],
+    }
 
 
 def _cell(name: str, value: Any) -> str:
@@ -129,9 +235,17 @@ def proofs(view: View) -> list[dict[str, Any]]:
         if variant["strategy"] == "none" and not proof:
             continue
         pairs = [(name, _flat(value)) for name, value in proof.items() if name != "summary"]
-        pairs += [(name, _flat(variant[name])) for name in ("dtype", "device", "weight_hash", "settings") if variant.get(name)]
-        result.append({"label": variant_label(view, variant), "facts": pairs, "notes": variant.get("notes") or [],
-                       "summary": proof.get("summary") or view.words("proof.none")})
+        pairs += [
+            (name, _flat(variant[name])) for name in ("dtype", "device", "weight_hash", "settings") if variant.get(name)
+        ]
+        result.append(
+            {
+                "label": variant_label(view, variant),
+                "facts": pairs,
+                "notes": variant.get("notes") or [],
+                "summary": proof.get("summary") or view.words("proof.none"),
+            }
+        )
     return result
 
 
@@ -144,16 +258,29 @@ def _flat(value: Any) -> str:
 
 
 def published_rows(view: View) -> list[list[str]]:
-    """Label, published score, measured score, published change, measured change; only rows that have a published value."""
-    return [[view.label(row), number(row["published"], digits(row["unit"])), view.score(row),
-             signed(row.get("published_change"), digits(row["unit"])), f"{view.delta(row)} {view.ci(row)}".replace(NONE, "").strip() or NONE]
-            for row in view.rows if defined(row.get("published"))]
+    """Label, published and measured score, published and measured change; only rows with a published value."""
+    return [
+        [
+            view.label(row),
+            number(row["published"], digits(row["unit"])),
+            view.score(row),
+            signed(row.get("published_change"), digits(row["unit"])),
+            f"{view.delta(row)} {view.ci(row)}".replace(NONE, "").strip() or NONE,
+        ]
+        for row in view.rows
+        if defined(row.get("published"))
+    ]
 
 
 def gaps(view: View) -> list[tuple[str, list[tuple[str, str]]]]:
     """What the run does not say, by kind: failed, not exercised, no usable signal, undefined, partial."""
-    failures = [(f"{view.short(failure['model'])} · {failure['strategy']} · {_flat(failure.get('cells', ''))}",
-                 failure.get("reason", "")) for failure in view.run.get("failures", [])]
+    failures = [
+        (
+            f"{view.short(failure['model'])} · {failure['strategy']} · {_flat(failure.get('cells', ''))}",
+            failure.get("reason", ""),
+        )
+        for failure in view.run.get("failures", [])
+    ]
 
     def reasons(rows: list[Row]) -> list[tuple[str, str]]:
         return [(view.label(row), (row.get("change") or {}).get("reason") or row.get("reason") or "") for row in rows]
@@ -163,13 +290,15 @@ def gaps(view: View) -> list[tuple[str, list[tuple[str, str]]]]:
         "idle": reasons([row for row in view.compared if view.verdict(row) == "not exercised"]),
         "unusable": reasons([row for row in view.compared if view.verdict(row) == "no usable signal"]),
         "undefined": [(view.label(row), row.get("reason") or "") for row in view.rows if not defined(row["score"])],
-        "partial": [(view.label(row), f"{row['n_scored']:,} / {row['n_items']:,}") for row in view.rows if row["partial"]],
+        "partial": [
+            (view.label(row), f"{row['n_scored']:,} / {row['n_items']:,}") for row in view.rows if row["partial"]
+        ],
     }
     return [(kind, members) for kind, members in kinds.items() if members]
 
 
 def about_benchmarks(view: View) -> list[dict[str, str]]:
-    """Each benchmark's question, source, licence and known limits, from its class; empty words for one not installed."""
+    """Each benchmark's question, source, licence and known limits, from its class."""
     from tiltmeter.registry import known
 
     classes = known("benchmark")
@@ -177,10 +306,20 @@ def about_benchmarks(view: View) -> list[dict[str, str]]:
     for name in view.benchmarks:
         cls: Any = classes.get(name)
         row = next(row for row in view.rows if row["benchmark"] == name)
-        result.append({"name": name, "title": view.words.name("benchmark", name) if view.words.has(f"benchmark.{name}")
-                       else getattr(cls, "title", ""), "limits": getattr(cls, "limits", view.words("benchmarks.unknown")),
-                       "source": getattr(cls, "source", ""), "licence": getattr(cls, "licence", NONE),
-                       "items": f"{row['n_items']:,}", "ideal": f"{row['ideal']:g}", "unit": words_unit(view, row)})
+        result.append(
+            {
+                "name": name,
+                "title": view.words.name("benchmark", name)
+                if view.words.has(f"benchmark.{name}")
+                else getattr(cls, "title", ""),
+                "limits": getattr(cls, "limits", view.words("benchmarks.unknown")),
+                "source": getattr(cls, "source", ""),
+                "licence": getattr(cls, "licence", NONE),
+                "items": f"{row['n_items']:,}",
+                "ideal": f"{row['ideal']:g}",
+                "unit": words_unit(view, row),
+            }
+        )
     return result
 
 
@@ -193,12 +332,29 @@ def method_values(view: View) -> dict[str, Any]:
 def provenance(view: View) -> Iterator[tuple[str, Pairs]]:
     """Hashes, versions, hardware, seeds."""
     run, words = view.run, view.words
-    yield words("provenance.study"), [(name, _flat(value)) for name, value in run.get("study", {}).items()
-                                      if value not in (None, {}, [])]
+    yield (
+        words("provenance.study"),
+        [(name, _flat(value)) for name, value in run.get("study", {}).items() if value not in (None, {}, [])],
+    )
     yield words("provenance.versions"), [(name, str(value)) for name, value in run.get("versions", {}).items()]
-    yield words("provenance.hardware"), [(name, size(value) if name.endswith("bytes") else _flat(value))
-                                         for name, value in run.get("hardware", {}).items() if value not in (None, [], "")]
+    yield (
+        words("provenance.hardware"),
+        [
+            (name, size(value) if name.endswith("bytes") else _flat(value))
+            for name, value in run.get("hardware", {}).items()
+            if value not in (None, [], "")
+        ],
+    )
     yield words("provenance.data"), [(name, _flat(value)) for name, value in run.get("data", {}).items()]
-    yield words("provenance.weights"), [(variant_label(view, variant), _flat(variant["weight_hash"]))
-                                        for variant in view.variants if variant.get("weight_hash")]
-    yield words("provenance.run"), [(name, _flat(run[name])) for name in ("path", "started", "batch_tokens") if run.get(name)]
+    yield (
+        words("provenance.weights"),
+        [
+            (variant_label(view, variant), _flat(variant["weight_hash"]))
+            for variant in view.variants
+            if variant.get("weight_hash")
+        ],
+    )
+    yield (
+        words("provenance.run"),
+        [(name, _flat(run[name])) for name in ("path", "started", "batch_tokens") if run.get(name)],
+    )

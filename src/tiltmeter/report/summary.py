@@ -89,9 +89,17 @@ def for_whom(view: View) -> list[GroupMove]:
             nearer = min(abs(ends[0]), abs(ends[1]))
             if nearer > best.get(row["benchmark"], (0.0, None))[0]:
                 places = digits(row["unit"])
-                best[row["benchmark"]] = (nearer, GroupMove(
-                    row, view.words.name("group", group["group"]), view.words.name("attribute", group["attribute"]),
-                    signed(group["delta"], places), interval(ends, places), group["delta"] > 0))
+                best[row["benchmark"]] = (
+                    nearer,
+                    GroupMove(
+                        row,
+                        view.words.name("group", group["group"]),
+                        view.words.name("attribute", group["attribute"]),
+                        signed(group["delta"], places),
+                        interval(ends, places),
+                        group["delta"] > 0,
+                    ),
+                )
     return [move for _, move in best.values()]
 
 
@@ -107,9 +115,17 @@ def variant_lines(view: View) -> list[VariantLine]:
                 continue
             mine = facts.get((model, strategy), {})
             counts = view.counts(rows)
-            lines.append(VariantLine(model, strategy, _tier(view, strategy, counts), counts,
-                                     speed_words(view, mine, base), memory_words(mine),
-                                     compact((mine.get("text_quality") or {}).get("perplexity"))))
+            lines.append(
+                VariantLine(
+                    model,
+                    strategy,
+                    _tier(view, strategy, counts),
+                    counts,
+                    speed_words(view, mine, base),
+                    memory_words(mine),
+                    compact((mine.get("text_quality") or {}).get("perplexity")),
+                )
+            )
     return sorted(lines, key=lambda line: TIERS.index(line.tier))
 
 
@@ -126,7 +142,9 @@ def _tier(view: View, strategy: str, counts: dict[str, int]) -> str:
 def speed_of(variant: dict[str, Any]) -> float | None:
     """Measured decode tokens per second, None where none was measured."""
     speed = variant.get("speed") or {}
-    found = next((speed[name] for name in ("decode_tokens_per_second", "decode_tokens_per_s", "decode") if name in speed), None)
+    found = next(
+        (speed[name] for name in ("decode_tokens_per_second", "decode_tokens_per_s", "decode") if name in speed), None
+    )
     return found if defined(found) else None
 
 

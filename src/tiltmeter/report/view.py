@@ -11,12 +11,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tiltmeter.report.words import Words, defined, digits, interval, number, p_value, signed
+from tiltmeter.report.words import NONE, Words, defined, digits, interval, number, p_value, signed
 
 Row = dict[str, Any]
 VERDICTS = ("worse", "better", "equivalent", "inconclusive", "not exercised", "no usable signal")
-SIGNS = {"worse": "▲", "better": "▼", "equivalent": "＝", "inconclusive": "?", "not exercised": "∅",
-         "no usable signal": "✕", "": "–"}
+SIGNS = {
+    "worse": "▲",
+    "better": "▼",
+    "equivalent": "＝",
+    "inconclusive": "?",
+    "not exercised": "∅",
+    "no usable signal": "✕",
+    "": "–",
+}
 CONTROLS = ("rerun", "dtype", "assisted")  # strategies that measure noise, not acceleration
 
 
@@ -61,8 +68,11 @@ class View:
 
     @cached_property
     def _bases(self) -> dict[tuple[str, str, str, str], Row]:
-        return {(row["model"], row["format"], row["decoding"], row["benchmark"]): row
-                for row in self.rows if row["strategy"] == "none"}
+        return {
+            (row["model"], row["format"], row["decoding"], row["benchmark"]): row
+            for row in self.rows
+            if row["strategy"] == "none"
+        }
 
     def base_of(self, row: Row) -> Row | None:
         return self._bases.get((row["model"], row["format"], row["decoding"], row["benchmark"]))
@@ -81,13 +91,17 @@ class View:
             asked.setdefault((row["model"], row["format"], row["decoding"]), []).append(row)
         order = {model: place for place, model in enumerate(self.models)}
         for key in sorted(asked, key=lambda key: (order[key[0]], key[1] != "plain", key[2] != "greedy")):
-            yield Panel(*key, tuple(dict.fromkeys(row["strategy"] for row in asked[key] if row["strategy"] != "none")),
-                        tuple(dict.fromkeys(row["benchmark"] for row in asked[key])))
+            yield Panel(
+                *key,
+                tuple(dict.fromkeys(row["strategy"] for row in asked[key] if row["strategy"] != "none")),
+                tuple(dict.fromkeys(row["benchmark"] for row in asked[key])),
+            )
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str, str, str, str], Row]:
-        return {(row["model"], row["strategy"], row["format"], row["decoding"], row["benchmark"]): row
-                for row in self.rows}
+        return {
+            (row["model"], row["strategy"], row["format"], row["decoding"], row["benchmark"]): row for row in self.rows
+        }
 
     def cell(self, panel: Panel, strategy: str, benchmark: str) -> Row | None:
         return self._cells.get((panel.model, strategy, panel.format, panel.decoding, benchmark))
@@ -134,6 +148,11 @@ class View:
     def ci(self, row: Row) -> str:
         return interval((row.get("change") or {}).get("ci"), digits(row["unit"]))
 
+    def ci_or_none(self, row: Row) -> str:
+        """The interval, or words that there is none: for places without a column of its own."""
+        found = self.ci(row)
+        return self.words("word.no_interval") if found == NONE else found
+
     def unit(self, row: Row) -> str:
         """Unit of a change: points where the score is in percent."""
         return self.words("unit.points") if row["unit"] == "percent" else self.words.name("unit", row["unit"])
@@ -144,6 +163,8 @@ class View:
 
     def rests_on_companion(self, row: Row) -> bool:
         change = row.get("change") or {}
+        if "rests_on" in change:
+            return bool(change["rests_on"] == "spread") and defined(change.get("companion_delta"))
         return bool(change.get("companion")) and defined(change.get("companion_delta"))
 
     def label(self, row: Row) -> str:
@@ -155,5 +176,11 @@ class View:
     def sentence(self, row: Row) -> str:
         """The row in one line, for screen readers and tooltips: change, interval, verdict."""
         verdict = self.words(f"verdict.{self.verdict(row) or 'none'}")
-        return self.words("row.sentence", label=self.label(row), delta=self.delta(row), unit=self.unit(row),
-                          ci=self.ci(row), verdict=verdict)
+        return self.words(
+            "row.sentence",
+            label=self.label(row),
+            delta=self.delta(row),
+            unit=self.unit(row),
+            ci=self.ci(row),
+            verdict=verdict,
+        )

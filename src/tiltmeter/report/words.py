@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -31,8 +31,7 @@ class Words:
 
     def __init__(self, lang: str = "en") -> None:
         if lang not in LANGUAGES:
-            raise UserError(f"the report does not speak {lang!r}",
-                            fix=f"choose --lang {' or --lang '.join(LANGUAGES)}")
+            raise UserError(f"the report does not speak {lang!r}", fix=f"choose --lang {' or --lang '.join(LANGUAGES)}")
         self.lang = lang
 
     def __call__(self, key: str, **values: Any) -> str:
@@ -48,7 +47,8 @@ class Words:
         return self(key) if self.has(key) else value
 
 
-def defined(value: Any) -> bool:
+def defined(value: Any) -> TypeGuard[float]:
+    """A finite number."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

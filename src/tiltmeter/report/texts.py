@@ -1,0 +1,181 @@
+"""The run as text for other places: a pull request, a model card, a paper.
+
+Everything stored is escaped for where it goes; numbers are printed as the page prints them.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import yaml
+
+from tiltmeter.report import safe, summary
+from tiltmeter.report.view import SIGNS, Row, View
+from tiltmeter.report.words import NONE, defined, digits, number, signed
+
+TOLD = 8  # moved rows a pull request names; the table holds all
+
+
+def markdown_summary(view: View) -> str:
+    """Headline, what moved, the table of changes, what is missing. GitHub-flavoured Markdown."""
+    words = view.words
+    _, headline = summary.headline(view)
+    lines = [f"### tiltmeter: {headline}", ""]
+    for row in summary.moved(view)[:TOLD]:
+        verdict = view.verdict(row)
+        lines.append(
+            f"- {SIGNS[verdict]} **{words(f'verdict.{verdict}')}** {safe.markdown(view.label(row))}: {view.delta(row)} "
+            f"{view.unit(row)} {view.ci_or_none(row)}"
+        )
+    tiers = {tier: [line for line in summary.variant_lines(view) if line.tier == tier] for tier in summary.TIERS}
+    lines += [""] if lines[-1] else []
+    lines += [
+        f"**{words(f'tier.{tier}')}**: " + ", ".join(safe.markdown(_name(view, line)) for line in members)
+        for tier, members in tiers.items()
+        if members and tier != "control"
+    ]
+    for panel in view.panels():
+        lines += [
+            "",
+            f"**{safe.markdown(view.short(panel.model))}** · {view.asked(panel)}",
+            "",
+            "| " + " | ".join([words("word.strategy"), *map(safe.markdown, panel.benchmarks)]) + " |",
+            "|---" * (len(panel.benchmarks) + 1) + "|",
+        ]
+        for strategy in ("none", *panel.strategies):
+            cells = [_cell(view, view.cell(panel, strategy, name)) for name in panel.benchmarks]
+            lines.append("| " + " | ".join([safe.markdown(view.strategy(strategy)), *cells]) + " |")
+    lines += ["", words("markdown.key"), ""]
+    return "\n".join(lines)
+
+
+def _name(view: View, line: summary.VariantLine) -> str:
+    return f"{view.short(line.model)} · {line.strategy}" if len(view.models) > 1 else line.strategy
+
+
+def _cell(view: View, row: Row | None) -> str:
+    if row is None:
+        return view.words("matrix.not_run")
+    if not row.get("change"):
+        return view.score(row)
+    verdict = view.verdict(row)
+    partial = f" ({view.words('word.partial')})" if row["partial"] else ""
+    return f"{SIGNS[verdict]} {view.delta(row)} {view.words('verdict.' + (verdict or 'none'))}{partial}"
+
+
+def model_card(view: View) -> str:
+    """A model card's block: YAML front matter (the hub's model-index form) and a table. English."""
+    results = []
+    for (model, strategy), rows in groupby(
+        (row for row in view.rows if defined(row["score"])), key=lambda row: (row["model"], row["strategy"])
+    ):
+        results.append(
+            {
+                "name": safe.clean(f"{view.short(model)} ({strategy})"),
+                "results": [
+                    {
+                        "task": {"type": "text-generation"},
+                        "dataset": {"name": row["benchmark"], "type": row["benchmark"]},
+                        "metrics": [_metric(view, row)],
+                    }
+                    for row in rows
+                ],
+            }
+        )
+    front = yaml.safe_dump({"model-index": results, "tags": ["bias", "tiltmeter"]}, sort_keys=False, allow_unicode=True)
+    lines = [
+        "---",
+        front.rstrip(),
+        "---",
+        "",
+        "## Bias under acceleration",
+        "",
+        "Base and variant answered the same items; change is variant minus base with its 95 % interval "
+        "([tiltmeter](https://arxiv.org/abs/2410.22118) protocol).",
+        "",
+        "| model | strategy | benchmark | asked | score | change | 95 % interval | verdict | items scored |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in view.rows:
+        change = row.get("change")
+        verdict = (
+            f"{SIGNS[view.verdict(row)]} {view.words(f'verdict.{view.verdict(row)}')}"
+            if change and view.verdict(row)
+            else ""
+        )
+        cells = [view.short(row["model"]), view.strategy(row["strategy"]), row["benchmark"], view.asked(row)]
+        lines.append(
+            "| "
+            + " | ".join(
+                [
+                    *map(safe.markdown, cells),
+                    view.score(row),
+                    view.delta(row) if change else "",
+                    view.ci(row) if change else "",
+                    verdict,
+                    f"{row['n_scored']:,} / {row['n_items']:,}" + (" partial" if row["partial"] else ""),
+                ]
+            )
+            + " |"
+        )
+    lines += ["", "Limits of each benchmark: see its source. Not an audit of any system in use.", ""]
+    return "\n".join(lines)
+
+
+def _metric(view: View, row: Row) -> dict[str, Any]:
+    change = row.get("change") or {}
+    metric = {
+        "type": "bias score",
+        "name": f"{row['benchmark']} ({row['unit']}, ideal {row['ideal']:g}, {view.asked(row)})",
+        "value": round(float(row["score"]), 4),
+    }
+    if defined(change.get("delta")):
+        metric |= {"change": round(float(change["delta"]), 4), "verdict": change.get("verdict") or "not judged"}
+    return metric
+
+
+def latex_table(view: View) -> str:
+    r"""The study's layout: benchmarks across, the base's score, then every strategy's change below it.
+
+    Verdicts stand as daggers: \textbf for worse, \textit for better, $\approx$ for equivalent; needs no package.
+    """
+    parts = []
+    for panel in view.panels():
+        header = " & ".join(["strategy", *map(safe.latex, panel.benchmarks)])
+        title = safe.latex(f"{view.short(panel.model)}, {view.asked(panel)}")
+        lines = [
+            r"\begin{tabular}{l" + "r" * len(panel.benchmarks) + "}",
+            r"\hline",
+            rf"\multicolumn{{{len(panel.benchmarks) + 1}}}{{l}}{{{title}}} \\",
+            header + r" \\",
+            r"\hline",
+        ]
+        for strategy in ("none", *panel.strategies):
+            cells = [_latex_cell(view, view.cell(panel, strategy, name)) for name in panel.benchmarks]
+            lines.append(" & ".join([safe.latex(view.strategy(strategy)), *cells]) + r" \\")
+            if strategy == "none":
+                lines.append(r"\hline")
+        parts.append("\n".join([*lines, r"\hline", r"\end{tabular}"]))
+    key = (
+        "% bold: worse, italic: better, $\\approx$: equivalent, plain: inconclusive, n.e.: not exercised, "
+        "n.s.: no usable signal, --: undefined or not run"
+    )
+    return "\n\n".join([key, *parts]) + "\n"
+
+
+def _latex_cell(view: View, row: Row | None) -> str:
+    if row is None:
+        return "--"
+    places = digits(row["unit"])
+    if not row.get("change"):
+        return number(row["score"], places).replace("−", "$-$").replace(NONE, "--")
+    text = signed(row["change"].get("delta"), places).replace("−", "$-$").replace("±", "$\\pm$").replace(NONE, "--")
+    forms = {
+        "worse": rf"\textbf{{{text}}}",
+        "better": rf"\textit{{{text}}}",
+        "equivalent": rf"{text} $\approx$",
+        "not exercised": "n.e.",
+        "no usable signal": "n.s.",
+    }
+    return forms.get(view.verdict(row), text)
