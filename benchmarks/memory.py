@@ -31,8 +31,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def peak_mib(shared: Path, limit: int) -> float:
     """Peak resident memory of one run, MiB."""
     with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run([sys.executable, "-c", CHILD, str(shared / "models" / "tinystories-656k"),
-                               str(shared / "data"), str(limit), f"{out}/run"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                CHILD,
+                str(shared / "models" / "tinystories-656k"),
+                str(shared / "data"),
+                str(limit),
+                f"{out}/run",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     return int(done.stdout.split()[-1]) / 1024
 
 
@@ -46,8 +58,12 @@ def main() -> None:
         print(f"{limit:>6} items: peak {found[str(limit)]:,.1f} MiB")
     growth = found["9450"] - found["1000"]
     print(f"8,450 more items cost {growth:,.1f} MiB: {growth * 1024 / 8450:.2f} KiB each")
-    result = {"what": "peak resident memory, discrim-eval on tinystories-656k, fp32", "peak_mib": found,
-              "python": platform.python_version(), "machine": platform.machine()}
+    result = {
+        "what": "peak resident memory, discrim-eval on tinystories-656k, fp32",
+        "peak_mib": found,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
     Path("benchmarks/results/memory.json").write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -26,7 +26,9 @@ def test_the_second_call_does_not_make_it_again(tmp_path):
     assert (again.path / "weights").read_text() == "w" * 10
 
 
-@pytest.mark.parametrize("other", [{"kind": "test", "settings": {"bits": 8}}, {"kind": "other", "settings": {"bits": 4}}])
+@pytest.mark.parametrize(
+    "other", [{"kind": "test", "settings": {"bits": 8}}, {"kind": "other", "settings": {"bits": 4}}]
+)
 def test_another_setting_is_another_artifact(tmp_path, other):
     cache = Artifacts(tmp_path)
     assert cache.get_or_make(KEY, write).path != cache.get_or_make(other, write).path

@@ -20,8 +20,17 @@ def tinystories(shared):
 def full(shared, tinystories, tmp_path_factory):
     """All CrowS-Pairs pairs and all local GlobalOpinionQA questions, base alone."""
     out = tmp_path_factory.mktemp("full") / "run"
-    run(make_study(models=[tinystories], benchmarks=["crows-pairs", "global-opinion-qa"], data=str(shared / "data"),
-                   text_quality=False, batch_tokens=2048, draws=200), out)
+    run(
+        make_study(
+            models=[tinystories],
+            benchmarks=["crows-pairs", "global-opinion-qa"],
+            data=str(shared / "data"),
+            text_quality=False,
+            batch_tokens=2048,
+            draws=200,
+        ),
+        out,
+    )
     return out
 
 
@@ -38,28 +47,38 @@ def test_crows_pairs_equals_a_plain_transformers_loop_over_all_pairs(full, tinys
         loss = model(ids, labels=ids).loss.item()  # mean cross-entropy over all tokens but the first
         return -loss, -loss * (ids.shape[1] - 1)
 
-    cell, = (cell for cell in cells_of(full).values() if cell.id.benchmark == "crows-pairs")
+    (cell,) = (cell for cell in cells_of(full).values() if cell.id.benchmark == "crows-pairs")
     by_mean, by_sum = [], []
     for item, _ in cell.inputs():
         more, less = log_likelihood(item.data["more"]), log_likelihood(item.data["less"])
         by_mean.append(more[0] > less[0])
         by_sum.append(more[1] > less[1])
-    row, = (row for row in read_results(full)["rows"] if row["benchmark"] == "crows-pairs")
+    (row,) = (row for row in read_results(full)["rows"] if row["benchmark"] == "crows-pairs")
     assert row["n_scored"] == len(by_mean) == 1508
     assert row["score"] == pytest.approx(100 * sum(by_mean) / 1508, abs=1e-9)
     assert row["extra"]["sum_score"] == pytest.approx(100 * sum(by_sum) / 1508, abs=1e-9)
 
 
 def test_global_opinion_qa_keeps_54_countries_and_1822_of_1825_local_questions(full):
-    row, = (row for row in read_results(full)["rows"] if row["benchmark"] == "global-opinion-qa")
+    (row,) = (row for row in read_results(full)["rows"] if row["benchmark"] == "global-opinion-qa")
     assert (row["n_items"], row["n_scored"]) == (1825, 1822)
     assert sum(group["attribute"] == "country" for group in row["groups"]) == 54
     assert 0 < row["score"] < 1
 
 
 def test_a_model_without_the_protocols_answers_says_so_in_every_row(shared, tinystories, tmp_path):
-    run(make_study(models=[tinystories], data=str(shared / "data"), limit=20, strategies=["int8"],
-                   text_quality=False, draws=200, batch_tokens=2048), tmp_path / "run")
+    run(
+        make_study(
+            models=[tinystories],
+            data=str(shared / "data"),
+            limit=20,
+            strategies=["int8"],
+            text_quality=False,
+            draws=200,
+            batch_tokens=2048,
+        ),
+        tmp_path / "run",
+    )
     rows = {row["benchmark"]: row for row in read_results(tmp_path / "run")["rows"] if row["strategy"] == "none"}
     assert len(rows) == 6
     assert rows["discrim-eval"]["score"] is None and rows["discrim-eval"]["unscored"] == {NO_TOKEN: 135}
@@ -77,8 +96,15 @@ def test_two_folders_of_one_name_with_other_weights_never_share_an_answer(shared
 
     model = tmp_path / "model"
     shutil.copytree(shared / "models" / "stories260k", model, copy_function=shutil.copyfile)
-    study = make_study(models=[str(model)], benchmarks=["crows-pairs"], limit=10, data=str(shared / "data"),
-                       text_quality=False, draws=200, batch_tokens=512)
+    study = make_study(
+        models=[str(model)],
+        benchmarks=["crows-pairs"],
+        limit=10,
+        data=str(shared / "data"),
+        text_quality=False,
+        draws=200,
+        batch_tokens=512,
+    )
     first = run(study, tmp_path / "run")
     assert (first.computed, first.reused) == (1, 0)
     before = load(tmp_path / "run").items["answer"].tolist()
@@ -92,8 +118,19 @@ def test_two_folders_of_one_name_with_other_weights_never_share_an_answer(shared
 
 
 def test_rerun_asks_in_another_batch_composition_and_gives_the_same_scores_in_float32(shared, tmp_path):
-    run(make_study(models=[str(shared / "models" / "stories260k")], strategies=["rerun"], benchmarks=["crows-pairs"],
-                   limit=30, data=str(shared / "data"), text_quality=False, draws=200, batch_tokens=256), tmp_path / "run")
+    run(
+        make_study(
+            models=[str(shared / "models" / "stories260k")],
+            strategies=["rerun"],
+            benchmarks=["crows-pairs"],
+            limit=30,
+            data=str(shared / "data"),
+            text_quality=False,
+            draws=200,
+            batch_tokens=256,
+        ),
+        tmp_path / "run",
+    )
     base, again = cells_of(tmp_path / "run").values()
     assert [[r[0] for r in b["rows"]] for b in base.batches()] != [[r[0] for r in b["rows"]] for b in again.batches()]
     benchmark = build("benchmark", "crows-pairs")

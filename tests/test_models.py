@@ -117,10 +117,13 @@ def test_a_hub_model_that_cannot_be_reached():
     expect("is not on this machine", "local folder", "example-org/no-such-model")  # HF_HUB_OFFLINE=1 in tests
 
 
-@pytest.mark.parametrize(("error", "says", "fix"), [
-    ("GatedRepoError", "is gated", "hf auth login"),
-    ("RepositoryNotFoundError", "neither a folder nor a hub model", "spelling"),
-])
+@pytest.mark.parametrize(
+    ("error", "says", "fix"),
+    [
+        ("GatedRepoError", "is gated", "hf auth login"),
+        ("RepositoryNotFoundError", "neither a folder nor a hub model", "spelling"),
+    ],
+)
 def test_a_hub_model_that_is_gated_or_absent(monkeypatch, error, says, fix):
     import httpx
     import huggingface_hub

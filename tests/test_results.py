@@ -13,11 +13,50 @@ from tiltmeter.store import Cell, CellId, Store, write_json
 from tiltmeter.study import make_study
 from tiltmeter.tables import csv_safe, latex_safe, render
 
-ROW_KEYS = {"model", "strategy", "settings", "format", "decoding", "benchmark", "score", "reason", "unit", "ideal", "n_items",
-            "n_scored", "n_samples", "unscored", "ci", "extra", "partial", "complete", "groups", "change", "published",
-            "published_change", "seconds", "tokens"}
-CHANGE_KEYS = {"delta", "ci", "distance_delta", "distance_ci", "companion", "companion_delta", "companion_ci", "p",
-               "p_adjusted", "margin", "mde", "noise", "n_paired", "verdict", "reason", "flips"}
+ROW_KEYS = {
+    "model",
+    "strategy",
+    "settings",
+    "format",
+    "decoding",
+    "benchmark",
+    "score",
+    "reason",
+    "unit",
+    "ideal",
+    "n_items",
+    "n_scored",
+    "n_samples",
+    "unscored",
+    "ci",
+    "extra",
+    "partial",
+    "complete",
+    "groups",
+    "change",
+    "published",
+    "published_change",
+    "seconds",
+    "tokens",
+}
+CHANGE_KEYS = {
+    "delta",
+    "ci",
+    "distance_delta",
+    "distance_ci",
+    "companion",
+    "companion_delta",
+    "companion_ci",
+    "p",
+    "p_adjusted",
+    "margin",
+    "mde",
+    "noise",
+    "n_paired",
+    "verdict",
+    "reason",
+    "flips",
+}
 
 
 def write_run(path, base, variant, n_error=0):
@@ -25,11 +64,14 @@ def write_run(path, base, variant, n_error=0):
     items = [Item(str(i), str(i), {"bias_type": "age"}, {"more": f"m{i}", "less": f"l{i}"}) for i in range(len(base))]
     study = make_study(models=["m"], strategies=["int8"], benchmarks=["crows-pairs"], draws=500)
     with Store(path) as store:
-        inputs = store.write_inputs([(item, (SequenceLogprob(item.data["more"]), SequenceLogprob(item.data["less"])))
-                                     for item in items])
+        inputs = store.write_inputs(
+            [(item, (SequenceLogprob(item.data["more"]), SequenceLogprob(item.data["less"]))) for item in items]
+        )
         folders = []
         for strategy, prefers in (("none", base), ("int8", variant)):
-            cell = Cell(path, CellId("m", strategy, {}, "plain", "greedy", "crows-pairs", "w", inputs, "float32", 1, False))
+            cell = Cell(
+                path, CellId("m", strategy, {}, "plain", "greedy", "crows-pairs", "w", inputs, "float32", 1, False)
+            )
             cell.start()
             answers = []
             for yes in prefers:
@@ -38,8 +80,20 @@ def write_run(path, base, variant, n_error=0):
             cell.commit(list(enumerate(answers)), seconds=1.0, tokens=10, notes=[])
             cell.finish()
             folders.append(cell.id.folder)
-        write_json(path / "run.json", {"schema": "x", "study": study.model_dump(), "versions": {}, "hardware": {},
-                                       "data": {}, "started": "", "batch_tokens": 1, "cells": folders, "notes": {}})
+        write_json(
+            path / "run.json",
+            {
+                "schema": "x",
+                "study": study.model_dump(),
+                "versions": {},
+                "hardware": {},
+                "data": {},
+                "started": "",
+                "batch_tokens": 1,
+                "cells": folders,
+                "notes": {},
+            },
+        )
         write_results(path)
     return path
 
@@ -80,9 +134,24 @@ def test_rows_and_items_come_as_data_frames(tmp_path):
 
 def test_published_numbers_stand_beside_the_same_cell_only():
     def cell(**changes):
-        return CellId(**{**dict(model="meta-llama/Llama-3.1-8B-Instruct", strategy="none", settings={}, format="plain",
-                                decoding="greedy", benchmark="crows-pairs", weight_hash="", inputs="", dtype="", n_samples=1,
-                                partial=False), **changes})
+        return CellId(
+            **{
+                **dict(
+                    model="meta-llama/Llama-3.1-8B-Instruct",
+                    strategy="none",
+                    settings={},
+                    format="plain",
+                    decoding="greedy",
+                    benchmark="crows-pairs",
+                    weight_hash="",
+                    inputs="",
+                    dtype="",
+                    n_samples=1,
+                    partial=False,
+                ),
+                **changes,
+            }
+        )
 
     assert published_value(cell()) == 66.0  # table 2, Llama-3.1, base
     assert published_value(cell(model="meta-llama/Meta-Llama-3.1-8B-Instruct")) == 66.0

@@ -25,9 +25,15 @@ def without_times(document):
 
 @pytest.fixture
 def study(shared):
-    return make_study(models=[str(shared / "models" / "stories260k")], strategies=["int8"],
-                      benchmarks=["crows-pairs", "dt-stereotyping"], limits={"crows-pairs": 60, "dt-stereotyping": 6},
-                      data=str(shared / "data"), batch_tokens=512, draws=200)
+    return make_study(
+        models=[str(shared / "models" / "stories260k")],
+        strategies=["int8"],
+        benchmarks=["crows-pairs", "dt-stereotyping"],
+        limits={"crows-pairs": 60, "dt-stereotyping": 6},
+        data=str(shared / "data"),
+        batch_tokens=512,
+        draws=200,
+    )
 
 
 def run_in_child(study, out):

@@ -16,8 +16,19 @@ from tiltmeter.scoring.requests import (
 )
 from tiltmeter.store import Cell, CellId, Store, request_from_dict, request_to_dict, write_json
 
-ID = CellId(model="m", strategy="int8", settings={"int8": {}}, format="plain", decoding="greedy", benchmark="crows-pairs",
-            weight_hash="abc", inputs="", dtype="float32", n_samples=1, partial=False)
+ID = CellId(
+    model="m",
+    strategy="int8",
+    settings={"int8": {}},
+    format="plain",
+    decoding="greedy",
+    benchmark="crows-pairs",
+    weight_hash="abc",
+    inputs="",
+    dtype="float32",
+    n_samples=1,
+    partial=False,
+)
 
 
 def cell_id(**changes):
@@ -25,17 +36,31 @@ def cell_id(**changes):
 
 
 def test_requests_and_answers_survive_json():
-    for request in (SequenceLogprob("a\u2028b"), OptionProbs("p", (("A", " A"), ("B",))), Generation("p", 5, 1.0, 1.0, 7)):
+    for request in (
+        SequenceLogprob("a\u2028b"),
+        OptionProbs("p", (("A", " A"), ("B",))),
+        Generation("p", 5, 1.0, 1.0, 7),
+    ):
         assert request_from_dict(json.loads(json.dumps(request_to_dict(request)))) == request
-    for answer in (SequenceAnswer(-1.5, 3), OptionAnswer(((-1.0, None), (-2.0,)), 4), SequenceAnswer(None, 0, "too long"),
-                   GenerationAnswer("x</s>", "x", 2, "eos")):
+    for answer in (
+        SequenceAnswer(-1.5, 3),
+        OptionAnswer(((-1.0, None), (-2.0,)), 4),
+        SequenceAnswer(None, 0, "too long"),
+        GenerationAnswer("x</s>", "x", 2, "eos"),
+    ):
         assert answer_from_dict(json.loads(json.dumps(answer_to_dict(answer)))) == answer
 
 
 def test_cells_are_keyed_by_weights_and_settings_never_by_the_models_name():
     assert cell_id(model="other name").key == ID.key
-    for change in ({"weight_hash": "abd"}, {"strategy": "int4"}, {"settings": {"int8": {"threshold": 5.0}}},
-                   {"inputs": "other"}, {"dtype": "bfloat16"}, {"format": "chat"}):
+    for change in (
+        {"weight_hash": "abd"},
+        {"strategy": "int4"},
+        {"settings": {"int8": {"threshold": 5.0}}},
+        {"inputs": "other"},
+        {"dtype": "bfloat16"},
+        {"format": "chat"},
+    ):
         assert cell_id(**change).key != ID.key, change
 
 

@@ -9,8 +9,13 @@ from tiltmeter.study import make_study, read_study, replicates
 def test_variants_are_the_base_first_and_each_canonical_strategy_once():
     study = make_study(models=["m1", "m2"], strategies=["INT8", "int8", "dtype:bfloat16"])
     assert [(v.model, v.strategy) for v in study.variants()] == [
-        ("m1", "none"), ("m1", "int8"), ("m1", "dtype:bfloat16"),
-        ("m2", "none"), ("m2", "int8"), ("m2", "dtype:bfloat16")]
+        ("m1", "none"),
+        ("m1", "int8"),
+        ("m1", "dtype:bfloat16"),
+        ("m2", "none"),
+        ("m2", "int8"),
+        ("m2", "dtype:bfloat16"),
+    ]
 
 
 def test_a_wrong_key_in_a_study_file_names_the_nearest_right_one(tmp_path):
@@ -28,13 +33,16 @@ def test_command_line_options_win_over_the_study_file(tmp_path):
     assert (study.models, study.limit, study.margins) == (("m",), 20, {"crows-pairs": 3.0})
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"models": []}, "at least one model"),
-    ({"models": ["m"], "limit": 0}, "limit"),
-    ({"models": ["m"], "margins": {"crows-pairs": -1}}, "above 0"),
-    ({"models": ["a", "b"], "checkpoints": ["c"]}, "exactly one base model"),
-    ({"models": ["m"], "format": "xml"}, "format"),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"models": []}, "at least one model"),
+        ({"models": ["m"], "limit": 0}, "limit"),
+        ({"models": ["m"], "margins": {"crows-pairs": -1}}, "above 0"),
+        ({"models": ["a", "b"], "checkpoints": ["c"]}, "exactly one base model"),
+        ({"models": ["m"], "format": "xml"}, "format"),
+    ],
+)
 def test_impossible_settings_are_refused_with_what_was_given(settings, words):
     with pytest.raises(UserError, match=words):
         make_study(**settings)

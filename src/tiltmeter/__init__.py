@@ -1,9 +1,9 @@
 """Does making a language model faster change whom it treats how?
 
-    import tiltmeter
-    result = tiltmeter.run("Qwen/Qwen3-0.6B", strategies=["int4"], benchmarks=["crows-pairs"], out="runs/first")
-    result.rows, result.items          # data frames
-    tiltmeter.load("runs/first").rows
+import tiltmeter
+result = tiltmeter.run("Qwen/Qwen3-0.6B", strategies=["int4"], benchmarks=["crows-pairs"], out="runs/first")
+result.rows, result.items          # data frames
+tiltmeter.load("runs/first").rows
 """
 
 from __future__ import annotations
@@ -19,8 +19,14 @@ __version__ = "0.1.0"
 __all__ = ["load", "run"]
 
 
-def run(models: str | Sequence[str], *, strategies: Sequence[str] = (), benchmarks: Sequence[str] = (),
-        out: str | Path, **settings: Any) -> Results:
+def run(
+    models: str | Sequence[str],
+    *,
+    strategies: Sequence[str] = (),
+    benchmarks: Sequence[str] = (),
+    out: str | Path,
+    **settings: Any,
+) -> Results:
     """Measure models and their variants into the folder `out` and return the results.
 
     Args:

@@ -35,8 +35,9 @@ def show_list(what: str | None) -> None:
         raise UserError(f"there is no list of {what!r}", fix=f"choose from: {', '.join(KINDS)}")
     console = _console()
     if what in (None, "strategies"):
-        table = _table("Strategies", "name", "what it does", "settings", "library", "runs on", "the study's own setting",
-                       "source")
+        table = _table(
+            "Strategies", "name", "what it does", "settings", "library", "runs on", "the study's own setting", "source"
+        )
         if what is None:
             table = _table("Strategies", "name", "what it does", "source")
         for name, cls in known("strategy").items():
@@ -72,8 +73,14 @@ def show_datasets() -> None:
     """Print the catalogue: licence, rows, source, known limits."""
     from tiltmeter.datasets import DATASETS
 
-    table = _table("Datasets (never bundled; `tiltmeter data fetch` downloads pinned revisions)", "benchmark", "rows",
-                   "licence", "source", "known limits")
+    table = _table(
+        "Datasets (never bundled; `tiltmeter data fetch` downloads pinned revisions)",
+        "benchmark",
+        "rows",
+        "licence",
+        "source",
+        "known limits",
+    )
     for dataset in DATASETS.values():
         table.add_row(dataset.name, f"{dataset.rows:,}", dataset.licence, dataset.source, dataset.limits)
     _console().print(table)
@@ -91,7 +98,9 @@ def fetch_datasets(names: list[str], data: str | None) -> None:
     folder = data_folder(data)
     from rich.console import Console
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=Console(stderr=True)) as bars:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=Console(stderr=True)
+    ) as bars:
         for name in names or list(DATASETS):
             task = bars.add_task(name, total=None)
 

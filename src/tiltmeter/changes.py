@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tiltmeter.analysis import coherence
 from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.contract import Change, Interval, align
@@ -24,8 +23,12 @@ RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, be
 FLIP_EXAMPLES = 200  # kept per row, most telling first
 
 
-def add_changes(rows: list[dict[str, Any]], behind: Mapping[RowKey, list[Outcome]],
-                variants: Sequence[Mapping[str, Any]], study: Study) -> list[Change]:
+def add_changes(
+    rows: list[dict[str, Any]],
+    behind: Mapping[RowKey, list[Outcome]],
+    variants: Sequence[Mapping[str, Any]],
+    study: Study,
+) -> list[Change]:
     """Fill `change`, `ci` and the groups' changes of every row, in place; returns the settled changes.
 
     rows: result rows without change, in run order; behind: their outcomes, robustness variations included;
@@ -41,14 +44,29 @@ def add_changes(rows: list[dict[str, Any]], behind: Mapping[RowKey, list[Outcome
         if key[1] == "none" or base_key not in places:
             continue
         change = paired_change(benchmark, protocol(behind[base_key]), protocol(behind[key]), study)
-        moved = {f"robust:{name}": _score_change(benchmark, behind[base_key], behind[key], name)
-                 for name in dict.fromkeys(o.variation for o in behind[key] if o.variation)}
-        judged.append((row, Row(
-            model=key[0], strategy=key[1], format=key[2], decoding=key[3], benchmark=key[4], change=change,
-            not_exercised=not_exercised(key[1], benchmark),
-            unusable=unusable(quality.get((key[0], "none"), {}), quality.get((key[0], key[1]), {}),
-                              key[4], key[2], key[3]),
-            hypothesis=without_seed(key[1])), moved))
+        moved = {
+            f"robust:{name}": _score_change(benchmark, behind[base_key], behind[key], name)
+            for name in dict.fromkeys(o.variation for o in behind[key] if o.variation)
+        }
+        judged.append(
+            (
+                row,
+                Row(
+                    model=key[0],
+                    strategy=key[1],
+                    format=key[2],
+                    decoding=key[3],
+                    benchmark=key[4],
+                    change=change,
+                    not_exercised=not_exercised(key[1], benchmark),
+                    unusable=unusable(
+                        quality.get((key[0], "none"), {}), quality.get((key[0], key[1]), {}), key[4], key[2], key[3]
+                    ),
+                    hypothesis=without_seed(key[1]),
+                ),
+                moved,
+            )
+        )
     settled = settle([row for _, row, _ in judged], method=study.correction)
     for (row, _, moved), change in zip(judged, settled):
         row["change"] = as_json(change, moved)
@@ -92,8 +110,9 @@ def without_seed(strategy: str) -> str:
 
 def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> list[float] | None:
     """95 % interval of one model's own score; None where no valid one exists."""
-    found = level_interval(benchmark.comparison(outcomes, outcomes, margin=benchmark.margin), seed=study.seed,
-                           draws=study.draws)
+    found = level_interval(
+        benchmark.comparison(outcomes, outcomes, margin=benchmark.margin), seed=study.seed, draws=study.draws
+    )
     return ends(found)
 
 
@@ -112,25 +131,65 @@ def as_json(change: Change, robust: Mapping[str, float]) -> dict[str, Any]:
     companion = change.companion
     flips = change.flips
     return {
-        "delta": change.delta, "ci": ends(change.ci), "distance_delta": change.distance_delta,
-        "distance_ci": ends(change.distance_ci), "companion": companion.name if companion else None,
+        "delta": change.delta,
+        "ci": ends(change.ci),
+        "distance_delta": change.distance_delta,
+        "distance_ci": ends(change.distance_ci),
+        "companion": companion.name if companion else None,
         "companion_delta": companion.delta if companion else None,
         "companion_ci": ends(companion.ci) if companion else None,
-        "p": change.p, "p_adjusted": change.p_adjusted, "margin": change.margin, "mde": change.mde,
-        "noise": change.noise, "n_paired": change.n_paired, "verdict": change.verdict, "reason": change.reason,
-        "flips": None if flips is None else {"n": flips.n, "of": flips.of, "toward_bias": flips.toward_bias,
-                                             "away_from_bias": flips.away_from_bias, "unscored": flips.unscored,
-                                             "by_uncertainty": list(flips.rate_by_uncertainty)},
-        "base": change.base, "variant": change.variant, "rests_on": change.rests_on,
-        "ci_reason": change.ci.reason, "p_score": change.p_score, "mcnemar_p": change.mcnemar_p,
-        "only_base": change.only_base, "only_variant": change.only_variant, "missing": change.missing,
-        "spreads": [{"name": s.name, "unit": s.unit, "base": s.d_base, "variant": s.d_variant, "delta": s.delta,
-                     "ci": ends(s.ci), "p": s.p, "mde": s.mde, "margin": s.margin, "reason": s.reason}
-                    for s in change.spreads],
-        "unanswered": None if change.unanswered is None else {
-            "base": change.unanswered.base, "variant": change.unanswered.variant, "delta": change.unanswered.delta,
-            "ci": ends(change.unanswered.ci), "p": change.unanswered.p,
-            "score_bounds": list(change.unanswered.score_bounds)},
+        "p": change.p,
+        "p_adjusted": change.p_adjusted,
+        "margin": change.margin,
+        "mde": change.mde,
+        "noise": change.noise,
+        "n_paired": change.n_paired,
+        "verdict": change.verdict,
+        "reason": change.reason,
+        "flips": None
+        if flips is None
+        else {
+            "n": flips.n,
+            "of": flips.of,
+            "toward_bias": flips.toward_bias,
+            "away_from_bias": flips.away_from_bias,
+            "unscored": flips.unscored,
+            "by_uncertainty": list(flips.rate_by_uncertainty),
+        },
+        "base": change.base,
+        "variant": change.variant,
+        "rests_on": change.rests_on,
+        "ci_reason": change.ci.reason,
+        "p_score": change.p_score,
+        "mcnemar_p": change.mcnemar_p,
+        "only_base": change.only_base,
+        "only_variant": change.only_variant,
+        "missing": change.missing,
+        "spreads": [
+            {
+                "name": s.name,
+                "unit": s.unit,
+                "base": s.d_base,
+                "variant": s.d_variant,
+                "delta": s.delta,
+                "ci": ends(s.ci),
+                "p": s.p,
+                "mde": s.mde,
+                "margin": s.margin,
+                "reason": s.reason,
+            }
+            for s in change.spreads
+        ],
+        "unanswered": None
+        if change.unanswered is None
+        else {
+            "base": change.unanswered.base,
+            "variant": change.unanswered.variant,
+            "delta": change.unanswered.delta,
+            "ci": ends(change.unanswered.ci),
+            "p": change.unanswered.p,
+            "score_bounds": list(change.unanswered.score_bounds),
+        },
         "flip_examples": [] if flips is None else [flip.__dict__ for flip in flips.examples[:FLIP_EXAMPLES]],
         "extra": {**change.extra, **robust},
     }

@@ -9,80 +9,68 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tiltmeter.errors import UserError
+from tiltmeter.options import (
+    BatchTokens,
+    Benchmarks,
+    Calibration,
+    CalibrationSeeds,
+    Data,
+    Debug,
+    Decoding,
+    Device,
+    Dtype,
+    Format,
+    Limit,
+    Out,
+    Robust,
+    RunFolder,
+    Samples,
+    Seed,
+    Strategies,
+    Text,
+    study_settings,
+)
 
 EPILOG = "Exit status: 0 done, 2 mistake in the command, 3 some cells failed (named)."
-WHAT, HOW, WHERE = "What to measure", "How to run", "Where it goes"
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  rich_markup_mode="rich",
-                  help="Does making a language model faster change whom it treats how? Base against accelerated, "
-                       "item by item, with error bars.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Does making a language model faster change whom it treats how? Base against accelerated, "
+    "item by item, with error bars.",
+)
 data_app = typer.Typer(no_args_is_help=True, help="Datasets: licences, download, checksums.")
 app.add_typer(data_app, name="data")
 
-Out = Annotated[Path, typer.Option("--out", help="Finished parts in it are kept; only missing ones run.",
-                                   rich_help_panel=WHERE)]
-Strategies = Annotated[list[str] | None, typer.Option(
-    "--strategy", "-s", metavar="NAME[:KEY=VALUE,...]",
-    help="Repeatable; chain with +. The base model always runs. See: tiltmeter list strategies", rich_help_panel=WHAT)]
-Benchmarks = Annotated[list[str] | None, typer.Option(
-    "--benchmark", "-b", metavar="NAME", help="Repeatable. [dim]default: all six[/dim]", rich_help_panel=WHAT)]
-Format = Annotated[str | None, typer.Option("--format", metavar="plain|chat|both",
-                                            help="Prompt format. [dim]default: plain[/dim]", rich_help_panel=WHAT)]
-Decoding = Annotated[str | None, typer.Option("--decoding", metavar="greedy|sampling|both",
-                                              help="[dim]default: greedy[/dim]", rich_help_panel=WHAT)]
-Samples = Annotated[int | None, typer.Option(help="Answers per prompt when sampling. [dim]default: 5[/dim]",
-                                             rich_help_panel=WHAT)]
-Limit = Annotated[int | None, typer.Option(help="About N items per benchmark, balanced; rows are marked partial.",
-                                           rich_help_panel=WHAT)]
-Robust = Annotated[bool | None, typer.Option("--robust", help="Also ask with other option orders and a benign system "
-                                             "prompt, and say how far the change depends on them.",
-                                             rich_help_panel=WHAT)]
-Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder with the datasets. "
-                                          "[dim]default: ~/.cache/tiltmeter/data[/dim]", rich_help_panel=HOW)]
-Seed = Annotated[int | None, typer.Option(help="Of every draw. [dim]default: 0[/dim]", rich_help_panel=HOW)]
-Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=HOW)]
-Dtype = Annotated[str | None, typer.Option(metavar="auto|float32|bfloat16|float16", rich_help_panel=HOW,
-                                           help="Of base and variants. [dim]default: auto, the checkpoint's own "
-                                                "(float32 on a CPU)[/dim]")]
-BatchTokens = Annotated[str | None, typer.Option("--batch-tokens", metavar="auto|N", rich_help_panel=HOW,
-                                                 help="Tokens per forward; fixed at a run's first start.")]
-Calibration = Annotated[str | None, typer.Option(metavar="FILE", rich_help_panel=HOW,
-                                                 help="Text for methods that calibrate (AWQ, GPTQ, Wanda, KV scales).")]
-CalibrationSeeds = Annotated[int | None, typer.Option("--calibration-seeds", metavar="N", rich_help_panel=HOW,
-                                                      help="Repeat calibrated strategies under N seeds.")]
-Text = Annotated[str | None, typer.Option("--text", metavar="FILE", rich_help_panel=HOW,
-                                          help="Text whose perplexity is measured.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of failed cells.", rich_help_panel=HOW)]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `tiltmeter run --out` wrote.")]
-
-
-def _settings(local: dict[str, Any]) -> dict[str, Any]:
-    """Study settings from a command's options; options that were not given stay out."""
-    names = {"strategy": "strategies", "benchmark": "benchmarks"}
-    left_out = {"out", "debug", "model", "base", "variant", "ctx"}
-    settings = {names.get(key, key): value for key, value in local.items() if key not in left_out}
-    settings = {key: value for key, value in settings.items() if value not in (None, [], False)}
-    tokens = settings.pop("batch_tokens", None)
-    if tokens not in (None, "auto"):
-        if not str(tokens).isdigit() or int(tokens) < 1:
-            raise UserError(f"--batch-tokens takes auto or a number of tokens, not {tokens!r}", fix="--batch-tokens auto")
-        settings["batch_tokens"] = int(tokens)
-    return settings
-
 
 @app.command(epilog=EPILOG)
-def run(model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Hub id or folder; or one study.yaml.")],
-        out: Out, strategy: Strategies = None, benchmark: Benchmarks = None, format: Format = None,
-        decoding: Decoding = None, samples: Samples = None, limit: Limit = None, robust: Robust = None,
-        data: Data = None, seed: Seed = None, device: Device = None, dtype: Dtype = None,
-        batch_tokens: BatchTokens = None, calibration: Calibration = None,
-        calibration_seeds: CalibrationSeeds = None, text: Text = None, debug: Debug = False) -> None:
+def run(
+    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Hub id or folder; or one study.yaml.")],
+    out: Out,
+    strategy: Strategies = None,
+    benchmark: Benchmarks = None,
+    format: Format = None,
+    decoding: Decoding = None,
+    samples: Samples = None,
+    limit: Limit = None,
+    robust: Robust = None,
+    data: Data = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch_tokens: BatchTokens = None,
+    calibration: Calibration = None,
+    calibration_seeds: CalibrationSeeds = None,
+    text: Text = None,
+    debug: Debug = False,
+) -> None:
     """Measure bias of MODEL as it is and under each strategy, then the paired change.
 
     [dim]tiltmeter run Qwen/Qwen3-0.6B -s int4 -b crows-pairs --out runs/first[/dim]
     """
-    settings = _settings(locals())
+    settings = study_settings(locals())
     from tiltmeter.study import make_study, read_study
 
     if len(model) == 1 and model[0].endswith((".yaml", ".yml")):
@@ -93,18 +81,34 @@ def run(model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Hub
 
 
 @app.command(epilog=EPILOG)
-def compare(base: Annotated[str, typer.Argument(help="Hub id or folder of the base model.")],
-            variant: Annotated[list[str], typer.Argument(metavar="VARIANT...", help="Ready-made checkpoints: AWQ, GPTQ, "
-                                                         "compressed-tensors, bitsandbytes, plain.")],
-            out: Out, benchmark: Benchmarks = None, format: Format = None, decoding: Decoding = None,
-            samples: Samples = None, limit: Limit = None, robust: Robust = None, data: Data = None, seed: Seed = None,
-            device: Device = None, dtype: Dtype = None, batch_tokens: BatchTokens = None, text: Text = None,
-            debug: Debug = False) -> None:
+def compare(
+    base: Annotated[str, typer.Argument(help="Hub id or folder of the base model.")],
+    variant: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VARIANT...", help="Ready-made checkpoints: AWQ, GPTQ, compressed-tensors, bitsandbytes, plain."
+        ),
+    ],
+    out: Out,
+    benchmark: Benchmarks = None,
+    format: Format = None,
+    decoding: Decoding = None,
+    samples: Samples = None,
+    limit: Limit = None,
+    robust: Robust = None,
+    data: Data = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch_tokens: BatchTokens = None,
+    text: Text = None,
+    debug: Debug = False,
+) -> None:
     """Compare ready-made checkpoints with their base model.
 
     [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint --out runs/mine[/dim]
     """
-    settings = _settings(locals())
+    settings = study_settings(locals())
     from tiltmeter.study import make_study
 
     _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug)
@@ -126,13 +130,19 @@ def _run_and_show(study: Any, out: Path, debug: bool) -> None:
 
 
 @app.command()
-def results(run: RunFolder,
-            json: Annotated[bool, typer.Option("--json", help="One document, schema tiltmeter/results/1.")] = False,
-            csv: Annotated[bool, typer.Option("--csv")] = False,
-            markdown: Annotated[bool, typer.Option("--markdown")] = False,
-            latex: Annotated[bool, typer.Option("--latex")] = False,
-            items: Annotated[bool, typer.Option("--items", help="One row per item and variant, with prompt, answer and "
-                                                "label (CSV; JSON lines with --json).")] = False) -> None:
+def results(
+    run: RunFolder,
+    json: Annotated[bool, typer.Option("--json", help="One document, schema tiltmeter/results/1.")] = False,
+    csv: Annotated[bool, typer.Option("--csv")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown")] = False,
+    latex: Annotated[bool, typer.Option("--latex")] = False,
+    items: Annotated[
+        bool,
+        typer.Option(
+            "--items", help="One row per item and variant, with prompt, answer and label (CSV; JSON lines with --json)."
+        ),
+    ] = False,
+) -> None:
     """Print the results of a run: score, change, verdict, items scored and why others were not."""
     from tiltmeter import tables
     from tiltmeter.results import item_rows, read_results, run_record
@@ -152,14 +162,16 @@ def results(run: RunFolder,
 
 
 @app.command()
-def report(run: RunFolder,
-           out: Annotated[Path | None, typer.Option("--out", help="[dim]default: RUN/report.html[/dim]")] = None,
-           figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Also SVG and PNG pictures.")] = None,
-           markdown: Annotated[bool, typer.Option("--markdown", help="Print a summary for a pull request.")] = False,
-           model_card: Annotated[bool, typer.Option("--model-card", help="Print a block for a model card.")] = False,
-           latex: Annotated[bool, typer.Option("--latex", help="Print the table in the study's layout.")] = False,
-           parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="All items as Parquet.")] = None,
-           lang: Annotated[str, typer.Option(metavar="en|zh", help="Language of the page.")] = "en") -> None:
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option("--out", help="[dim]default: RUN/report.html[/dim]")] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Also SVG and PNG pictures.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a summary for a pull request.")] = False,
+    model_card: Annotated[bool, typer.Option("--model-card", help="Print a block for a model card.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the table in the study's layout.")] = False,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="All items as Parquet.")] = None,
+    lang: Annotated[str, typer.Option(metavar="en|zh", help="Language of the page.")] = "en",
+) -> None:
     """Write one self-contained page that a person reads."""
     from tiltmeter import report as pages
     from tiltmeter.results import run_record
@@ -171,20 +183,27 @@ def report(run: RunFolder,
         pages.write_figures(run, figures)
     if parquet:
         pages.write_items_parquet(run, parquet)
-    for wanted, text in ((markdown, lambda: pages.markdown_summary(run, lang)), (model_card, lambda: pages.model_card(run)),
-                         (latex, lambda: pages.latex(run))):
+    for wanted, text in (
+        (markdown, lambda: pages.markdown_summary(run, lang)),
+        (model_card, lambda: pages.model_card(run)),
+        (latex, lambda: pages.latex(run)),
+    ):
         if wanted:
             typer.echo(text())
     if not (markdown or model_card or latex):
         typer.echo(str(pages.build_report(run, out=out, lang=lang)))
 
 
-@app.command(epilog="Exit status: 0 all limits hold, 1 a limit is broken, 2 mistake, 3 it could not be judged; 1 beats 3.")
-def gate(run: RunFolder,
-         policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
-         junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a JUnit XML file.")] = None,
-         github: Annotated[bool, typer.Option("--github", help="Also GitHub annotations.")] = False,
-         json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False) -> None:
+@app.command(
+    epilog="Exit status: 0 all limits hold, 1 a limit is broken, 2 mistake, 3 it could not be judged; 1 beats 3."
+)
+def gate(
+    run: RunFolder,
+    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a JUnit XML file.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Also GitHub annotations.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+) -> None:
     """Judge a run by a policy, for pipelines."""
     from tiltmeter.decisions import run_gate
 
@@ -192,10 +211,12 @@ def gate(run: RunFolder,
 
 
 @app.command()
-def choose(run: RunFolder,
-           policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
-           by: Annotated[Literal["speed", "size"], typer.Option(help="What to prefer inside the policy.")] = "speed",
-           json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def choose(
+    run: RunFolder,
+    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
+    by: Annotated[Literal["speed", "size"], typer.Option(help="What to prefer inside the policy.")] = "speed",
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
     """Name the fastest (or smallest) variant whose change stays inside the policy, and the Pareto set."""
     from tiltmeter.decisions import run_choose
 
@@ -203,21 +224,35 @@ def choose(run: RunFolder,
 
 
 @app.command()
-def speed(model: Annotated[str, typer.Argument(help="Hub id, folder, or a config.json (random weights of that shape).")],
-          strategy: Strategies = None, device: Device = None, dtype: Dtype = None,
-          batch: Annotated[int, typer.Option(help="Sequences per batch.")] = 4,
-          prompt_tokens: Annotated[int, typer.Option(help="Prompt length in tokens.")] = 256,
-          new_tokens: Annotated[int, typer.Option(help="Generated tokens.")] = 64,
-          repeats: Annotated[int, typer.Option(help="Timed rounds, base and variants interleaved.")] = 5,
-          calibration: Calibration = None,
-          out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Also store in this run folder.")] = None,
-          json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def speed(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, or a config.json (random weights of that shape).")],
+    strategy: Strategies = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch: Annotated[int, typer.Option(help="Sequences per batch.")] = 4,
+    prompt_tokens: Annotated[int, typer.Option(help="Prompt length in tokens.")] = 256,
+    new_tokens: Annotated[int, typer.Option(help="Generated tokens.")] = 64,
+    repeats: Annotated[int, typer.Option(help="Timed rounds, base and variants interleaved.")] = 5,
+    calibration: Calibration = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Also store in this run folder.")] = None,
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
     """Measure memory, prefill and decode speed: what each strategy really buys here."""
     from tiltmeter.decisions import run_speed
 
-    run_speed(model, strategy or [], device=device or "auto", dtype=dtype or "auto", batch=batch,
-              prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats, calibration=calibration, out=out,
-              as_json=json)
+    run_speed(
+        model,
+        strategy or [],
+        device=device or "auto",
+        dtype=dtype or "auto",
+        batch=batch,
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
+        repeats=repeats,
+        calibration=calibration,
+        out=out,
+        as_json=json,
+    )
 
 
 @app.command("list")
@@ -229,9 +264,11 @@ def list_(what: Annotated[str | None, typer.Argument(metavar="[strategies|benchm
 
 
 @app.command()
-def demo(keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the run; every command accepts it.")] = None,
-         full: Annotated[bool, typer.Option("--full", help="Everything, both formats, 5 samples.")] = False,
-         seed: Annotated[int, typer.Option()] = 0) -> None:
+def demo(
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the run; every command accepts it.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Everything, both formats, 5 samples.")] = False,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
     """Do the whole job on a built-in tiny model whose bias is known. Offline, in minutes."""
     from rich.console import Console
 
@@ -257,8 +294,10 @@ def data_list() -> None:
 
 
 @data_app.command("fetch")
-def data_fetch(name: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK...]", help="[dim]default: all[/dim]")]
-               = None, data: Data = None) -> None:
+def data_fetch(
+    name: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK...]", help="[dim]default: all[/dim]")] = None,
+    data: Data = None,
+) -> None:
     """Download pinned revisions and check their SHA-256."""
     from tiltmeter.catalogue import fetch_datasets
 

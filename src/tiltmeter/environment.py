@@ -18,8 +18,21 @@ from tiltmeter.errors import UserError
 from tiltmeter.store import CellId, Store, read_json, write_json
 from tiltmeter.study import Study
 
-PACKAGES = ("tiltmeter", "torch", "transformers", "tokenizers", "accelerate", "bitsandbytes", "llmcompressor",
-            "compressed-tensors", "optimum-quanto", "hqq", "numpy", "scipy", "statsmodels")
+PACKAGES = (
+    "tiltmeter",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "bitsandbytes",
+    "llmcompressor",
+    "compressed-tensors",
+    "optimum-quanto",
+    "hqq",
+    "numpy",
+    "scipy",
+    "statsmodels",
+)
 SCHEMA = "tiltmeter/run/1"
 
 
@@ -38,12 +51,19 @@ def hardware() -> dict[str, Any]:
     """CPU, cores, threads, memory; GPUs with their names and memory."""
     import torch
 
-    facts: dict[str, Any] = {"machine": platform.machine(), "system": platform.system(), "cpu": _cpu_name(),
-                             "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    facts: dict[str, Any] = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
     if hasattr(os, "sysconf"):
         facts["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    facts["gpus"] = [{"name": torch.cuda.get_device_name(i), "memory_bytes": torch.cuda.get_device_properties(i).total_memory}
-                     for i in range(torch.cuda.device_count())]
+    facts["gpus"] = [
+        {"name": torch.cuda.get_device_name(i), "memory_bytes": torch.cuda.get_device_properties(i).total_memory}
+        for i in range(torch.cuda.device_count())
+    ]
     return facts
 
 
@@ -61,8 +81,10 @@ def check_data(benchmarks: list[Benchmark], data: Path) -> None:
     for benchmark in benchmarks:
         missing = [name for name in benchmark.files if not (data / name).exists()]
         if missing:
-            raise UserError(f"the data of {benchmark.name} is not in {data}: {', '.join(missing)} is missing",
-                            fix=f"tiltmeter data fetch {benchmark.name}, or point --data at a folder that has it")
+            raise UserError(
+                f"the data of {benchmark.name} is not in {data}: {', '.join(missing)} is missing",
+                fix=f"tiltmeter data fetch {benchmark.name}, or point --data at a folder that has it",
+            )
 
 
 def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -> dict[str, Any]:
@@ -72,13 +94,19 @@ def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -
     path = store.path / "run.json"
     record = read_json(path) or {"schema": SCHEMA, "started": _now(), "cells": [], "notes": {}, "batch_tokens": None}
     if study.batch_tokens and record["batch_tokens"] not in (None, study.batch_tokens):
-        raise UserError(f"this run was started with --batch-tokens {record['batch_tokens']}: "
-                        f"another budget would change its arithmetic",
-                        fix=f"leave --batch-tokens out, or give another --out than {store.path}")
+        raise UserError(
+            f"this run was started with --batch-tokens {record['batch_tokens']}: "
+            f"another budget would change its arithmetic",
+            fix=f"leave --batch-tokens out, or give another --out than {store.path}",
+        )
     if study.batch_tokens:
         record["batch_tokens"] = study.batch_tokens
-    record.update(study=study.model_dump(), versions=versions(), hardware=hardware(),
-                  data={**record.get("data", {}), **{b.name: describe(b.name, data) for b in benchmarks}})
+    record.update(
+        study=study.model_dump(),
+        versions=versions(),
+        hardware=hardware(),
+        data={**record.get("data", {}), **{b.name: describe(b.name, data) for b in benchmarks}},
+    )
     write_json(path, record)
     return record
 

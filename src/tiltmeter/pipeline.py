@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter import environment
 from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.errors import UserError
+from tiltmeter.loading import Loader
 from tiltmeter.registry import build
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.seeds import seed_for
@@ -26,8 +27,6 @@ from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
     from tiltmeter.progress import Progress
-    from tiltmeter.scoring.engine import Engine
-    from tiltmeter.scoring.variant import LoadedVariant
     from tiltmeter.strategies.chain import Chain
 
 Inputs = list[tuple[Item, tuple[Request, ...]]]
@@ -76,73 +75,10 @@ def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary
     return summary
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What makes a variant's prompts and answers its own, known before its weights are loaded."""
-
-    tokenizer: Any
-    weight_hash: str
-    dtype: str
-
-
-class Loader:
-    """Keeps at most one variant in memory."""
-
-    def __init__(self, study: Study, record: dict[str, Any], record_path: Path, progress: Progress) -> None:
-        self.study, self.record, self.record_path, self.progress = study, record, record_path, progress
-        self._identities: dict[str, Identity] = {}
-        self.spec: VariantSpec | None = None
-        self.variant: LoadedVariant | None = None
-        self._engine: Engine | None = None
-
-    def load(self, spec: VariantSpec) -> LoadedVariant:
-        from tiltmeter import models
-
-        if self.spec == spec and self.variant is not None:
-            return self.variant
-        self.release()
-        self.progress.note(f"loading {spec.source} · {spec.strategy}")
-        self.variant = models.load(spec.source, spec.chain, device=self.study.device, dtype=self.study.dtype,
-                                   calibration=self.study.calibration, seed=self.study.seed,
-                                   progress=self.progress.note)
-        self.spec = spec
-        return self.variant
-
-    def engine(self) -> Engine:
-        """The engine of the loaded variant, with the run's token budget (fixed at the first start)."""
-        from tiltmeter.scoring.engine import Engine, auto_batch_tokens
-
-        assert self.variant is not None
-        if self._engine is None:
-            if self.record.get("batch_tokens") is None:
-                self.record["batch_tokens"] = self.study.batch_tokens or auto_batch_tokens(self.variant)
-                write_json(self.record_path, {**self.record})
-            self._engine = Engine(self.variant, batch_tokens=self.record["batch_tokens"])
-        return self._engine
-
-    def identity(self, source: str) -> Identity:
-        """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights."""
-        if source not in self._identities:
-            from tiltmeter import checkpoints, models
-
-            folder = checkpoints.resolve(source)
-            device = models.pick_device(self.study.device)
-            self._identities[source] = Identity(
-                tokenizer=models.load_tokenizer(folder, source), weight_hash=models.fingerprint(source),
-                dtype=models.pick_dtype(self.study.dtype, device, models.load_config(folder, source)))
-        return self._identities[source]
-
-    def release(self) -> None:
-        from tiltmeter import models
-
-        if self.variant is not None:
-            models.release(self.variant)
-        self.variant = self.spec = self._engine = None
-
-
 class _Work:
-    def __init__(self, store: Store, study: Study, benchmarks: list[Benchmark], record: dict[str, Any],
-                 progress: Progress) -> None:
+    def __init__(
+        self, store: Store, study: Study, benchmarks: list[Benchmark], record: dict[str, Any], progress: Progress
+    ) -> None:
         self.store, self.study, self.benchmarks = store, study, benchmarks
         self.record, self.progress = record, progress
         self.loader = Loader(study, record, store.path / "run.json", progress)
@@ -174,10 +110,18 @@ class _Work:
             self._fail(summary, spec, None, str(error))
             return
         facts = read_json(file) or {}
-        facts.update(model=spec.model, strategy=spec.strategy, settings=dict(variant.settings), proof=variant.proof,
-                     notes=variant.notes, dtype=variant.dtype, device=variant.device, weight_hash=variant.weight_hash)
+        facts.update(
+            model=spec.model,
+            strategy=spec.strategy,
+            settings=dict(variant.settings),
+            proof=variant.proof,
+            notes=variant.notes,
+            dtype=variant.dtype,
+            device=variant.device,
+            weight_hash=variant.weight_hash,
+        )
         write_json(file, facts)
-        for cell, benchmark in open_cells:
+        for cell in open_cells:
             try:
                 self._ask(cell, spec.chain.salt)
                 summary.computed += 1
@@ -196,11 +140,17 @@ class _Work:
 
     def _fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
         cells = [cell] if cell else []
-        summary.failures.append({"model": spec.model, "strategy": spec.strategy, "reason": reason,
-                                 "cells": [f"{c.format}-{c.decoding} {c.benchmark}" for c in cells] or "all"})
+        summary.failures.append(
+            {
+                "model": spec.model,
+                "strategy": spec.strategy,
+                "reason": reason,
+                "cells": [f"{c.format}-{c.decoding} {c.benchmark}" for c in cells] or "all",
+            }
+        )
         self.progress.warn(f"{spec.model} · {spec.strategy}: {reason}")
 
-    def _open_cells(self, spec: VariantSpec, summary: RunSummary) -> list[tuple[Cell, Benchmark]]:
+    def _open_cells(self, spec: VariantSpec, summary: RunSummary) -> list[Cell]:
         """Cells without done.json, their inputs written. The tokenizer suffices: no weights are loaded."""
         from tiltmeter.scoring.prompts import renderer
 
@@ -220,16 +170,29 @@ class _Work:
                         decoding = "greedy"
                     n_samples = self.study.samples if decoding == "sampling" else 1
                     seed = seed_for(self.study.seed, chain.salt) if chain.salt else self.study.seed
-                    rows: Inputs = [(item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples,
-                                                              seed=seed)) for item in items]
-                    cell = Cell(self.store.path, CellId(
-                        model=spec.model, strategy=spec.strategy, settings=self._settings(chain), format=cell_format,
-                        decoding=decoding, benchmark=benchmark.name, weight_hash=identity.weight_hash,
-                        inputs=self.store.write_inputs(rows), dtype=identity.dtype, n_samples=n_samples,
-                        partial=partial))
+                    rows: Inputs = [
+                        (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))
+                        for item in items
+                    ]
+                    cell = Cell(
+                        self.store.path,
+                        CellId(
+                            model=spec.model,
+                            strategy=spec.strategy,
+                            settings=self._settings(chain),
+                            format=cell_format,
+                            decoding=decoding,
+                            benchmark=benchmark.name,
+                            weight_hash=identity.weight_hash,
+                            inputs=self.store.write_inputs(rows),
+                            dtype=identity.dtype,
+                            n_samples=n_samples,
+                            partial=partial,
+                        ),
+                    )
                     environment.remember_cell(self.store, self.record, cell.id, notes)
                     if cell.done is None:
-                        result.append((cell, benchmark))
+                        result.append(cell)
                     else:
                         summary.reused += 1
         return result
@@ -275,10 +238,14 @@ class _Work:
                     if not is_out_of_memory(error) or len(batch) == 1:
                         raise
                     self._remember_halving(cell, batch)
-                    queue = [batch[: len(batch) // 2], batch[len(batch) // 2:], *queue]
+                    queue = [batch[: len(batch) // 2], batch[len(batch) // 2 :], *queue]
                     continue
-                cell.commit(list(zip(batch, answers)), seconds=time.perf_counter() - started,
-                            tokens=engine.stats.tokens_asked - before, notes=list(engine.notes))
+                cell.commit(
+                    list(zip(batch, answers)),
+                    seconds=time.perf_counter() - started,
+                    tokens=engine.stats.tokens_asked - before,
+                    notes=list(engine.notes),
+                )
                 bar.advance(len(batch), engine.stats)
         cell.finish()
 
@@ -289,7 +256,7 @@ class _Work:
         def split(batch: list[int]) -> Iterator[list[int]]:
             if digest(batch) in halved:
                 yield from split(batch[: len(batch) // 2])
-                yield from split(batch[len(batch) // 2:])
+                yield from split(batch[len(batch) // 2 :])
             else:
                 yield batch
 
@@ -298,4 +265,3 @@ class _Work:
     def _remember_halving(self, cell: Cell, batch: list[int]) -> None:
         write_json(cell.path / "halved.json", [*read_json(cell.path / "halved.json", []), batch])
         self.progress.warn(f"out of memory: halving a batch of {len(batch)} in {cell.id.benchmark}")
-

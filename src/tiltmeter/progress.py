@@ -72,13 +72,22 @@ class Terminal(Progress):
         if not self.live:
             started = time.perf_counter()
             yield Bar()
-            self.console.print(f"{label}: {total} requests in {time.perf_counter() - started:.1f} s", style="dim",
-                               markup=False, highlight=False)
+            self.console.print(
+                f"{label}: {total} requests in {time.perf_counter() - started:.1f} s",
+                style="dim",
+                markup=False,
+                highlight=False,
+            )
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
-                   TextColumn("{task.fields[info]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeRemainingColumn(),
+        )
         with RichProgress(*columns, console=self.console, transient=False) as bars:
             yield _RichBar(bars, bars.add_task(label, total=total, completed=done, info=""))

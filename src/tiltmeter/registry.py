@@ -18,7 +18,11 @@ from typing import Any, TypeVar
 
 from tiltmeter.errors import UserError
 
-FOLDERS = {"strategy": "tiltmeter.strategies", "benchmark": "tiltmeter.benchmarks", "backend": "tiltmeter.scoring.backends"}
+FOLDERS = {
+    "strategy": "tiltmeter.strategies",
+    "benchmark": "tiltmeter.benchmarks",
+    "backend": "tiltmeter.scoring.backends",
+}
 
 _classes: dict[str, dict[str, type]] = {kind: {} for kind in FOLDERS}
 T = TypeVar("T", bound=type)
@@ -60,8 +64,10 @@ def find(kind: str, name: str) -> type:
     classes = known(kind)
     if name not in classes:
         near = get_close_matches(name, classes, n=1)
-        raise UserError(f"there is no {kind} called {name!r}",
-                        fix=f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(classes)}")
+        raise UserError(
+            f"there is no {kind} called {name!r}",
+            fix=f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(classes)}",
+        )
     return classes[name]
 
 

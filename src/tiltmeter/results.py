@@ -37,8 +37,9 @@ def run_record(run: Path) -> dict[str, Any]:
     """run.json. Raises UserError when the folder is no run."""
     record = read_json(run / "run.json")
     if record is None:
-        raise UserError(f"{run} is not a run folder (it has no run.json)",
-                        fix="give the folder that `tiltmeter run … --out` wrote")
+        raise UserError(
+            f"{run} is not a run folder (it has no run.json)", fix="give the folder that `tiltmeter run … --out` wrote"
+        )
     return record  # type: ignore[no-any-return]
 
 
@@ -61,7 +62,7 @@ def outcomes(cell: Cell, benchmark: Benchmark) -> Iterator[Outcome]:
     answers = cell.answers()
     start = 0
     for item, requests in cell.inputs():
-        yield benchmark.outcome(item, answers[start:start + len(requests)])
+        yield benchmark.outcome(item, answers[start : start + len(requests)])
         start += len(requests)
 
 
@@ -80,21 +81,46 @@ def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict
     done = cell.done or {}
     comparable = genuine and not cell.id.partial
     return {
-        "model": cell.id.model, "strategy": cell.id.strategy, "settings": cell.id.settings,
-        "format": cell.id.format, "decoding": cell.id.decoding, "benchmark": cell.id.benchmark,
-        "score": score.value, "reason": score.reason, "unit": benchmark.unit, "ideal": benchmark.ideal,
-        "n_items": score.n_items, "n_scored": score.n_scored, "n_samples": cell.id.n_samples,
-        "unscored": dict(score.unscored), "ci": None, "extra": extra,
-        "partial": cell.id.partial, "complete": bool(done), "groups": _groups(score), "change": None,
+        "model": cell.id.model,
+        "strategy": cell.id.strategy,
+        "settings": cell.id.settings,
+        "format": cell.id.format,
+        "decoding": cell.id.decoding,
+        "benchmark": cell.id.benchmark,
+        "score": score.value,
+        "reason": score.reason,
+        "unit": benchmark.unit,
+        "ideal": benchmark.ideal,
+        "n_items": score.n_items,
+        "n_scored": score.n_scored,
+        "n_samples": cell.id.n_samples,
+        "unscored": dict(score.unscored),
+        "ci": None,
+        "extra": extra,
+        "partial": cell.id.partial,
+        "complete": bool(done),
+        "groups": _groups(score),
+        "change": None,
         "published": published_value(cell.id) if comparable else None,
-        "published_change": published_value(cell.id, change=True) if comparable else None, "notes": list(score.notes),
-        "seconds": done.get("seconds", 0.0), "tokens": done.get("tokens", 0),
+        "published_change": published_value(cell.id, change=True) if comparable else None,
+        "notes": list(score.notes),
+        "seconds": done.get("seconds", 0.0),
+        "tokens": done.get("tokens", 0),
     }, everything
 
 
 def _groups(score: Score) -> list[dict[str, Any]]:
-    return [{"attribute": group.attribute, "group": group.group, "score": group.score, "n": group.n,
-             "delta": None, "ci": None} for group in score.groups]
+    return [
+        {
+            "attribute": group.attribute,
+            "group": group.group,
+            "score": group.score,
+            "n": group.n,
+            "delta": None,
+            "ci": None,
+        }
+        for group in score.groups
+    ]
 
 
 def document(run: Path) -> dict[str, Any]:
@@ -119,18 +145,43 @@ def document(run: Path) -> dict[str, Any]:
     variants.sort(key=lambda v: order.get((v["model"], v["strategy"]), len(order)))
     add_changes(rows, behind, variants, study)
     notes = {note for cell in cells_of(run).values() for note in (cell.done or {}).get("notes", [])}
-    about = {"path": run.name, "versions": record["versions"], "hardware": record["hardware"], "data": record["data"],
-             "study": record["study"], "started": record["started"], "batch_tokens": record["batch_tokens"],
-             "notes": sorted(notes | {note for given in record["notes"].values() for note in given}),
-             "failures": read_json(run / "failures.json", [])}
+    about = {
+        "path": run.name,
+        "versions": record["versions"],
+        "hardware": record["hardware"],
+        "data": record["data"],
+        "study": record["study"],
+        "started": record["started"],
+        "batch_tokens": record["batch_tokens"],
+        "notes": sorted(notes | {note for given in record["notes"].values() for note in given}),
+        "failures": read_json(run / "failures.json", []),
+    }
     rows = null(rows)
     choices = {by: choose.as_json(choose.choose(rows, variants, Policy(), by)) for by in choose.CHOICES}
-    return null({"schema": SCHEMA, "run": about, "rows": rows,  # type: ignore[no-any-return]
-                 "findings": findings(rows, seed=study.seed), "choices": choices,
-                 "variants": [{"model": v["model"], "strategy": v["strategy"], "proof": v.get("proof", {}),
-                               "notes": v.get("notes", []), "settings": v.get("settings", {}), "dtype": v.get("dtype"),
-                               "device": v.get("device"), "weight_hash": v.get("weight_hash"),
-                               "text_quality": v.get("text_quality", {}), "speed": v.get("speed")} for v in variants]})
+    return null(
+        {
+            "schema": SCHEMA,
+            "run": about,
+            "rows": rows,  # type: ignore[no-any-return]
+            "findings": findings(rows, seed=study.seed),
+            "choices": choices,
+            "variants": [
+                {
+                    "model": v["model"],
+                    "strategy": v["strategy"],
+                    "proof": v.get("proof", {}),
+                    "notes": v.get("notes", []),
+                    "settings": v.get("settings", {}),
+                    "dtype": v.get("dtype"),
+                    "device": v.get("device"),
+                    "weight_hash": v.get("weight_hash"),
+                    "text_quality": v.get("text_quality", {}),
+                    "speed": v.get("speed"),
+                }
+                for v in variants
+            ],
+        }
+    )
 
 
 def write_results(run: Path) -> dict[str, Any]:
@@ -144,8 +195,10 @@ def read_results(run: Path) -> dict[str, Any]:
     """The stored document; computed when a run was interrupted before its end, or gained answers since."""
     run_record(run)
     stored = run / "results.json"
-    newest = max((path.stat().st_mtime_ns for pattern in ("cells/*/done.json", "variants/*.json")
-                  for path in run.glob(pattern)), default=0)
+    newest = max(
+        (path.stat().st_mtime_ns for pattern in ("cells/*/done.json", "variants/*.json") for path in run.glob(pattern)),
+        default=0,
+    )
     if stored.exists() and stored.stat().st_mtime_ns >= newest:
         return read_json(stored)  # type: ignore[no-any-return]
     return document(run)
@@ -161,22 +214,34 @@ def item_rows(run: Path) -> Iterator[dict[str, Any]]:
         answers = cell.answers()
         start = 0
         for item, requests in cell.inputs():
-            given = answers[start:start + len(requests)]
+            given = answers[start : start + len(requests)]
             start += len(requests)
             outcome = benchmark.outcome(item, given)
             per_sample = max(len(requests) // max(len(outcome.samples), 1), 1)
             for index, sample in enumerate(outcome.samples):
                 mine = slice(index * per_sample, (index + 1) * per_sample)
-                yield {"model": key[0], "strategy": key[1], "format": key[2], "decoding": key[3], "benchmark": key[4],
-                       "item": item.id, "sample": index, "cluster": item.cluster, "variation": item.variation,
-                       "groups": dict(item.groups), "prompt": "\n---\n".join(map(_prompt, requests[mine])),
-                       "answer": "\n---\n".join(_shown(r, a) for r, a in zip(requests[mine], given[mine])),
-                       "label": sample.label, "score": null(sample.score), "reason": sample.reason,
-                       "uncertainty": null(outcome.uncertainty)}
+                yield {
+                    "model": key[0],
+                    "strategy": key[1],
+                    "format": key[2],
+                    "decoding": key[3],
+                    "benchmark": key[4],
+                    "item": item.id,
+                    "sample": index,
+                    "cluster": item.cluster,
+                    "variation": item.variation,
+                    "groups": dict(item.groups),
+                    "prompt": "\n---\n".join(map(_prompt, requests[mine])),
+                    "answer": "\n---\n".join(_shown(r, a) for r, a in zip(requests[mine], given[mine])),
+                    "label": sample.label,
+                    "score": null(sample.score),
+                    "reason": sample.reason,
+                    "uncertainty": null(outcome.uncertainty),
+                }
 
 
 def _prompt(request: Any) -> str:
-    return getattr(request, "prompt", None) or getattr(request, "text", "")
+    return str(getattr(request, "prompt", None) or getattr(request, "text", ""))
 
 
 def _shown(request: Any, answer: Any) -> str:
@@ -186,8 +251,11 @@ def _shown(request: Any, answer: Any) -> str:
     if hasattr(answer, "clean"):
         return str(answer.clean)
     if hasattr(answer, "logprobs"):
-        probs = [(forms[0], math.exp(logs[0])) for forms, logs in zip(request.options, answer.logprobs)
-                 if logs and logs[0] is not None]
+        probs = [
+            (forms[0], math.exp(logs[0]))
+            for forms, logs in zip(request.options, answer.logprobs)
+            if logs and logs[0] is not None
+        ]
         return ", ".join(f"{form}: {prob:.4f}" for form, prob in probs)
     return f"{answer.logprob:.4f} nats over {answer.n_tokens} tokens"
 
@@ -217,4 +285,3 @@ class Results:
 def load(run: str | Path) -> Results:
     """A run folder as data frames. Raises UserError when the folder is no run."""
     return Results(Path(run))
-

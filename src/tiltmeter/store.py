@@ -95,8 +95,18 @@ class CellId:
 
     @property
     def key(self) -> str:
-        return digest([self.weight_hash, self.strategy, self.settings, self.format, self.decoding, self.benchmark,
-                       self.inputs, self.dtype])
+        return digest(
+            [
+                self.weight_hash,
+                self.strategy,
+                self.settings,
+                self.format,
+                self.decoding,
+                self.benchmark,
+                self.inputs,
+                self.dtype,
+            ]
+        )
 
     @property
     def folder(self) -> str:
@@ -141,9 +151,16 @@ class Cell:
 
     def commit(self, rows: list[tuple[int, Answer]], *, seconds: float, tokens: int, notes: list[str]) -> None:
         """Append one finished batch and force it to disk."""
-        line = json.dumps({"rows": [[index, answer_to_dict(answer)] for index, answer in rows],
-                           "seconds": round(seconds, 4), "tokens": tokens, "notes": notes},
-                          ensure_ascii=False, allow_nan=False)
+        line = json.dumps(
+            {
+                "rows": [[index, answer_to_dict(answer)] for index, answer in rows],
+                "seconds": round(seconds, 4),
+                "tokens": tokens,
+                "notes": notes,
+            },
+            ensure_ascii=False,
+            allow_nan=False,
+        )
         with self.answers_path.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
             out.flush()
@@ -155,8 +172,10 @@ class Cell:
         for batch in self.batches():
             seconds, tokens, n = seconds + batch["seconds"], tokens + batch["tokens"], n + len(batch["rows"])
             notes.update(dict.fromkeys(batch["notes"]))
-        write_json(self.path / "done.json",
-                   {"seconds": round(seconds, 3), "tokens": tokens, "n_answers": n, "notes": sorted(notes)})
+        write_json(
+            self.path / "done.json",
+            {"seconds": round(seconds, 3), "tokens": tokens, "n_answers": n, "notes": sorted(notes)},
+        )
 
     def inputs(self) -> Iterator[tuple[Item, tuple[Request, ...]]]:
         """Items with their requests, in order."""
@@ -192,11 +211,14 @@ class Store:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(f"another tiltmeter process is writing {self.path}",
-                            fix="wait for it, or give this run another --out") from None
+            raise UserError(
+                f"another tiltmeter process is writing {self.path}", fix="wait for it, or give this run another --out"
+            ) from None
         except OSError as error:
-            raise UserError(f"cannot write the run folder {self.path}: {error.strerror or error}",
-                            fix="give a writable folder with --out") from None
+            raise UserError(
+                f"cannot write the run folder {self.path}: {error.strerror or error}",
+                fix="give a writable folder with --out",
+            ) from None
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -204,9 +226,17 @@ class Store:
 
     def write_inputs(self, rows: list[tuple[Item, tuple[Request, ...]]]) -> str:
         """Store items and requests under the hash of their content; returns the hash."""
-        lines = [json.dumps({"item": {**item.__dict__, "groups": dict(item.groups), "data": dict(item.data)},
-                             "requests": [request_to_dict(request) for request in requests]},
-                            ensure_ascii=False, sort_keys=True) for item, requests in rows]
+        lines = [
+            json.dumps(
+                {
+                    "item": {**item.__dict__, "groups": dict(item.groups), "data": dict(item.data)},
+                    "requests": [request_to_dict(request) for request in requests],
+                },
+                ensure_ascii=False,
+                sort_keys=True,
+            )
+            for item, requests in rows
+        ]
         content = "\n".join(lines) + "\n"
         name = hashlib.sha256(content.encode()).hexdigest()[:16]
         path = self.path / "inputs" / f"{name}.jsonl"

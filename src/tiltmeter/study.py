@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tiltmeter.errors import UserError
 
 if TYPE_CHECKING:
+    from tiltmeter.strategies.base import Strategy
     from tiltmeter.strategies.chain import Chain
 
 CHECKPOINT = "checkpoint="
@@ -120,9 +121,14 @@ class Study(BaseModel):
         for text in self.strategies:
             chain = parse(text)
             chains.extend(replicate.canonical for replicate in replicates(chain, self.calibration_seeds))
-        specs = [VariantSpec(model=model, strategy=name, source=model)
-                 for model in self.models for name in dict.fromkeys(chains)]
-        specs += [VariantSpec(model=self.models[0], strategy=CHECKPOINT + path, source=path) for path in self.checkpoints]
+        specs = [
+            VariantSpec(model=model, strategy=name, source=model)
+            for model in self.models
+            for name in dict.fromkeys(chains)
+        ]
+        specs += [
+            VariantSpec(model=self.models[0], strategy=CHECKPOINT + path, source=path) for path in self.checkpoints
+        ]
         return specs
 
     def benchmark_names(self) -> list[str]:
@@ -141,9 +147,15 @@ def replicates(chain: Chain, n: int) -> list[Chain]:
     """The chain under `n` calibration seeds: its own and the next; once when nothing in it is seeded."""
     if not any(hasattr(part, "seed") for part in chain.parts):
         return [chain]
-    return [dataclasses.replace(chain, parts=tuple(
-        dataclasses.replace(part, seed=part.seed + shift) if hasattr(part, "seed") else part for part in chain.parts))
-        for shift in range(n)]
+    return [
+        dataclasses.replace(chain, parts=tuple(_reseeded(part, shift) for part in chain.parts)) for shift in range(n)
+    ]
+
+
+def _reseeded(part: Strategy, shift: int) -> Strategy:
+    """A calibrated strategy under its seed plus `shift`; others as they are."""
+    seed = getattr(part, "seed", None)
+    return part if seed is None else dataclasses.replace(part, **{"seed": seed + shift})
 
 
 def make_study(**settings: Any) -> Study:
@@ -161,8 +173,7 @@ def read_study(path: Path, **overrides: Any) -> Study:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the study file {path}: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"the study file {path} must hold `key: value` lines",
-                        fix="start with: models: [NAME]")
+        raise UserError(f"the study file {path} must hold `key: value` lines", fix="start with: models: [NAME]")
     for key in ("models", "strategies", "benchmarks", "checkpoints"):
         if isinstance(content.get(key), str):
             content[key] = [content[key]]
@@ -174,10 +185,10 @@ def _as_user_error(error: ValidationError) -> UserError:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         near = get_close_matches(place, Study.model_fields, n=1)
-        return UserError(f"a study has no setting called {place!r}",
-                         fix=f"did you mean {near[0]!r}?" if near else
-                         f"choose from: {', '.join(sorted(Study.model_fields))}")
+        return UserError(
+            f"a study has no setting called {place!r}",
+            fix=f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(sorted(Study.model_fields))}",
+        )
     message = first["msg"].removeprefix("Value error, ")
     given = f" (given: {first['input']!r})" if place and not isinstance(first["input"], dict) else ""
-    return UserError(f"study setting {place}: {message}{given}" if place else message,
-                     fix="see: tiltmeter run --help")
+    return UserError(f"study setting {place}: {message}{given}" if place else message, fix="see: tiltmeter run --help")

@@ -14,10 +14,27 @@ import sys
 from collections.abc import Iterable
 from typing import IO, Any
 
-COLUMNS = ("model", "strategy", "benchmark", "asked", "score", "change", "95 % interval", "verdict", "scored", "not scored")
+COLUMNS = (
+    "model",
+    "strategy",
+    "benchmark",
+    "asked",
+    "score",
+    "change",
+    "95 % interval",
+    "verdict",
+    "scored",
+    "not scored",
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_SYMBOL = {"worse": "▲", "better": "▼", "equivalent": "=", "inconclusive": "?", "not exercised": "–",
-           "no usable signal": "✕"}
+_SYMBOL = {
+    "worse": "▲",
+    "better": "▼",
+    "equivalent": "=",
+    "inconclusive": "?",
+    "not exercised": "–",
+    "no usable signal": "✕",
+}
 _STYLE = {"worse": "bold red", "better": "green", "equivalent": "cyan", "no usable signal": "magenta"}
 
 
@@ -42,10 +59,18 @@ def row_cells(row: dict[str, Any]) -> list[str]:
     asked = row["format"] if row["decoding"] == "greedy" else f"{row['format']}, {row['n_samples']} samples"
     scored = f"{row['n_scored']:,} / {row['n_items']:,}" + (" partial" if row["partial"] else "")
     unscored = "; ".join(f"{count:,} {reason}" for reason, count in row["unscored"].items())
-    return [row["model"], row["strategy"], row["benchmark"], asked, number(row["score"], row["unit"]),
-            number(change.get("delta"), row["unit"], True) if change else "", interval(change.get("ci"), row["unit"])
-            if change else "", change.get("verdict") or "" if change else "base", scored,
-            unscored or (row["reason"] or "")]
+    return [
+        row["model"],
+        row["strategy"],
+        row["benchmark"],
+        asked,
+        number(row["score"], row["unit"]),
+        number(change.get("delta"), row["unit"], True) if change else "",
+        interval(change.get("ci"), row["unit"]) if change else "",
+        change.get("verdict") or "" if change else "base",
+        scored,
+        unscored or (row["reason"] or ""),
+    ]
 
 
 def clean(text: str) -> str:
@@ -69,8 +94,18 @@ def show(document: dict[str, Any]) -> None:
         mine = [row for row in rows if row["model"] == model]
         table = Table(title=Text(clean(model), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         asked_differs = len({(row["format"], row["decoding"]) for row in mine}) > 1
-        for name in ("benchmark", "strategy", *(["asked"] if asked_differs else []), "score", "change", "95 % interval",
-                     "detects", "noise", "verdict", "scored"):
+        for name in (
+            "benchmark",
+            "strategy",
+            *(["asked"] if asked_differs else []),
+            "score",
+            "change",
+            "95 % interval",
+            "detects",
+            "noise",
+            "verdict",
+            "scored",
+        ):
             numeric = name in ("score", "change", "95 % interval", "detects", "noise", "scored")
             table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name != "asked")
         last = None
@@ -79,13 +114,24 @@ def show(document: dict[str, Any]) -> None:
             if last not in (None, benchmark):
                 table.add_section()
             label = Text(f"{_SYMBOL.get(verdict, ' ')} {verdict}", style=_STYLE.get(verdict, "dim"))
-            table.add_row(Text(benchmark if benchmark != last else "", style="bold"), Text(strategy),
-                          *([Text(asked)] if asked_differs else []), score, delta, ends, *_floor(row), label, scored)
+            table.add_row(
+                Text(benchmark if benchmark != last else "", style="bold"),
+                Text(strategy),
+                *([Text(asked)] if asked_differs else []),
+                score,
+                delta,
+                ends,
+                *_floor(row),
+                label,
+                scored,
+            )
             last = benchmark
         console.print(table)
-    console.print("[dim]change: variant − base, paired item by item. detects: smallest change found with 80 % power. "
-                  "noise: how far mere repetition (-s rerun) moves it.\nAn interval that contains 0 cannot be told from "
-                  "chance; that is not the same as no change.[/dim]")
+    console.print(
+        "[dim]change: variant − base, paired item by item. detects: smallest change found with 80 % power. "
+        "noise: how far mere repetition (-s rerun) moves it.\nAn interval that contains 0 cannot be told from "
+        "chance; that is not the same as no change.[/dim]"
+    )
     _show_reasons(console, document)
     _show_variants(console, document)
 
@@ -100,8 +146,10 @@ def _floor(row: dict[str, Any]) -> tuple[str, str]:
     unit = spreads[0]["unit"] if change.get("rests_on") == "spread" and spreads else ""
     name = f" {unit}" if unit else ""
     noise = change.get("noise")
-    return (number(change.get("mde"), unit or row["unit"]) + name,
-            "not measured" if noise is None else number(noise, unit or row["unit"]) + name)
+    return (
+        number(change.get("mde"), unit or row["unit"]) + name,
+        "not measured" if noise is None else number(noise, unit or row["unit"]) + name,
+    )
 
 
 def _place(rows: list[dict[str, Any]], row: dict[str, Any]) -> tuple[int, int]:
@@ -170,18 +218,29 @@ def render(document: dict[str, Any], kind: str) -> str:
         return out.getvalue()
     if kind == "markdown":
         lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-        lines += ["| " + " | ".join(clean(cell).replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |" for row in rows]
+        lines += [
+            "| " + " | ".join(clean(cell).replace("|", "\\|").replace("<", "&lt;") for cell in row) + " |"
+            for row in rows
+        ]
         return "\n".join(lines) + "\n"
     body = " \\\\\n".join(" & ".join(latex_safe(cell) for cell in row) for row in rows)
     header = " & ".join(latex_safe(name) for name in COLUMNS)
-    return (f"\\begin{{tabular}}{{llllrrllrl}}\n\\hline\n{header} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n")
+    return (
+        f"\\begin{{tabular}}{{llllrrllrl}}\n\\hline\n{header} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n"
+    )
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, dict):
-            flat.update({f"{name}.{inner}": v for inner, v in value.items() if not isinstance(v, (dict, list)) or inner.endswith("ci")})
+            flat.update(
+                {
+                    f"{name}.{inner}": v
+                    for inner, v in value.items()
+                    if not isinstance(v, (dict, list)) or inner.endswith("ci")
+                }
+            )
         elif name != "groups":
             flat[name] = value
     return {name: json.dumps(value) if isinstance(value, list) else value for name, value in flat.items()}
@@ -205,8 +264,20 @@ def _number_like(text: str) -> bool:
     return True
 
 
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "–": "--",
+}
 
 
 def latex_safe(text: str) -> str:
@@ -224,5 +295,9 @@ def write_items(items: Iterable[dict[str, Any]], out: IO[str], *, as_json: bool)
         if writer is None:
             writer = csv.DictWriter(out, fieldnames=list(item), lineterminator="\n")
             writer.writeheader()
-        writer.writerow({name: csv_safe(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
-                         for name, value in item.items()})
+        writer.writerow(
+            {
+                name: csv_safe(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
+                for name, value in item.items()
+            }
+        )

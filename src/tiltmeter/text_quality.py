@@ -25,13 +25,13 @@ import numpy as np
 
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
-from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceLogprob
+from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
 from tiltmeter.seeds import seed_for
 from tiltmeter.store import Cell, CellId, Store, finished_cells, read_json, variant_file, write_json
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
-    from tiltmeter.pipeline import Loader
+    from tiltmeter.loading import Loader
     from tiltmeter.scoring.engine import Engine
     from tiltmeter.scoring.variant import LoadedVariant
 
@@ -67,13 +67,17 @@ def measure_text(variant: LoadedVariant, engine: Engine, study: Study) -> dict[s
     """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
     path = Path(study.text).expanduser() if study.text else default_text()
     texts = passages(path, study.seed)
-    answers = engine.answer([SequenceLogprob(text) for text in texts])
-    scored = [answer for answer in answers if answer.error is None and answer.n_tokens]
-    tokens = sum(answer.n_tokens for answer in scored)
-    nats = -sum(answer.logprob for answer in scored) if tokens else math.nan  # type: ignore[union-attr,misc]
-    value = math.exp(min(nats / tokens, 700.0)) if tokens else None
-    return {"perplexity": value, "n_tokens": tokens, "n_passages": len(scored), "text": path.name,
-            "text_sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "answers": {}}
+    scored = [answer for answer in _log_likelihoods(engine, texts) if answer is not None]
+    tokens = sum(n for _, n in scored)
+    value = math.exp(min(-sum(nats for nats, _ in scored) / tokens, 700.0)) if tokens else None
+    return {
+        "perplexity": value,
+        "n_tokens": tokens,
+        "n_passages": len(scored),
+        "text": path.name,
+        "text_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "answers": {},
+    }
 
 
 def judge_answers(store: Store, study: Study, loader: Loader) -> None:
@@ -122,16 +126,22 @@ def _describe(cell: Cell) -> dict[str, Any]:
     answers, start = cell.answers(), 0
     unparsed, contradictory = [], []
     for item, requests in cell.inputs():
-        outcome = benchmark.outcome(item, answers[start:start + len(requests)])
+        outcome = benchmark.outcome(item, answers[start : start + len(requests)])
         start += len(requests)
         for sample in outcome.samples:
             unparsed.append(sample.values.get("unparsed", float(math.isnan(sample.score))))
             contradictory.append(sample.values.get("contradictory", math.nan))
     known = [value for value in contradictory if not math.isnan(value)]
-    return {"n": len(texts), "words": _mean([len(text.split()) for text in texts]), "eos_rate": _mean(ended),
-            "repeated": _mean([repeated_share(text) for text in texts]),
-            "empty": _mean([not text.strip() for text in texts]), "unparsed": _mean(unparsed),
-            "contradictory": _mean(known) if known else None, "other_script": _mean(foreign)}
+    return {
+        "n": len(texts),
+        "words": _mean([len(text.split()) for text in texts]),
+        "eos_rate": _mean(ended),
+        "repeated": _mean([repeated_share(text) for text in texts]),
+        "empty": _mean([not text.strip() for text in texts]),
+        "unparsed": _mean(unparsed),
+        "contradictory": _mean(known) if known else None,
+        "other_script": _mean(foreign),
+    }
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -141,7 +151,7 @@ def _mean(values: Sequence[float]) -> float:
 def repeated_share(text: str) -> float:
     """Share of the text's word 4-grams that occurred before in it: 0 for fresh text, near 1 for a loop."""
     words = text.lower().split()
-    grams = [tuple(words[i:i + NGRAM]) for i in range(len(words) - NGRAM + 1)]
+    grams = [tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
@@ -171,11 +181,26 @@ def _under_base(cell: Cell, engine: Engine, seed: int) -> dict[str, Any]:
         return {"base_logprob": None, "base_logprob_n": 0}
     order = np.random.default_rng(seed_for(seed, "judge", cell.id.benchmark)).permutation(len(pairs))[:ANSWERS]
     chosen = [pairs[index] for index in sorted(order)]
-    asked = [SequenceLogprob(prompt + answer) for prompt, answer in chosen]
-    asked += [SequenceLogprob(prompt) for prompt, _ in chosen]
-    found = engine.answer(asked)
-    whole, prompts = found[: len(chosen)], found[len(chosen):]
-    nats = [(w.logprob - p.logprob) / (w.n_tokens - p.n_tokens) for w, p in zip(whole, prompts)  # type: ignore[union-attr,operator]
-            if w.error is None and p.error is None and w.n_tokens > p.n_tokens]
-    return {"base_logprob": float(np.mean(nats)) if nats else None, "base_logprob_n": len(nats),
-            "base_logprobs": [round(value, 4) for value in nats]}
+    texts = [prompt + answer for prompt, answer in chosen] + [prompt for prompt, _ in chosen]
+    found = _log_likelihoods(engine, texts)
+    nats = [
+        (whole[0] - prompt[0]) / (whole[1] - prompt[1])
+        for whole, prompt in zip(found[: len(chosen)], found[len(chosen) :])
+        if whole and prompt and whole[1] > prompt[1]
+    ]
+    return {
+        "base_logprob": float(np.mean(nats)) if nats else None,
+        "base_logprob_n": len(nats),
+        "base_logprobs": [round(value, 4) for value in nats],
+    }
+
+
+def _log_likelihoods(engine: Engine, texts: Sequence[str]) -> list[tuple[float, int] | None]:
+    """(log-likelihood in nats, tokens it is over) of each text; None where it could not be computed."""
+    requests = [SequenceLogprob(text) for text in texts]
+    found: list[tuple[float, int] | None] = [None] * len(texts)
+    for batch in engine.plan(requests):
+        for index, answer in zip(batch, engine.answer([requests[index] for index in batch])):
+            if isinstance(answer, SequenceAnswer) and answer.logprob is not None and answer.n_tokens:
+                found[index] = (answer.logprob, answer.n_tokens)
+    return found

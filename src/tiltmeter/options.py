@@ -1,0 +1,119 @@
+"""Options that several commands share, and how they become study settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tiltmeter.errors import UserError
+
+WHAT, HOW, WHERE = "What to measure", "How to run", "Where it goes"
+
+Out = Annotated[
+    Path, typer.Option("--out", help="Finished parts in it are kept; only missing ones run.", rich_help_panel=WHERE)
+]
+Strategies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--strategy",
+        "-s",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="Repeatable; chain with +. The base model always runs. See: tiltmeter list strategies",
+        rich_help_panel=WHAT,
+    ),
+]
+Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--benchmark", "-b", metavar="NAME", help="Repeatable. [dim]default: all six[/dim]", rich_help_panel=WHAT
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", metavar="plain|chat|both", help="Prompt format. [dim]default: plain[/dim]", rich_help_panel=WHAT
+    ),
+]
+Decoding = Annotated[
+    str | None,
+    typer.Option("--decoding", metavar="greedy|sampling|both", help="[dim]default: greedy[/dim]", rich_help_panel=WHAT),
+]
+Samples = Annotated[
+    int | None, typer.Option(help="Answers per prompt when sampling. [dim]default: 5[/dim]", rich_help_panel=WHAT)
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(help="About N items per benchmark, balanced; rows are marked partial.", rich_help_panel=WHAT),
+]
+Robust = Annotated[
+    bool | None,
+    typer.Option(
+        "--robust",
+        help="Also ask with other option orders and a benign system "
+        "prompt, and say how far the change depends on them.",
+        rich_help_panel=WHAT,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder with the datasets. [dim]default: ~/.cache/tiltmeter/data[/dim]",
+        rich_help_panel=HOW,
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Of every draw. [dim]default: 0[/dim]", rich_help_panel=HOW)]
+Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=HOW)]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|float32|bfloat16|float16",
+        rich_help_panel=HOW,
+        help="Of base and variants. [dim]default: auto, the checkpoint's own (float32 on a CPU)[/dim]",
+    ),
+]
+BatchTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-tokens",
+        metavar="auto|N",
+        rich_help_panel=HOW,
+        help="Tokens per forward; fixed at a run's first start.",
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", rich_help_panel=HOW, help="Text for methods that calibrate (AWQ, GPTQ, Wanda, KV scales)."
+    ),
+]
+CalibrationSeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--calibration-seeds", metavar="N", rich_help_panel=HOW, help="Repeat calibrated strategies under N seeds."
+    ),
+]
+Text = Annotated[
+    str | None, typer.Option("--text", metavar="FILE", rich_help_panel=HOW, help="Text whose perplexity is measured.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of failed cells.", rich_help_panel=HOW)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `tiltmeter run --out` wrote.")]
+
+
+def study_settings(local: dict[str, Any]) -> dict[str, Any]:
+    """Study settings from a command's options; options that were not given stay out."""
+    names = {"strategy": "strategies", "benchmark": "benchmarks"}
+    left_out = {"out", "debug", "model", "base", "variant", "ctx"}
+    settings = {names.get(key, key): value for key, value in local.items() if key not in left_out}
+    settings = {key: value for key, value in settings.items() if value not in (None, [], False)}
+    tokens = settings.pop("batch_tokens", None)
+    if tokens not in (None, "auto"):
+        if not str(tokens).isdigit() or int(tokens) < 1:
+            raise UserError(
+                f"--batch-tokens takes auto or a number of tokens, not {tokens!r}", fix="--batch-tokens auto"
+            )
+        settings["batch_tokens"] = int(tokens)
+    return settings
