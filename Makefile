@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SOURCES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs bench validate clean
+.PHONY: demo test lint docs bench validate published clean
 
 demo: $(VENV)/.ready-demo
 	@OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/tiltmeter demo
@@ -23,6 +23,10 @@ docs: $(VENV)/.ready-test
 # Simulations behind docs/validity.md: minutes.
 validate: $(VENV)/.ready-test
 	@$(BIN)/python -m validation.run
+
+# The study's printed changes with error bars: docs/published.md.
+published: $(VENV)/.ready-test
+	@$(BIN)/python -m validation.published
 
 # Speed against peers, in their own environment: minutes.
 bench: $(VENV)/.ready-bench

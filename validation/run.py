@@ -1,6 +1,6 @@
 """`make validate`: do the intervals cover, and how often is a verdict false? Prints the table of docs/validity.md.
 
-    python validation/run.py [--replicates 500] [--draws 1000] [--only discrim-eval] [--out docs/validity.md]
+    python -m validation.run [--replicates 500] [--draws 1000] [--only discrim-eval] [--out docs/validity.md]
 
 Each line is one simulated situation, many pairs of models, every one judged exactly as a run's row is (one row alone,
 so its p needs no adjusting). The true change is known, or is the mean over all replicates where the estimate is
@@ -18,8 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from populations import (
+from tiltmeter.analysis.compare import compare
+from tiltmeter.analysis.contract import Change
+from tiltmeter.analysis.settle import Row, settle
+from tiltmeter.seeds import seed_for
+from validation.populations import (
     Scenario,
     crows_pairs,
     discrim_eval,
@@ -28,12 +31,7 @@ from populations import (
     global_opinion_qa,
     worldbench,
 )
-from scenarios import SCENARIOS, TRUE_CHANGE
-
-from tiltmeter.analysis.compare import compare
-from tiltmeter.analysis.contract import Change
-from tiltmeter.analysis.settle import Row, settle
-from tiltmeter.seeds import seed_for
+from validation.scenarios import SCENARIOS, TRUE_CHANGE
 
 POPULATIONS = {"crows-pairs": crows_pairs, "dt-stereotyping": dt_stereotyping, "worldbench": worldbench,
                "discrim-eval": discrim_eval, "global-opinion-qa": global_opinion_qa,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from populations import Scenario
 from scipy.stats import norm
+
+from validation.populations import Scenario
 
 SCENARIOS = {
     "crows-pairs": [
