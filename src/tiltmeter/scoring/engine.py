@@ -16,6 +16,7 @@ import torch
 
 from tiltmeter.scoring import plan as planning
 from tiltmeter.scoring import reference
+from tiltmeter.scoring.budget import auto_batch_tokens
 from tiltmeter.scoring.methods import Method
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.reference import text_of
@@ -33,6 +34,8 @@ from tiltmeter.scoring.selftest import choose_scorer, choose_writer
 from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import Forms
 from tiltmeter.scoring.writing import Writing
+
+__all__ = ["Engine", "Stats", "auto_batch_tokens", "is_out_of_memory"]
 
 
 @dataclass
@@ -169,11 +172,6 @@ class Engine:
         before = method.tokens_computed
         yield
         self.stats.tokens_computed += method.tokens_computed - before
-
-
-def auto_batch_tokens(variant: LoadedVariant) -> int:
-    """Tokens in one forward that fit the free memory and keep the device busy."""
-    return 512 if variant.device == "cpu" else 4096
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,0 +1,77 @@
+"""How many tokens go through the model in one forward.
+
+A forward of Q tokens takes about t1 + Q * t: t1 is what one token costs already (reading the weights, launching the
+kernels), t is arithmetic. The share lost to t1 is B / (B + Q) with B = t1 / t, the number of tokens whose arithmetic
+takes as long as t1. Both are measured on the loaded variant, so a small model on a slow interpreter, a large one
+on a fast accelerator and a quantized one each get their own answer. The budget is the power of two from which less
+than a sixteenth is lost, or what fits the free memory if that is less.
+
+Larger is not better beyond that: it only makes the unit of commit coarser.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import psutil
+import torch
+
+from tiltmeter.scoring.plan import TOKENS_PER_ROW
+from tiltmeter.scoring.variant import LoadedVariant
+
+LOST_SHARE = 1 / 16
+MEMORY_SHARE = 0.6  # of what is free; the rest is for the allocator, masks and whoever else lives here
+ROW_TOKENS = 512  # prompt and answer of one decoding row, roughly
+SMALLEST = 64
+LARGEST = {"cpu": 2048}  # elsewhere 8192
+PROBE_TOKENS = {"cpu": 128}  # elsewhere 2048: enough to leave the range where reading weights dominates
+
+
+def auto_batch_tokens(variant: LoadedVariant) -> int:
+    """Tokens in one forward for this variant on this machine: fixed once per run, in `run.json`."""
+    kind = torch.device(variant.device).type
+    wanted = overhead_tokens(variant, PROBE_TOKENS.get(kind, 2048)) / LOST_SHARE
+    fitting = MEMORY_SHARE * free_bytes(variant.device) / bytes_per_token(variant)
+    power = math.ceil(math.log2(max(wanted, 1)))
+    budget = min(2**power, LARGEST.get(kind, 8192))
+    return int(max(SMALLEST, min(budget, 2 ** math.floor(math.log2(max(fitting, 1))))))
+
+
+@torch.inference_mode()
+def overhead_tokens(variant: LoadedVariant, probe_tokens: int) -> float:
+    """B of the module's text: how many tokens' arithmetic takes as long as a forward of one token."""
+    vocabulary = variant.model.config.get_text_config(decoder=True).vocab_size
+    n_tokens = max(2, min(probe_tokens, variant.max_length))
+
+    def seconds(length: int) -> float:
+        ids = (torch.arange(length, device=variant.device) % vocabulary)[None]
+        best = math.inf
+        for _ in range(3):
+            started = time.perf_counter()
+            float(variant.model(ids, use_cache=False).logits[0, -1, 0])  # waits for the device
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    one, many = seconds(1), seconds(n_tokens)
+    per_token = max((many - one) / (n_tokens - 1), one / 10_000)
+    return one / per_token
+
+
+def bytes_per_token(variant: LoadedVariant) -> int:
+    """Memory that one token of the budget may need: its logits (as they come, in float32, and exponentiated) and its
+    share of the keys and values of the rows decoded side by side."""
+    config = variant.model.config.get_text_config(decoder=True)
+    size = variant.model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    logits = config.vocab_size * (size + 8)
+    keys_and_values = 2 * config.num_hidden_layers * heads * head_size * size
+    return int(logits + keys_and_values * (1 + ROW_TOKENS / TOKENS_PER_ROW))
+
+
+def free_bytes(device: str) -> int:
+    """Free memory of a device: the GPU's own, else what the system can hand out without swapping."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(torch.device(device))[0]
+    return int(psutil.virtual_memory().available)
