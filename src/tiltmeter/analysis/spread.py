@@ -123,10 +123,10 @@ def _nested(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tupl
     overall = between @ sum_x
     row = within[group] * (sum_x[group] - x) - between[group] * (overall - (between * sum_x)[group])
     left_out = np.empty(len(x))
-    for i, k in enumerate(group):  # a few hundred countries: plain recomputation is its own proof
-        m = n - (np.arange(len(n)) == k)
-        sx, sy, sxy = (total - value * (np.arange(len(n)) == k) for total, value in
-                       ((sum_x, x[i]), (sum_y, y[i]), (sum_xy, x[i] * y[i])))
+    own = np.eye(len(n))[group]
+    for i, mine in enumerate(own):  # a few hundred countries: plain recomputation is its own proof
+        m = n - mine
+        sx, sy, sxy = sum_x - x[i] * mine, sum_y - y[i] * mine, sum_xy - x[i] * y[i] * mine
         mean_x, mean_y = weights * sx / m, weights * sy / m
         pairs = np.sum(weights * (1 - weights) * (sx * sy - sxy) / (m * (m - 1)))
         left_out[i] = pairs - (mean_x.sum() * mean_y.sum() - mean_x @ mean_y)
