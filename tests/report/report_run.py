@@ -35,13 +35,25 @@ def _cell(store: Store, row: dict[str, Any], poison: str, answer_length: int) ->
     items = [Item(f"item-{i}", "c", {"gender": "female" + poison}, {}) for i in range(6)]
     requests = [Generation(f"Should {row['benchmark']} {i} be approved?{poison}", 20) for i in range(6)]
     inputs = store.write_inputs([(item, (request,)) for item, request in zip(items, requests)])
-    cell = Cell(store.path, CellId(
-        model=row["model"], strategy=row["strategy"], settings={}, format=row["format"], decoding=row["decoding"],
-        benchmark=row["benchmark"], weight_hash=f"{row['model']}", inputs=inputs, dtype="float32",
-        n_samples=row["n_samples"], partial=row["partial"]))
+    cell = Cell(
+        store.path,
+        CellId(
+            model=row["model"],
+            strategy=row["strategy"],
+            settings={},
+            format=row["format"],
+            decoding=row["decoding"],
+            benchmark=row["benchmark"],
+            weight_hash=f"{row['model']}",
+            inputs=inputs,
+            dtype="float32",
+            n_samples=row["n_samples"],
+            partial=row["partial"],
+        ),
+    )
     cell.start()
-    said = f"{row['strategy']} says no.{poison}" + "x" * answer_length
-    cell.commit([(i, GenerationAnswer(text=said, clean=said, n_tokens=3, stopped="eos")) for i in range(6)], seconds=1.0, tokens=18,
-                notes=[])
+    said = [f"{row['strategy']} says no.{poison}" + "x" * (answer_length if i == 1 else 0) for i in range(6)]
+    answers = [GenerationAnswer(text=text, clean=text, n_tokens=3, stopped="eos") for text in said]
+    cell.commit(list(enumerate(answers)), seconds=1.0, tokens=18, notes=[])
     cell.finish()
     return cell

@@ -10,7 +10,7 @@ from report_run import POISON
 
 from tiltmeter.report import charts, enriched
 from tiltmeter.report.figures import figures, to_page, to_svg, write_all
-from tiltmeter.report.ink import FILE, INK, PAGE, PHONE
+from tiltmeter.report.ink import INK
 from tiltmeter.report.view import View
 from tiltmeter.report.words import Words
 
@@ -22,22 +22,22 @@ def view(lang: str = "en", **document) -> View:
 
 
 @pytest.mark.parametrize("kind", ["heatmap", "forest", "groups", "published", "pareto"])
-def test_every_kind_of_picture_is_valid_vega_lite_in_every_place(kind):
+def test_every_kind_of_picture_is_valid_vega_lite_on_the_page_and_as_a_file(kind):
     figure = next(figure for figure in figures(view()) if figure.section == kind)
-    for place in (PAGE, PHONE, FILE):
-        figure.draw(place=place).to_dict(validate=True)  # raises SchemaValidationError
+    for file in (False, True):
+        figure.draw(file=file).to_dict(validate=True)  # raises SchemaValidationError
 
 
 def test_every_quantitative_axis_has_a_title_with_its_unit():
     for figure in figures(view()):
-        text = to_svg(figure.draw(place=PAGE)) if figure.section in ("forest", "published", "pareto") else None
+        text = to_svg(figure.draw(file=False)) if figure.section in ("forest", "published", "pareto") else None
         if text and figure.section != "pareto":
             assert "X-axis titled" in text and ("(points)" in text or "(fraction)" in text or "squared" in text)
 
 
 def test_hostile_text_gives_well_formed_svg_without_scripts_styles_or_outside_links():
     for figure in figures(view(poison=POISON, strategies=("int4",))):
-        root = ET.fromstring(to_page(figure.draw(place=PAGE)))
+        root = ET.fromstring(to_page(figure.draw(file=False)))
         tags = {element.tag.rsplit("}")[-1] for element in root.iter()}
         assert tags <= {"svg", "g", "path", "text", "line", "rect", "a", "defs", "clipPath", "title"}, tags
         for element in root.iter():
@@ -48,7 +48,7 @@ def test_hostile_text_gives_well_formed_svg_without_scripts_styles_or_outside_li
 
 def test_page_colours_follow_the_theme_and_files_keep_fixed_ones():
     figure = next(figure for figure in figures(view()) if figure.section == "forest")
-    page, file = to_page(figure.draw(place=PAGE)), to_svg(figure.draw(place=FILE))
+    page, file = to_page(figure.draw(file=False)), to_svg(figure.draw(file=True))
     assert "var(--ink)" in page and INK["ink"] not in page
     assert "var(--" not in file and INK["ink"] in file
 
@@ -69,7 +69,7 @@ def test_an_all_undefined_panel_is_no_picture_but_a_reason():
             group.update(delta=None, ci=None)
     for figure in figures(document):
         if figure.section in ("forest", "groups"):
-            assert figure.draw(place=PAGE) is None
+            assert figure.draw(file=False) is None
             assert figure.empty
     assert "nothing was answered" in next(f for f in figures(document) if f.section == "forest").empty
 
@@ -77,6 +77,9 @@ def test_an_all_undefined_panel_is_no_picture_but_a_reason():
 def test_figures_are_written_as_svg_png_and_specification_or_as_a_reason(tmp_path):
     document = view(benchmarks=("crows-pairs",))
     names = {path.name for path in write_all(document, tmp_path)}
-    assert {"forest-crows-pairs-plain-greedy.svg", "forest-crows-pairs-plain-greedy.png",
-            "forest-crows-pairs-plain-greedy.vl.json"} <= names
+    assert {
+        "forest-crows-pairs-plain-greedy.svg",
+        "forest-crows-pairs-plain-greedy.png",
+        "forest-crows-pairs-plain-greedy.vl.json",
+    } <= names
     assert (tmp_path / "forest-crows-pairs-plain-greedy.png").read_bytes()[:4] == b"\x89PNG"

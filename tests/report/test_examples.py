@@ -18,8 +18,11 @@ SMALL = {"strategies": ("int4", "wanda"), "benchmarks": ("crows-pairs", "dt-ster
 
 
 def made_up(wanted):
-    return {(key, item): Shown(f"prompt {item}", f"{key[1]} {item}", {"gender": "female"})
-            for key, ids in wanted.items() for item in ids}
+    return {
+        (key, item): Shown(f"prompt {item}", f"{key[1]} {item}", {"gender": "female"})
+        for key, ids in wanted.items()
+        for item in ids
+    }
 
 
 def test_each_flip_has_its_prompt_and_both_answers():
@@ -62,9 +65,29 @@ def test_a_megabyte_answer_is_cut_and_says_so(tmp_path):
 
 
 def test_parquet_keeps_every_row_and_every_character(tmp_path):
-    rows = [{"model": "m", "strategy": "s", "format": "plain", "decoding": "greedy", "benchmark": "b", "item": str(i), "sample": 0,
-             "cluster": "c", "variation": "", "groups": {"gender": POISON}, "prompt": POISON, "answer": "a\ud800",
-             "label": None, "score": None if i else 0.5, "reason": None, "uncertainty": 0.1} for i in range(3)]
+    rows = [
+        {
+            "model": "m",
+            "strategy": "s",
+            "format": "plain",
+            "decoding": "greedy",
+            "benchmark": "b",
+            "item": str(i),
+            "sample": 0,
+            "cluster": "c",
+            "variation": "",
+            "groups": {"gender": POISON},
+            "prompt": POISON,
+            "answer": "a\ud800",
+            "label": None,
+            "score": None if i else 0.5,
+            "reason": None,
+            "uncertainty": 0.1,
+        }
+        for i in range(3)
+    ]
     table = pq.read_table(write_rows(iter(rows), tmp_path / "items.parquet"))
     assert table.num_rows == 3 and table.column("prompt")[0].as_py() == POISON
-    assert table.column("score").to_pylist() == [0.5, None, None] and dict(table.column("groups")[0].as_py()) == {"gender": POISON}
+    assert table.column("score").to_pylist() == [0.5, None, None] and dict(table.column("groups")[0].as_py()) == {
+        "gender": POISON
+    }

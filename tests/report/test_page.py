@@ -40,11 +40,17 @@ def view(lang: str = "en", verdicts: tuple[str, ...] = (), **document) -> View:
     return made
 
 
-@pytest.mark.parametrize(("verdicts", "kind"), [
-    (("worse", "equivalent"), "worse"), (("better", "inconclusive"), "better"), (("equivalent", "equivalent"), "equivalent"),
-    (("equivalent", "inconclusive"), "inconclusive"), (("no usable signal", "equivalent"), "unusable"),
-    (("not exercised", "not exercised"), "idle"),
-])
+@pytest.mark.parametrize(
+    ("verdicts", "kind"),
+    [
+        (("worse", "equivalent"), "worse"),
+        (("better", "inconclusive"), "better"),
+        (("equivalent", "equivalent"), "equivalent"),
+        (("equivalent", "inconclusive"), "inconclusive"),
+        (("no usable signal", "equivalent"), "unusable"),
+        (("not exercised", "not exercised"), "idle"),
+    ],
+)
 def test_the_headline_follows_the_verdicts_and_ignores_controls(verdicts, kind):
     assert summary.headline(view(verdicts=verdicts))[0] == kind
 
@@ -92,7 +98,9 @@ def test_a_run_with_only_undefined_scores_still_gives_a_page():
     for row in made.rows:
         row.update(score=None, reason="no answer", n_scored=0)
         if row["change"]:
-            row["change"].update(delta=None, ci=None, p=None, p_adjusted=None, verdict="no usable signal", noise=None, mde=None)
+            row["change"].update(
+                delta=None, ci=None, p=None, p_adjusted=None, verdict="no usable signal", noise=None, mde=None
+            )
     assert "no longer gives usable answers" in page.build(made, NO_EXAMPLES)
 
 

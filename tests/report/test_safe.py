@@ -32,7 +32,8 @@ def test_json_in_a_script_element_cannot_close_it_and_reads_back_as_it_was():
 
 def test_latex_shows_commands_instead_of_running_them():
     assert safe.latex("100% \\input{x} $a_b$ #1 & ~^") == (
-        r"100\% \textbackslash{}input\{x\} \$a\_b\$ \#1 \& \textasciitilde{}\textasciicircum{}")
+        r"100\% \textbackslash{}input\{x\} \$a\_b\$ \#1 \& \textasciitilde{}\textasciicircum{}"
+    )
 
 
 def test_markdown_cells_hold_no_markup_no_link_and_no_mention():

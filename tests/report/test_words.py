@@ -25,13 +25,17 @@ def test_every_sentence_exists_in_both_languages_with_the_same_placeholders():
 
 def test_chinese_sentences_are_chinese():
     same = [key for key, texts in words.catalogue().items() if not re.search(r"[\u4e00-\u9fff]", texts["zh"])]
-    assert set(same) == {"unit.percent", "facts.p", "flips.cell"}  # signs, the same in both
+    assert set(same) == {"page.title", "unit.percent", "facts.p", "flips.cell"}  # signs, the same in both
 
 
 def test_every_key_the_templates_and_the_code_name_is_in_the_catalogue():
     folder = files("tiltmeter.report")
-    texts = [path.read_text(encoding="utf-8") for part in (folder, folder.joinpath("templates"))
-             for path in part.iterdir() if path.name.endswith((".py", ".j2"))]
+    texts = [
+        path.read_text(encoding="utf-8")
+        for part in (folder, folder.joinpath("templates"))
+        for path in part.iterdir()
+        if path.name.endswith((".py", ".j2"))
+    ]
     named = {key for text in texts for key in re.findall(r"""\b(?:w|words)\(\s*["']([a-z_]+\.[a-z_]+)["']""", text)}
     assert len(named) > 80
     assert named <= set(words.catalogue())
@@ -42,9 +46,17 @@ def test_an_unknown_language_is_a_mistake_with_its_fix():
         words.Words("fr")
 
 
-@pytest.mark.parametrize(("value", "places", "printed"), [
-    (2.345, 1, "+2.3"), (-0.04, 1, "±0.0"), (0.0, 3, "±0.000"), (-0.0214, 3, "−0.021"), (None, 1, "–"), (float("nan"), 1, "–"),
-])
+@pytest.mark.parametrize(
+    ("value", "places", "printed"),
+    [
+        (2.345, 1, "+2.3"),
+        (-0.04, 1, "±0.0"),
+        (0.0, 3, "±0.000"),
+        (-0.0214, 3, "−0.021"),
+        (None, 1, "–"),
+        (float("nan"), 1, "–"),
+    ],
+)
 def test_a_change_is_printed_with_its_sign_and_an_undefined_one_as_a_dash(value, places, printed):
     assert words.signed(value, places) == printed
 
@@ -57,4 +69,10 @@ def test_an_interval_needs_both_ends():
 def test_sizes_and_figures_of_unknown_scale_are_readable():
     assert [words.size(n) for n in (512, 5 << 20, 3 << 30, None)] == ["512 B", "5.0 MiB", "3.0 GiB", "–"]
     assert [words.compact(x) for x in (True, 12345, 1234.5, 0.1234, 1e-9, None)] == [
-        "✓", "12,345", "1,234", "0.123", "1.00e-09".replace("-", "−"), "–"]
+        "✓",
+        "12,345",
+        "1,234",
+        "0.123",
+        "1.00e-09".replace("-", "−"),
+        "–",
+    ]

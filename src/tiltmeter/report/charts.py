@@ -2,6 +2,8 @@
 
 Charts hold printed values and sentences only as data, never as expressions, so nothing a model, a data set or a
 folder name says is evaluated. Each function gives None where there is nothing to draw.
+
+`file`: the picture stands alone, with its own legend; on the page one legend serves all of a section.
 """
 
 from __future__ import annotations
@@ -10,21 +12,21 @@ from typing import Any
 
 import altair as alt
 
-from tiltmeter.report.ink import FILE, INK, NAME_LIMIT, PAGE, PHONE, SHAPES, VERDICT_INK, data, styled, verdict_scale
+from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, VERDICT_INK, data, styled, verdict_scale
 from tiltmeter.report.safe import clean
 from tiltmeter.report.view import SIGNS, VERDICTS, Row, View
 from tiltmeter.report.words import defined, digits, interval, signed
 
+NARROW = 215  # pixels between the axes: with its labels a picture then fits a phone, and two stand side by side
 GROUPS_SHOWN = 18  # rows of a group picture; the groups that move most are kept, the table holds all
 
 
-def forest(view: View, rows: list[Row], *, companion: bool = False, place: str = PAGE) -> Any | None:
+def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool = False) -> Any | None:
     """Changes with 95 % intervals, margin band and noise floor: one line a variant. None when nothing is defined.
 
     companion: draw the change of the noise-corrected spread (squared units) instead of the score's.
     """
     many_models = len({row["model"] for row in rows}) > 1
-    phone = place == PHONE
     values = []
     for row in rows:
         change = row["change"]
@@ -59,7 +61,13 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, place: str =
         "name:N",
         sort=order,
         title=None,
-        axis=alt.Axis(labelLimit=120 if phone else 300, domain=False, ticks=False, grid=True, gridDash=[1, 3]),
+        axis=alt.Axis(
+            labelLimit=300 if file else 200 if many_models else 130,
+            domain=False,
+            ticks=False,
+            grid=True,
+            gridDash=[1, 3],
+        ),
     )
     unit = view.words("chart.squared") if companion else view.unit(rows[0])
     x = alt.X(
@@ -78,7 +86,7 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, place: str =
     if any(defined(value["noise"]) for value in values):
         for name in ("noise", "minus_noise"):
             layers.append(base.mark_tick(color=INK["noise"], thickness=2.5, size=16, aria=False).encode(x=f"{name}:Q"))
-    keyed: dict[str, Any] = {} if place == FILE else {"legend": None}  # the page has one legend for all
+    keyed: dict[str, Any] = {} if file else {"legend": None}  # the page has one legend for all
     colour = verdict_scale(view, present, alt.Color, {v: INK[VERDICT_INK[v]] for v in present}, **keyed)
     layers.append(base.mark_rule(strokeWidth=2, aria=False).encode(x=alt.X("low:Q"), x2="high:Q", color=colour))
     points = base.mark_point(filled=True, size=110, opacity=1, strokeWidth=2).encode(
@@ -94,12 +102,10 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, place: str =
         .transform_filter("datum.missing != null")
         .encode(x=alt.datum(0), text="missing:N")
     )
-    return styled(
-        alt.layer(*layers).properties(width=196 if phone else 460 if many_models else 300, height=alt.Step(26))
-    )
+    return styled(alt.layer(*layers).properties(width=NARROW, height=alt.Step(26)))
 
 
-def groups(view: View, rows: list[Row], *, place: str = PAGE) -> Any | None:
+def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
     """Change of every demographic group with its interval: one column a strategy. None when no group has a change."""
     found = [(row, group) for row in rows for group in row["groups"] if defined(group.get("delta"))]
     if not found:
@@ -144,12 +150,10 @@ def groups(view: View, rows: list[Row], *, place: str = PAGE) -> Any | None:
             "name:N",
             sort=order,
             title=None,
-            axis=alt.Axis(
-                labelLimit=120 if place == PHONE else 190, domain=False, ticks=False, grid=True, gridDash=[1, 3]
-            ),
+            axis=alt.Axis(labelLimit=150, domain=False, ticks=False, grid=True, gridDash=[1, 3]),
         )
     )
-    keyed: dict[str, Any] = {} if place == FILE else {"legend": None}
+    keyed: dict[str, Any] = {} if file else {"legend": None}
     colour = alt.Color(
         "sure:N", title=None, **keyed, scale=alt.Scale(domain=present, range=[names[name][0] for name in present])
     )
@@ -164,11 +168,11 @@ def groups(view: View, rows: list[Row], *, place: str = PAGE) -> Any | None:
         base.mark_rule(strokeWidth=1.5, aria=False).encode(x=alt.X("low:Q"), x2="high:Q", color=colour),
         base.mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, description="said:N"),
         data=data(values),
-    ).properties(width=176 if place == PHONE else 150, height=alt.Step(17))
+    ).properties(width=150, height=alt.Step(17))
     strategies = list(dict.fromkeys(clean(value["strategy"], NAME_LIMIT) for value in values))
     chart = layered.facet(
         facet=alt.Facet("strategy:N", sort=strategies, title=title, header=alt.Header(titleOrient="bottom")),
-        columns=1 if place == PHONE else min(4, len(strategies)),
+        columns=min(4, len(strategies)),
         spacing=14,
     )
     return styled(chart)
@@ -186,7 +190,7 @@ def group_sentence(view: View, row: Row, group: dict[str, Any]) -> str:
     )
 
 
-def published(view: View, rows: list[Row], *, place: str = PAGE) -> Any | None:
+def published(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
     """The published change beside the measured one. None when no row has both a published and a measured change."""
     rows = [row for row in rows if defined(row.get("published_change")) and defined(row["change"].get("delta"))]
     if not rows:
@@ -207,7 +211,7 @@ def published(view: View, rows: list[Row], *, place: str = PAGE) -> Any | None:
         values.append(
             {**common, "which": view.words("published.paper"), "x": row["published_change"], "low": None, "high": None}
         )
-    keyed: dict[str, Any] = {} if place == FILE else {"legend": None}
+    keyed: dict[str, Any] = {} if file else {"legend": None}
     which = [view.words("published.measured"), view.words("published.paper")]
     base = alt.Chart(data(values)).encode(y=alt.Y("name:N", sort=None, title=None))
     colour = alt.Color(
@@ -222,11 +226,11 @@ def published(view: View, rows: list[Row], *, place: str = PAGE) -> Any | None:
             base.mark_point(filled=True, size=110, opacity=1).encode(
                 x=x, color=colour, shape=shape, description="said:N"
             ),
-        ).properties(width=196 if place == PHONE else 300, height=alt.Step(26))
+        ).properties(width=NARROW, height=alt.Step(26))
     )
 
 
-def pareto(view: View, candidates: list[dict[str, Any]], by: str, *, place: str = PAGE) -> Any | None:
+def pareto(view: View, candidates: list[dict[str, Any]], by: str, *, file: bool = False) -> Any | None:
     """What a variant buys (tokens/s or bytes) against its largest change in margins; None when nothing was measured."""
     field = "speed" if by == "speed" else "size"
     measured = [c for c in candidates if defined(c.get(field)) and defined(c.get("largest_change"))]
@@ -259,7 +263,7 @@ def pareto(view: View, candidates: list[dict[str, Any]], by: str, *, place: str 
         ),
         y=alt.Y("y:Q", title=view.words("pareto.y"), axis=alt.Axis(tickCount=5)),
     )
-    keyed: dict[str, Any] = {} if place == FILE else {"legend": None}
+    keyed: dict[str, Any] = {} if file else {"legend": None}
     points = base.mark_point(filled=True, size=120, opacity=1).encode(
         color=alt.Color(
             "front:N", title=None, **keyed, scale=alt.Scale(domain=fronts, range=[INK["accent"], INK["idle"]])
@@ -269,10 +273,10 @@ def pareto(view: View, candidates: list[dict[str, Any]], by: str, *, place: str 
     )
     line = alt.Chart(data([{"one": 1}])).mark_rule(color=INK["muted"], strokeDash=[4, 3], aria=False).encode(y="one:Q")
     names = base.mark_text(align="left", dx=9, dy=-7, fontSize=11, color=INK["ink"]).encode(text="name:N")
-    return styled(alt.layer(line, points, names).properties(width=230 if place == PHONE else 560, height=260))
+    return styled(alt.layer(line, points, names).properties(width=300, height=230))
 
 
-def heatmap(view: View, rows: list[Row], *, place: str = FILE) -> Any | None:
+def heatmap(view: View, rows: list[Row], *, file: bool = True) -> Any | None:
     """Strategies x benchmarks coloured by verdict, the change and the verdict's sign in each cell (files only: the
     page has a real table). None when there is no comparison."""
     if not rows:

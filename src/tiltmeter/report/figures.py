@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.report import charts
-from tiltmeter.report.ink import FILE, INK
+from tiltmeter.report.ink import INK
 from tiltmeter.report.view import Row, View
 from tiltmeter.report.words import defined
 
@@ -26,7 +26,7 @@ _LINK_BASE = "https://vega.github.io/vega-datasets/"  # the renderer resolves #f
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture. `draw(place=…)` gives its chart (ink.PAGE, PHONE, FILE), or None: then `empty` says why."""
+    """One picture. `draw(file=…)` gives its chart, or None: then `empty` says why there is nothing to see."""
 
     section: str  # heatmap, forest, groups, published, pareto
     key: str  # file name and element id
@@ -90,7 +90,7 @@ def _forests(view: View) -> Iterator[Figure]:
             _why_empty(view, rows),
             partial(charts.forest, view, rows),
             _filters(view, rows),
-            full_width=len(view.models) > 1,
+            full_width=False,
         )
         if companions:
             name = companions[0]["change"]["companion"]
@@ -102,7 +102,6 @@ def _forests(view: View) -> Iterator[Figure]:
                 _why_empty(view, rows),
                 partial(charts.forest, view, companions, companion=True),
                 _filters(view, rows),
-                full_width=len(view.models) > 1,
             )
 
 
@@ -187,7 +186,7 @@ def write_all(view: View, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for figure in figures(view):
-        chart = figure.draw(place=FILE)
+        chart = figure.draw(file=True)
         if chart is None:
             path = folder / f"{figure.key}.txt"
             path.write_text(figure.empty + "\n", encoding="utf-8")

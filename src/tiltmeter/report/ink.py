@@ -18,7 +18,6 @@ INK = {
 }  # fmt: skip
 VERDICT_INK = dict(zip(VERDICTS, ("worse", "better", "equivalent", "inconclusive", "idle", "unusable")))
 SHAPES = dict(zip(VERDICTS, ("triangle-up", "triangle-down", "square", "circle", "diamond", "cross")))
-PAGE, PHONE, FILE = "page", "phone", "file"  # half a column of the page, a phone, a file with its own legend
 NAME_LIMIT, SAID_LIMIT = 80, 400  # characters of a label, and of a mark's sentence
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, Noto Sans CJK SC, PingFang SC, sans-serif"
 
@@ -27,7 +26,10 @@ def data(values: list[dict[str, Any]]) -> alt.Data:
     """Rows as chart data, every text cleaned."""
     return alt.Data(
         values=[
-            {key: clean(value, SAID_LIMIT if key == "said" else NAME_LIMIT) if isinstance(value, str) else value for key, value in row.items()}
+            {
+                key: clean(value, SAID_LIMIT if key == "said" else NAME_LIMIT) if isinstance(value, str) else value
+                for key, value in row.items()
+            }
             for row in values
         ]
     )

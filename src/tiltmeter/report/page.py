@@ -19,7 +19,6 @@ from markupsafe import Markup, escape
 from tiltmeter.report import sections, summary
 from tiltmeter.report.examples import BUDGET, EACH, Sample
 from tiltmeter.report.figures import Figure, figures, to_page
-from tiltmeter.report.ink import PAGE, PHONE
 from tiltmeter.report.safe import clean, json_for_html
 from tiltmeter.report.view import SIGNS, VERDICTS, View
 from tiltmeter.report.words import signed
@@ -155,7 +154,7 @@ def _environment(view: View) -> Environment:
 
 
 def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
-    """section -> figures with their two drawings (wide and phone) as markup, or the reason there is none."""
+    """section -> figures as markup, or the reason there is none."""
     result: dict[str, list[dict[str, Any]]] = {name: [] for name in ("forest", "groups", "published", "pareto")}
     for figure in figures(view):
         if figure.on_page:
@@ -165,7 +164,7 @@ def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[s
 
 
 def _draw(figure: Figure) -> dict[str, Any]:
-    wide, narrow = figure.draw(place=PAGE), figure.draw(place=PHONE)
+    chart = figure.draw(file=False)
     empty = {"benchmark": "", "model": "", "asked": ""}
     return {
         "key": figure.key,
@@ -174,8 +173,7 @@ def _draw(figure: Figure) -> dict[str, Any]:
         "empty": figure.empty,
         "full_width": figure.full_width,
         "filters": {**empty, **figure.filters},
-        "wide": Markup(to_page(wide)) if wide is not None else None,
-        "narrow": Markup(to_page(narrow)) if narrow is not None else None,
+        "svg": Markup(to_page(chart)) if chart is not None else None,
     }
 
 

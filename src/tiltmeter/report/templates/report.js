@@ -106,7 +106,7 @@
     for (const [title, label, text] of [[words.base, flip.base, flip.before], [flip.strategy, flip.variant, flip.after]]) {
       const side = element("div"), answer = element("p", "answer", text);
       answer.dir = "auto";
-      side.append(element("h5", "", `${title} → ${label}`), answer);
+      side.append(element("p", "side", `${title} → ${label}`), answer);
       pair.append(side);
     }
     item.append(pair);
