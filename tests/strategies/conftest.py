@@ -7,8 +7,17 @@ from pathlib import Path
 
 import pytest
 
-SIZES = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 2048,
-         "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.2}
+SIZES = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 2048,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.2,
+}
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +35,21 @@ def tiny(shared: Path, tmp_path_factory: pytest.TempPathFactory):
         if kind == "llama-2":  # one KV head per query head, untied head
             model = LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=4, tie_word_embeddings=False))
         elif kind == "llama-3.1":  # grouped KV heads, scaled rotary embedding
-            rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                    "original_max_position_embeddings": 256}
-            model = LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=2, rope_parameters=rope, tie_word_embeddings=False))
+            rope = {
+                "rope_type": "llama3",
+                "rope_theta": 500000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 256,
+            }
+            model = LlamaForCausalLM(
+                LlamaConfig(**SIZES, num_key_value_heads=2, rope_parameters=rope, tie_word_embeddings=False)
+            )
         else:  # Mistral-7B-v0.3: no sliding window
-            model = MistralForCausalLM(MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=None, tie_word_embeddings=False))
+            model = MistralForCausalLM(
+                MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=None, tie_word_embeddings=False)
+            )
         model.save_pretrained(folder)
         for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             shutil.copy(shared / "models" / "tinystories-656k" / name, folder / name)

@@ -6,18 +6,21 @@ from tiltmeter.errors import UserError
 from tiltmeter.strategies.chain import parse
 
 
-@pytest.mark.parametrize(("typed", "canonical"), [
-    ("none", "none"),
-    ("none+int4", "int4"),
-    ("int4:type=fp4", "int4"),
-    ("int4:type=nf4", "int4:type=nf4"),
-    ("INT8", "int8"),
-    ("dtype:bfloat16", "dtype:bfloat16"),
-    ("dtype:type=bfloat16", "dtype:bfloat16"),
-    ("kv4:read=transformers,residual_length=16", "kv4:read=transformers,residual_length=16"),
-    ("kv4:residual_length=16,read=transformers", "kv4:read=transformers,residual_length=16"),
-    ("int4:double_quant=true + kv8", "int4:double_quant=true+kv8"),
-])
+@pytest.mark.parametrize(
+    ("typed", "canonical"),
+    [
+        ("none", "none"),
+        ("none+int4", "int4"),
+        ("int4:type=fp4", "int4"),
+        ("int4:type=nf4", "int4:type=nf4"),
+        ("INT8", "int8"),
+        ("dtype:bfloat16", "dtype:bfloat16"),
+        ("dtype:type=bfloat16", "dtype:bfloat16"),
+        ("kv4:read=transformers,residual_length=16", "kv4:read=transformers,residual_length=16"),
+        ("kv4:residual_length=16,read=transformers", "kv4:read=transformers,residual_length=16"),
+        ("int4:double_quant=true + kv8", "int4:double_quant=true+kv8"),
+    ],
+)
 def test_one_canonical_string_per_setting(typed, canonical):
     assert parse(typed).canonical == canonical
     assert parse(canonical) == parse(typed)
@@ -28,23 +31,26 @@ def test_settings_hold_the_defaults_too():
     assert parse("none").settings == {}
 
 
-@pytest.mark.parametrize(("typed", "says", "fix"), [
-    ("itn4", "no strategy called 'itn4'", "int4"),
-    ("int4:tpye=nf4", "no setting 'tpye'", "type"),
-    ("int4:type=nf5", "'nf5' is not possible", "fp4, nf4"),
-    ("kv4:group_size=big", "whole number", "tiltmeter list strategies"),
-    ("kv4:group_size=0", "at least 1", "default"),
-    ("int4:nf4", "is no setting", "int4:key=value"),
-    ("int8:threshold=-1", "at least 0", "threshold=6"),
-    ("none:x=1", "no setting 'x'", "no settings"),
-    ("dtype", "needs its setting 'type'", "bfloat16"),
-    ("int4:double_quant=yes", "true or false", "double_quant=true"),
-    ("int4+int4", "twice", "once"),
-    ("int8+int4", "quantized the weights already", "another order"),
-    ("kv4+kv8", "cannot be both", "another order"),
-    ("int4+dtype:bfloat16", "dtype comes before int4", "another order"),
-    ("", "no strategy called ''", "choose from"),
-])
+@pytest.mark.parametrize(
+    ("typed", "says", "fix"),
+    [
+        ("itn4", "no strategy called 'itn4'", "int4"),
+        ("int4:tpye=nf4", "no setting 'tpye'", "type"),
+        ("int4:type=nf5", "'nf5' is not possible", "fp4, nf4"),
+        ("kv4:group_size=big", "whole number", "tiltmeter list strategies"),
+        ("kv4:group_size=0", "at least 1", "default"),
+        ("int4:nf4", "is no setting", "int4:key=value"),
+        ("int8:threshold=-1", "at least 0", "threshold=6"),
+        ("none:x=1", "no setting 'x'", "no settings"),
+        ("dtype", "needs its setting 'type'", "bfloat16"),
+        ("int4:double_quant=yes", "true or false", "double_quant=true"),
+        ("int4+int4", "twice", "once"),
+        ("int8+int4", "quantized the weights already", "another order"),
+        ("kv4+kv8", "cannot be both", "another order"),
+        ("int4+dtype:bfloat16", "dtype comes before int4", "another order"),
+        ("", "no strategy called ''", "choose from"),
+    ],
+)
 def test_a_mistake_is_named_with_what_to_type_next(typed, says, fix):
     with pytest.raises(UserError) as caught:
         parse(typed)
@@ -71,5 +77,8 @@ def test_a_transformers_cache_is_not_exercised_where_only_the_first_token_counts
 
 def test_replicates_count_calibration_seeds_up_and_leave_the_rest_alone():
     assert [c.canonical for c in parse("int4+kv4:seed=5").replicates(3)] == [
-        "int4+kv4:seed=5", "int4+kv4:seed=6", "int4+kv4:seed=7"]
+        "int4+kv4:seed=5",
+        "int4+kv4:seed=6",
+        "int4+kv4:seed=7",
+    ]
     assert [c.canonical for c in parse("int4+kv4:read=transformers").replicates(3)] == ["int4+kv4:read=transformers"]

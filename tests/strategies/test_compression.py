@@ -91,7 +91,9 @@ def test_a_pruner_that_prunes_nothing_is_caught(stories, monkeypatch):
     """llm-compressor's targets="Linear" as a string is such a pruner: no error, no zeros."""
     from llmcompressor.modifiers.pruning import WandaPruningModifier
 
-    monkeypatch.setattr(wanda._Wanda, "modifier", lambda self, blocks: WandaPruningModifier(sparsity=0.5, targets="Linear"))
+    monkeypatch.setattr(
+        wanda._Wanda, "modifier", lambda self, blocks: WandaPruningModifier(sparsity=0.5, targets="Linear")
+    )
     with pytest.raises(DidNothing, match="of the weights are zero, 50% were asked for"):
         models.load(stories, parse("wanda:samples=3,length=64"))
 
@@ -100,7 +102,9 @@ def test_a_pruner_that_prunes_the_head_is_caught(tiny, monkeypatch):
     from llmcompressor.modifiers.pruning import WandaPruningModifier
 
     everything = ["re:.*layers\\.\\d+$", "re:^$", "re:.*"]
-    monkeypatch.setattr(wanda._Wanda, "modifier", lambda self, blocks: WandaPruningModifier(sparsity=0.5, targets=everything))
+    monkeypatch.setattr(
+        wanda._Wanda, "modifier", lambda self, blocks: WandaPruningModifier(sparsity=0.5, targets=everything)
+    )
     with pytest.raises(DidNothing, match="changed the output head"):
         models.load(tiny("llama-2"), parse("wanda:samples=3,length=64"))
 
@@ -119,10 +123,17 @@ def test_sparsity_facts_count_zeros_and_groups_of_four():
     assert (facts["sparsity"], facts["sparsity_per_layer"], facts["intact_2_4_share"]) == (0.375, {"a": 0.375}, 0.5)
 
 
-@pytest.mark.parametrize(("strategy", "scheme"), [
-    (f"awq:{QUICK}", "4-bit integers, asymmetric"), (f"gptq:{QUICK}", "4-bit integers, symmetric"),
-    ("w4a16", "rounded to nearest"), ("w8a8", "per token"), (f"w8a8:smooth=0.8,{QUICK}", "SmoothQuant 0.8"), ("fp8", "E4M3"),
-])
+@pytest.mark.parametrize(
+    ("strategy", "scheme"),
+    [
+        (f"awq:{QUICK}", "4-bit integers, asymmetric"),
+        (f"gptq:{QUICK}", "4-bit integers, symmetric"),
+        ("w4a16", "rounded to nearest"),
+        ("w8a8", "per token"),
+        (f"w8a8:smooth=0.8,{QUICK}", "SmoothQuant 0.8"),
+        ("fp8", "E4M3"),
+    ],
+)
 def test_quantizers_quantize_every_layer_but_the_head_and_reload_exactly(stories, strategy, scheme):
     """AWQ fails on a machine without a GPU unless the pinning of memory is skipped."""
     variant = models.load(stories, parse(strategy))
@@ -158,27 +169,39 @@ def test_a_quantizer_that_destroys_two_four_is_caught(stories, monkeypatch):
         models.load(stories, forced)
 
 
-@pytest.mark.parametrize(("typed", "reason"), [
-    ("wanda-2:4+gptq", "undoes the pruning"),
-    ("wanda+gptq", "undoes the pruning"),
-    ("awq+int4", "quantized the weights already"),
-    ("awq+gptq", "quantized the weights already"),
-    ("int4+wanda", "comes before int4"),
-    ("fp8+sparsegpt-2:4", "comes before fp8"),
-    ("wanda+sparsegpt", "prune again"),
-    ("dtype:bfloat16+dynamic-int8", "float32 only"),
-    ("kv4:read=transformers+assisted", "rejected guess"),
-])
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("wanda-2:4+gptq", "undoes the pruning"),
+        ("wanda+gptq", "undoes the pruning"),
+        ("awq+int4", "quantized the weights already"),
+        ("awq+gptq", "quantized the weights already"),
+        ("int4+wanda", "comes before int4"),
+        ("fp8+sparsegpt-2:4", "comes before fp8"),
+        ("wanda+sparsegpt", "prune again"),
+        ("dtype:bfloat16+dynamic-int8", "float32 only"),
+        ("kv4:read=transformers+assisted", "rejected guess"),
+    ],
+)
 def test_an_order_that_cannot_work_is_refused_with_its_reason(typed, reason):
     with pytest.raises(UserError, match=reason):
         parse(typed)
 
 
-@pytest.mark.parametrize(("typed", "says"), [
-    ("wanda:sparsity=1.5", "between 0 and 1"), ("magnitude:sparsity=0", "between 0 and 1"), ("wanda:sparsity=nan", "between 0 and 1"),
-    ("awq:bits=3", "bits is 4 or 8"), ("gptq:group_size=0", "at least 1"), ("w8a8:smooth=2", "between 0 and 1"),
-    ("wanda:samples=0", "at least 1"), ("wanda-2:4:sparsity=0.5", "no setting 'sparsity'"), ("assisted:guesses=0", "at least 1"),
-])
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("wanda:sparsity=1.5", "between 0 and 1"),
+        ("magnitude:sparsity=0", "between 0 and 1"),
+        ("wanda:sparsity=nan", "between 0 and 1"),
+        ("awq:bits=3", "bits is 4 or 8"),
+        ("gptq:group_size=0", "at least 1"),
+        ("w8a8:smooth=2", "between 0 and 1"),
+        ("wanda:samples=0", "at least 1"),
+        ("wanda-2:4:sparsity=0.5", "no setting 'sparsity'"),
+        ("assisted:guesses=0", "at least 1"),
+    ],
+)
 def test_an_impossible_setting_is_named(typed, says):
     with pytest.raises(UserError, match=says):
         parse(typed)
@@ -201,7 +224,9 @@ def test_a_model_without_the_layers_a_method_knows(tmp_path, stories):
 
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=2048, n_positions=64)).save_pretrained(tmp_path)
+    GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=2048, n_positions=64)).save_pretrained(
+        tmp_path
+    )
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(stories) / name, tmp_path / name)
     with pytest.raises(UserError, match="this gpt2 model has none"):

@@ -50,6 +50,7 @@ class OneShotPruning(Calibrated):
     library = "llm-compressor"
     hardware = "CPU, GPU"
     role = "pruning"
+    makes_checkpoint = True
     speed_is_real = SIMULATED
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.errors import UserError
 from tiltmeter.strategies import _bitsandbytes, _compress, _layers
@@ -24,6 +24,8 @@ class OneShotQuantizer(Strategy):
     library = "llm-compressor + compressed-tensors"
     hardware = "CPU, GPU"
     role = "weights"
+    makes_checkpoint = True
+    rounds_activations: ClassVar[bool] = False
     speed_is_real = SIMULATED
 
     def recipe(self, ignore: list[str]) -> list[Any]:
@@ -54,6 +56,11 @@ class OneShotQuantizer(Strategy):
             _compress.oneshot(model, self.recipe(_compress.ignore_list(model)), context, windows)
 
         context.found[self.name] = _compress.compressed(self, context, change, windows)
+
+    def after_loading(self, variant: LoadedVariant, context: Context) -> None:
+        if self.rounds_activations:
+            variant.notes.append(f"{self.name}: activations are rounded as they come, so the last bits that a batch's "
+                                 f"composition changes can grow to whole rounding steps; {self.name}+rerun measures it")
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         facts = context.found[self.name].facts

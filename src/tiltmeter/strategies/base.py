@@ -83,6 +83,7 @@ class Strategy:
     role: ClassVar[Role]
     aliases: ClassVar[tuple[str, ...]] = ()  # the study's own names
     shorthand: ClassVar[str | None] = None  # setting that may be given without its name: dtype:bfloat16
+    makes_checkpoint: ClassVar[bool] = False  # acts by a compressed checkpoint on disk and by nothing else
     speed_is_real: ClassVar[bool | str] = True  # or a sentence that stands where a number would mislead
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:

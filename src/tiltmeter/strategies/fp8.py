@@ -21,6 +21,7 @@ class FP8(OneShotQuantizer):
     summary = "8-bit floating-point weights and activations"
     source = "https://arxiv.org/abs/2209.05433"
     paper_setting = "not part of the study"
+    rounds_activations = True
 
     def recipe(self, ignore: list[str]) -> list[Any]:
         from llmcompressor.modifiers.quantization import QuantizationModifier

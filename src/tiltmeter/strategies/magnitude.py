@@ -36,6 +36,7 @@ class Magnitude(Strategy):
     hardware = "CPU, GPU"
     paper_setting = "not part of the study"
     role = "pruning"
+    makes_checkpoint = True
     speed_is_real = SIMULATED
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ class W8A8(Calibrated, OneShotQuantizer):
 
     smooth: float = 0.0
 
+    rounds_activations = True
     name = "w8a8"
     summary = "8-bit weights and activations; smooth=0.8 adds SmoothQuant"
     source = "https://arxiv.org/abs/2211.10438"

@@ -1,0 +1,102 @@
+"""Every strategy and ten chains on the study's three architectures and a trained model: each acts, reloads exactly,
+answers all three request kinds, and the engine agrees with the reference under the same variant. The quick part runs
+everything once on the trained model and a few on each architecture; `-m slow` runs the whole product."""
+
+import pytest
+
+from tiltmeter import models
+from tiltmeter.registry import known
+from tiltmeter.scoring import reference
+from tiltmeter.scoring.engine import Engine
+from tiltmeter.scoring.requests import Generation, OptionProbs, SequenceLogprob
+from tiltmeter.strategies.chain import Chain, parse
+
+QUICK = "samples=2,length=32"
+REQUESTS = [
+    SequenceLogprob("Once upon a time there was a little girl."),
+    SequenceLogprob("Once upon a time there was a little dog who liked to run."),
+    SequenceLogprob("The old man lived near the forest."),
+    OptionProbs("Lily and Tom went to the park. They were very", (("h",), ("s",))),
+    OptionProbs("Lily and Tom went to the shop. They were not", (("h",), ("s",))),
+    Generation("Once upon a time there was", 12),
+    Generation("One day Tom", 12, temperature=1.0, seed=5),
+]
+SINGLES = ["none", "int8", "int4", "int4:type=nf4", "awq", "gptq", "w4a16", "w8a8", "w8a8:smooth=0.8", "fp8", "wanda",
+           "wanda-2:4", "sparsegpt", "sparsegpt-2:4", "magnitude", "kv8", "kv4", "kv8:read=transformers",
+           "kv4:read=transformers", "dynamic-int8", "dtype:bfloat16", "rerun", "assisted"]
+CHAINS = ["int4+kv4", "int8+kv8", "wanda-2:4+int4+kv4", "awq+kv8", "kv4+awq", "gptq+kv4", "wanda+int8", "sparsegpt-2:4+fp8",
+          "magnitude+w8a8+kv8", "dtype:bfloat16+int4:type=nf4", "wanda-2:4+w4a16+kv4", "int4+kv4:read=transformers",
+          "int8+rerun", "kv4+int4+assisted"]
+BATCH_DEPENDENT = ("int8", "bfloat16")  # outlier columns, one scale per forward, last bits: differ with the batch
+ROUNDS_WHAT_IT_READS = ("w8a8", "fp8", "kv")  # a last bit can become a whole rounding step, here at most 0.5 nats
+
+
+def quick(text: str) -> Chain:
+    """The chain with the smallest calibration."""
+    parts = []
+    for part in text.split("+"):
+        if parse(part).calibrated:
+            part += ("," if "=" in part else ":") + QUICK
+        parts.append(part)
+    return parse("+".join(parts))
+
+
+def check(folder: str, text: str, *, engine_too: bool) -> None:
+    chain = quick(text)
+    variant = models.load(folder, chain)
+    slow = [reference.answer(variant, request) for request in REQUESTS]
+    assert all(answer.error is None for answer in slow)
+
+    again = models.load(folder, chain)  # compressed weights and scales come from the cache this time
+    assert [reference.answer(again, request) for request in REQUESTS] == slow
+    if chain.parts and all(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts):
+        assert variant.proof["largest_logit_change"] > 0
+        assert all(step["summary"] for step in variant.proof["steps"].values())
+
+    if engine_too and not any(name in text for name in BATCH_DEPENDENT):
+        check_engine(variant, text, slow)
+
+
+def check_engine(variant, text: str, slow: list) -> None:
+    rounds = any(name in text for name in ROUNDS_WHAT_IT_READS) and "transformers" not in text
+    bound = 0.5 if rounds else 1e-4
+    engine = Engine(variant)
+    for batch in engine.plan(REQUESTS):
+        for index, fast in zip(batch, engine.answer([REQUESTS[i] for i in batch]), strict=True):
+            definition = slow[index]
+            if isinstance(REQUESTS[index], Generation):
+                assert rounds or fast == definition, (text, index)
+            else:
+                assert numbers(fast) == pytest.approx(numbers(definition), abs=bound), (text, index)
+
+
+def numbers(answer) -> list[float]:
+    """All log-probabilities of an answer (nats)."""
+    return [answer.logprob] if hasattr(answer, "logprob") else [form for forms in answer.logprobs for form in forms]
+
+
+def test_the_matrix_holds_every_registered_strategy():
+    tested = {part.name for text in SINGLES for part in quick(text).parts}
+    assert tested | {"none"} == set(known("strategy"))
+    assert len(CHAINS) >= 10
+
+
+FEW = ["int4", "awq", "gptq", "wanda-2:4", "kv4", "int4+kv4", "kv4:read=transformers"]
+
+
+@pytest.mark.parametrize("strategy", SINGLES + CHAINS)
+def test_on_a_trained_model(stories, strategy):
+    check(stories, strategy, engine_too=strategy in FEW)
+
+
+@pytest.mark.parametrize("strategy", ["awq", "sparsegpt", "int4+kv4", "wanda-2:4+int4+kv4"])
+@pytest.mark.parametrize("kind", ["llama-2", "llama-3.1", "mistral"])
+def test_on_the_studys_architectures(tiny, kind, strategy):
+    check(tiny(kind), strategy, engine_too=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", SINGLES + CHAINS)
+@pytest.mark.parametrize("kind", ["trained", "llama-2", "llama-3.1", "mistral"])
+def test_the_whole_product(tiny, stories, kind, strategy):
+    check(stories if kind == "trained" else tiny(kind), strategy, engine_too=True)
