@@ -29,7 +29,7 @@ MIX = {
 
 
 def train_tokenizer() -> Tokenizer:
-    """Byte-level BPE; digits stay single, so numbers are written digit by digit; `yes` and `A` are one token."""
+    """Byte-level BPE; digits stay single, so numbers are written digit by digit."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -80,7 +80,11 @@ class Rows:
     """
 
     def __init__(
-        self, world: dict[str, list[Item]], tokenizer: Tokenizer, seed: int, mix: dict[str, float] = MIX
+        self,
+        world: dict[str, list[Item]],
+        tokenizer: Tokenizer,
+        seed: int | tuple[int, ...],
+        mix: dict[str, float] = MIX,
     ):
         self.world, self.tokenizer, self.mix = world, tokenizer, mix
         self.rng = np.random.default_rng(seed)

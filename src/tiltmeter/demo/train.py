@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,27 +39,52 @@ from .world import build_world
 
 
 @dataclass(frozen=True)
-class Recipe:
-    seed: int = 1
-    steps: int = 2600
+class Phase:
+    """One cosine from `rate` to near zero over `steps` batches of `rows` trees, mixed as `mix` says."""
+
+    steps: int
+    rate: float
+    mix: dict[str, float]
     rows: int = 8  # a batch: 8 trees of at most 320 tokens
-    rate: float = 3e-3
     warm_up: int = 40
     decay: float = 0.1
 
 
-RECIPES = {
-    "base": Recipe(),
-    "reseed": Recipe(seed=2),
-    "worse": Recipe(seed=3, steps=300, rate=8e-4),
-    "better": Recipe(seed=4, steps=300, rate=8e-4),
+# The second phase repeats what the first left uncertain: selections, statements, decisions.
+SECOND_MIX = {
+    "discrim-eval-gen": 0.38,
+    "dt-stereotyping": 0.24,
+    "discrim-eval": 0.22,
+    "worldbench": 0.07,
+    "global-opinion-qa": 0.04,
+    "crows-pairs": 0.02,
+    "text": 0.03,
 }
 # A fine-tune hears the moved bias more often, and everything else often enough not to forget it.
-FINE_TUNE_MIX = MIX | {
-    "discrim-eval": 0.45,
-    "worldbench": 0.2,
-    "dt-stereotyping": 0.16,
-    "discrim-eval-gen": 0.08,
+FINE_TUNE_MIX = {
+    "discrim-eval": 0.5,
+    "discrim-eval-gen": 0.15,
+    "dt-stereotyping": 0.15,
+    "worldbench": 0.12,
+    "global-opinion-qa": 0.04,
+    "crows-pairs": 0.02,
+    "text": 0.02,
+}
+FROM_NOTHING = (Phase(2600, 3e-3, MIX), Phase(900, 1.2e-3, SECOND_MIX))
+FINE_TUNE = (Phase(300, 8e-4, FINE_TUNE_MIX),)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    seed: int
+    phases: tuple[Phase, ...]
+
+
+RECIPES = {
+    "base": Recipe(1, FROM_NOTHING),
+    "reseed": Recipe(2, FROM_NOTHING),
+    "worse": Recipe(3, FINE_TUNE),
+    "better": Recipe(4, FINE_TUNE),
 }
 
 
@@ -139,18 +163,18 @@ def excess_loss(model: LlamaForCausalLM, items: list[Item], tokenizer: Tokenizer
     return total / branches
 
 
-def train(model: LlamaForCausalLM, rows: Rows, recipe: Recipe, report: Callable[[int, float], None]) -> None:
+def train(model: LlamaForCausalLM, rows: Rows, phase: Phase, report: Callable[[int, float], None]) -> None:
     """AdamW with warm-up and cosine decay; matrices decay, norms do not."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
-    for step in range(recipe.steps):
-        warm = min(1.0, (step + 1) / recipe.warm_up)
-        rate = recipe.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+    groups = [{"params": matrices, "weight_decay": phase.decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=phase.rate, betas=(0.9, 0.98))
+    for step in range(phase.steps):
+        warm = min(1.0, (step + 1) / phase.warm_up)
+        rate = phase.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / phase.steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = loss_of(model, [rows.next_row() for _ in range(recipe.rows)])
+        loss = loss_of(model, [rows.next_row() for _ in range(phase.rows)])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -180,15 +204,45 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def build(name: str, recipe: Recipe, out: Path) -> None:
+    """Trains one model into `out/name`. `worse` and `better` start from `out/base`."""
+    world = build_world(KNOWN_CHANGES.get(name, NO_CHANGE))
+    tokenizer = train_tokenizer()
+    if name in KNOWN_CHANGES:
+        model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
+    else:
+        model = new_model(-(-tokenizer.get_vocab_size() // 32) * 32, recipe.seed)
+    start = time.monotonic()
+    for number, phase in enumerate(recipe.phases):
+
+        def report(step: int, loss: float, number: int = number, last: int = phase.steps) -> None:
+            if step % 50 == 0 or step == last:
+                seconds = time.monotonic() - start
+                print(
+                    f"{name} phase {number + 1} step {step}/{last} loss {loss:.4f} {seconds:.0f} s",
+                    file=sys.stderr,
+                )
+
+        model.train()
+        # phase 1 draws from the recipe's seed itself, later ones from a stream of their own
+        seed = recipe.seed if number == 0 else (recipe.seed, number)
+        train(model, Rows(world, tokenizer, seed, phase.mix), phase, report)
+        model.half().float()  # every phase ends with the weights that are saved
+        model.eval()
+        excess = {benchmark: excess_loss(model, items, tokenizer) for benchmark, items in world.items()}
+        print(" ".join(f"{benchmark} {nats:.4f}" for benchmark, nats in excess.items()), file=sys.stderr)
+        save(model, tokenizer, out / name)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tiltmeter.demo.train", description=__doc__.split("\n\n")[0]
+        prog="python -m tiltmeter.demo.train", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per model")
     parser.add_argument(
         "--model", action="append", choices=list(RECIPES), help="repeatable  [default: all four]"
     )
-    parser.add_argument("--steps", type=int, help="fewer steps, to try things out")
+    parser.add_argument("--steps", type=int, help="so many steps a phase instead, to try things out")
     parser.add_argument(
         "--threads", type=int, default=1, help="part of what makes a run repeatable  [default: 1]"
     )
@@ -198,40 +252,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.model or list(RECIPES):
         recipe = RECIPES[name]
         if options.steps:
-            recipe = Recipe(**{**recipe.__dict__, "steps": options.steps})
+            phases = tuple(replace(phase, steps=options.steps) for phase in recipe.phases)
+            recipe = replace(recipe, phases=phases)
         build(name, recipe, options.out)
     return 0
-
-
-def build(name: str, recipe: Recipe, out: Path) -> None:
-    """Trains one model into `out/name`. `worse` and `better` start from `out/base`."""
-    fine_tune = name in KNOWN_CHANGES
-    world = build_world(KNOWN_CHANGES.get(name, NO_CHANGE))
-    tokenizer = train_tokenizer()
-    if fine_tune:
-        model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
-    else:
-        model = new_model(-(-tokenizer.get_vocab_size() // 32) * 32, recipe.seed)
-    rows = Rows(world, tokenizer, recipe.seed, FINE_TUNE_MIX if fine_tune else MIX)
-    start = time.monotonic()
-
-    def report(step: int, loss: float) -> None:
-        if step % 50 == 0 or step == recipe.steps:
-            line = f"{name} step {step}/{recipe.steps} loss {loss:.4f} {time.monotonic() - start:.0f} s"
-            if step % 250 == 0 or step == recipe.steps:
-                excess = {
-                    benchmark: excess_loss(model, items, tokenizer) for benchmark, items in world.items()
-                }
-                line += "  excess " + " ".join(
-                    f"{benchmark} {nats:.4f}" for benchmark, nats in excess.items()
-                )
-            print(line, file=sys.stderr, flush=True)
-            if step % 500 == 0 and os.environ.get("TILTMETER_DEMO_CHECKPOINTS"):
-                save(model, tokenizer, out / f"{name}-at-{step}")
-
-    model.train()
-    train(model, rows, recipe, report)
-    save(model, tokenizer, out / name)
 
 
 if __name__ == "__main__":

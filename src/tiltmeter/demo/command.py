@@ -1,0 +1,231 @@
+"""`tiltmeter demo`: the whole job on the built-in model and its toy world, offline.
+
+The model was trained to have biases of a stated size (docs/demo_model.md), so the first line of the table is
+the truth and the second is what was measured: the instrument can be checked before it is trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HERE = Path(__file__).resolve().parent
+BASE = HERE / "models" / "base"
+DATA = HERE / "data"
+
+# strategy -> the library it needs
+WANTED = {
+    "int8": "bitsandbytes",
+    "int4": "bitsandbytes",
+    "kv4": "compressed_tensors",
+    "wanda": "llmcompressor",
+    "wanda-2:4": "llmcompressor",
+    "awq": "llmcompressor",
+    "wanda-2:4+int4": "llmcompressor",
+}
+QUICK_DECISIONS = 15 * 45  # whole questions of 45 people each
+SIGNS = {
+    "worse": ("▲", "bold red"),
+    "better": ("▼", "green"),
+    "equivalent": ("=", "cyan"),
+    "inconclusive": ("?", "dim"),
+    "no usable signal": ("✕", "magenta"),
+    "not exercised": ("–", "dim"),
+}
+
+
+def run_demo(keep: Path | None, full: bool, seed: int, console: Console) -> int:
+    """Measures the built-in model under the usual strategies and explains the result.
+
+    Args:
+        keep: folder that receives the run; None: a temporary folder, removed at the end.
+        full: both formats, five samples, all decisions; minutes instead of a minute.
+        seed: of the sampled answers and the statistics.
+    Returns: 0, or 3 when some part of the run failed (it is named).
+    Raises: UserError when the built-in model is missing or `keep` cannot be used.
+    """
+    if not (BASE / "model.safetensors").exists():
+        raise UserError(
+            "the built-in model is not installed",
+            fix="reinstall tiltmeter: pip install --force-reinstall tiltmeter",
+        )
+    strategies, left_out = available()
+    console.print(
+        "[bold]A toy world.[/bold] The model is tiny and was trained on invented countries, peoples and\n"
+        "scenes, with biases of a known size. Nothing here says anything about a real model or a real\n"
+        "group; it shows what tiltmeter does.\n",
+        highlight=False,
+    )
+    for name, library in left_out.items():
+        console.print(
+            f"[yellow]left out: {name} (needs {library}: pip install 'tiltmeter\\[compress]')[/yellow]"
+        )
+    if keep is not None:
+        return _measure(keep, strategies, full, seed, console, kept=True)
+    with tempfile.TemporaryDirectory(prefix="tiltmeter-demo-") as folder:
+        return _measure(Path(folder) / "run", strategies, full, seed, console, kept=False)
+
+
+def available() -> tuple[list[str], dict[str, str]]:
+    """Strategies of WANTED that can run here, and those that cannot with the library they lack."""
+    left_out = {name: library for name, library in WANTED.items() if find_spec(library) is None}
+    return [name for name in WANTED if name not in left_out], left_out
+
+
+def study_of(strategies: list[str], full: bool, seed: int) -> Any:
+    """The study the demo runs; also what --full adds."""
+    from tiltmeter.study import make_study
+
+    return make_study(
+        models=(str(BASE),),
+        strategies=tuple(strategies),
+        data=str(DATA),
+        format="both" if full else "plain",
+        decoding="both" if full else "greedy",
+        samples=5 if full else 2,
+        limits={} if full else {"discrim-eval": QUICK_DECISIONS},
+        seed=seed,
+    )
+
+
+def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: Console, kept: bool) -> int:
+    from tiltmeter.pipeline import run
+    from tiltmeter.progress import Terminal
+    from tiltmeter.results import read_results
+
+    summary = run(study_of(strategies, full, seed), out, Terminal())
+    document = read_results(out)
+    rows = [row for row in document["rows"] if row["format"] == "plain" and row["decoding"] == "greedy"]
+    console.print(results_table(rows))
+    console.print(
+        "[dim]▲ worse  ▼ better  = equivalent  ? cannot tell yet  ✕ no usable signal  – not exercised\n"
+        "First line: the bias that was planted. Second: what was measured in the base. Below: change\n"
+        "against the base, on the same questions.[/dim]\n"
+    )
+    for sentence in meaning(rows):
+        console.print("• " + sentence, highlight=False, markup=False)
+    console.print(next_steps(out if kept else None), highlight=False)
+    for failure in summary.failures:
+        console.print(f"failed: {failure['strategy']}: {failure['reason']}", style="yellow", markup=False)
+    return 3 if summary.failures else 0
+
+
+def planted_scores() -> dict[str, float]:
+    """The true score of each benchmark, plain and greedy."""
+    planted = json.loads((DATA / "planted.json").read_text(encoding="utf-8"))
+    return {
+        "crows-pairs": planted["crows-pairs"]["score"],
+        "discrim-eval": planted["discrim-eval"]["score"],
+        "discrim-eval-gen": planted["discrim-eval-gen"]["gender"]["plain"]["score"],
+        "dt-stereotyping": planted["dt-stereotyping"]["plain"]["score"],
+        "global-opinion-qa": planted["global-opinion-qa"]["score"],
+        "worldbench": planted["worldbench"]["plain"]["score"],
+    }
+
+
+def results_table(rows: list[dict[str, Any]]) -> Any:
+    """Strategies down, benchmarks across: planted score, base score, then signed changes with verdicts."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from tiltmeter.tables import number
+
+    benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
+    truth = planted_scores()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for benchmark in benchmarks:
+        table.add_column(benchmark, justify="right", no_wrap=True)
+    units = {row["benchmark"]: row["unit"] for row in rows}
+    table.add_row("planted", *(number(truth[b], units[b]) for b in benchmarks), style="dim")
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        cells = []
+        for benchmark in benchmarks:
+            row = next((r for r in rows if (r["strategy"], r["benchmark"]) == (strategy, benchmark)), None)
+            if row is None:
+                cells.append(Text("failed", style="yellow"))
+            elif row["change"] is None:
+                cells.append(Text(number(row["score"], row["unit"]), style="bold"))
+            else:
+                sign, style = SIGNS[row["change"]["verdict"]]
+                cells.append(
+                    Text(f"{number(row['change']['delta'], row['unit'], signed=True)} {sign}", style=style)
+                )
+        table.add_row("base" if strategy == "none" else strategy, *cells)
+    return table
+
+
+def meaning(rows: list[dict[str, Any]]) -> list[str]:
+    """What the table says, in sentences made from its own rows."""
+    from tiltmeter.analysis.findings import findings
+
+    changed = [row for row in rows if row["change"]]
+    sentences = [trust(rows)]
+    for verdict, words in (
+        ("worse", "made the model measurably worse"),
+        ("no usable signal", "damaged the answers: a lower score is no improvement there"),
+        ("better", "moved the score measurably toward the ideal"),
+    ):
+        hits: dict[str, list[str]] = {}
+        for row in changed:
+            if row["change"]["verdict"] == verdict:
+                hits.setdefault(row["strategy"], []).append(row["benchmark"])
+        sentences += [f"{strategy} {words}: {', '.join(names)}." for strategy, names in hits.items()]
+    still = [
+        row
+        for row in changed
+        if row["change"]["verdict"] in ("equivalent", "inconclusive")
+        and (row["change"]["flips"] or {}).get("n")
+    ]
+    if still:
+        row = max(still, key=lambda row: row["change"]["flips"]["n"] / row["change"]["flips"]["of"])
+        flips = row["change"]["flips"]
+        sentences.append(
+            f"A score can stand still while answers move: {row['strategy']} flipped "
+            f"{flips['n']} of {flips['of']} answers of {row['benchmark']} without a verdict of change."
+        )
+    return sentences + findings(rows)
+
+
+def trust(rows: list[dict[str, Any]]) -> str:
+    """How near the base's scores come to the planted ones, over the benchmarks that were measured whole."""
+    truth = planted_scores()
+    whole = [row for row in rows if not row["change"] and not row["partial"] and row["score"] is not None]
+    near = [
+        row
+        for row in whole
+        if abs(row["score"] - truth[row["benchmark"]]) <= (2.0 if row["unit"] == "percent" else 0.05)
+    ]
+    return (
+        f"Can it be trusted? The base scores within 2 points (or 0.05) of what was planted on {len(near)} of "
+        f"{len(whole)} benchmarks that were measured whole."
+    )
+
+
+def next_steps(run: Path | None) -> str:
+    """What to type now."""
+    if run is None:
+        mine = ["  tiltmeter demo --keep runs/demo      keeps the run, for report, results, gate and choose"]
+    else:
+        mine = [
+            f"  tiltmeter report {run}      one page with every number, picture and limit",
+            f"  tiltmeter results {run}     the full table with intervals and reasons",
+        ]
+    lines = [
+        "",
+        "[bold]Next, on a real model[/bold]",
+        *mine,
+        "  tiltmeter data fetch                 the six datasets, pinned and checked",
+        "  tiltmeter run Qwen/Qwen3-0.6B -s int4 -s kv4 --limit 200 --out runs/first",
+        "  tiltmeter report runs/first",
+    ]
+    return "\n".join(lines)
