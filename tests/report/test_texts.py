@@ -47,9 +47,10 @@ def test_the_model_card_opens_with_yaml_that_holds_scores_and_verdicts():
     text = model_card(judged(view(poison=POISON), "worse"))
     _, front, body = text.split("---\n", 2)
     results = yaml.safe_load(front)["model-index"]
-    assert [
+    verdicts = [
         metric["verdict"] for one in results for r in one["results"] for metric in r["metrics"] if "verdict" in metric
-    ][0] == "worse"
+    ]
+    assert verdicts and verdicts[0] == "worse"
     assert "| model | strategy |" in body and "<script>" not in body
 
 

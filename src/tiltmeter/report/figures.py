@@ -117,7 +117,7 @@ def _groups(view: View) -> Iterator[Figure]:
             _slug("groups", *key.values()),
             _titled(view, rows, key["benchmark"], view.short(key["model"])),
             caption,
-            view.words("empty.groups"),
+            _why_empty(view, rows),
             partial(charts.groups, view, rows),
             _filters(view, rows, view.short(key["model"])),
             full_width=True,
@@ -159,7 +159,7 @@ def _pareto(view: View) -> Iterator[Figure]:
 def _why_empty(view: View, rows: list[Row]) -> str:
     """Why a benchmark's panel shows nothing: the rows' own reasons, each once."""
     reasons = dict.fromkeys(row["change"].get("reason") or row.get("reason") or "" for row in rows)
-    return " ".join([view.words("empty.changes"), *list(filter(None, reasons))[:3]])
+    return " ".join([view.words("empty.changes"), *list(filter(None, reasons))[:1]])
 
 
 def to_svg(chart: Any) -> str:

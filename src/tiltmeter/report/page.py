@@ -91,6 +91,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "numbers": sections.by_benchmark(view),
         "row_facts": lambda row: sections.row_facts(view, row),
         "group_meaning": lambda row: sections.group_meaning(view, row),
+        "spreads_used": any(view.rests_on_companion(row) for row in view.compared),
         "first_row": lambda name: next(row for row in view.rows if row["benchmark"] == name),
         "flip_benchmarks": lambda panel: sections.flip_benchmarks(view, panel),
         "flip_cells": lambda panel: sections.flip_cells(view, panel),

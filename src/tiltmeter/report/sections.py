@@ -210,6 +210,7 @@ def answer_quality(view: View) -> dict[str, Any]:
         (f"{variant_label(view, variant)} · {cell}", facts)
         for variant in view.variants
         for cell, facts in ((variant.get("text_quality") or {}).get("answers") or {}).items()
+        if facts.get("n", 1)
     ]
     names = list(dict.fromkeys(name for _, facts in found for name, value in facts.items() if defined(value)))
     return {

@@ -52,14 +52,14 @@ def headline(view: View) -> tuple[str, str]:
         return "none", words("answer.none")
     if worse:
         return "worse", words("answer.worse", k=worse, n=n)
-    if unusable and not open_:
+    if unusable and (not open_ or 2 * unusable >= n):
         return "unusable", words("answer.unusable", k=unusable, n=n)
     if better:
         return "better", words("answer.better", k=better, n=n, open=open_)
     if same and not open_:
         return "equivalent", words("answer.same", k=same, n=n)
     if open_ or unusable:
-        return "inconclusive", words("answer.open", k=open_ + unusable, n=n, same=same)
+        return "inconclusive", words("answer.open", k=open_ + unusable, n=n, open=open_, unusable=unusable)
     return "idle", words("answer.idle" if idle else "answer.unjudged", n=n)
 
 

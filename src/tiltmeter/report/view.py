@@ -161,6 +161,17 @@ class View:
         change = row.get("change") or {}
         return p_value(change["p_adjusted"] if defined(change.get("p_adjusted")) else change.get("p"))
 
+    def has_change(self, row: Row) -> bool:
+        return defined((row.get("change") or {}).get("delta"))
+
+    def spread(self, row: Row) -> str:
+        """Base -> variant of the noise-corrected spread the verdict rests on; empty where it rests on the score."""
+        change = row.get("change") or {}
+        spread = (change.get("spreads") or [{}])[0]
+        if not self.rests_on_companion(row) or not (defined(spread.get("base")) and defined(spread.get("variant"))):
+            return ""
+        return f"{number(spread['base'], 2)} → {number(spread['variant'], 2)}"
+
     def rests_on_companion(self, row: Row) -> bool:
         change = row.get("change") or {}
         if "rests_on" in change:
