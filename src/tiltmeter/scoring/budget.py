@@ -47,7 +47,7 @@ def overhead_tokens(variant: LoadedVariant, probe_tokens: int) -> float:
     def seconds(length: int) -> float:
         ids = (torch.arange(length, device=variant.device) % vocabulary)[None]
         best = math.inf
-        for _ in range(3):
+        for _ in range(2):
             started = time.perf_counter()
             float(variant.model(ids, use_cache=False).logits[0, -1, 0])  # waits for the device
             best = min(best, time.perf_counter() - started)
@@ -63,10 +63,11 @@ def bytes_per_token(variant: LoadedVariant) -> int:
     share of the keys and values of the rows decoded side by side."""
     config = variant.model.config.get_text_config(decoder=True)
     size = variant.model.dtype.itemsize
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None) or 1  # models without attention keep far less
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
     logits = config.vocab_size * (size + 8)
-    keys_and_values = 2 * config.num_hidden_layers * heads * head_size * size
+    keys_and_values = 2 * config.num_hidden_layers * kv_heads * head_size * size
     return int(logits + keys_and_values * (1 + ROW_TOKENS / TOKENS_PER_ROW))
 
 

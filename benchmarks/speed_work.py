@@ -1,0 +1,80 @@
+"""The work that is timed: real prompts of the six benchmarks' data, and random models of real shapes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from tiltmeter import registry
+from tiltmeter.scoring.prompts import renderer
+from tiltmeter.scoring.requests import Generation, OptionProbs, Request, SequenceLogprob
+from tiltmeter.scoring.variant import LoadedVariant
+
+SYSTEM_TOKENS = 400
+YES_NO = (("yes",), ("no",))
+
+
+@dataclass(frozen=True)
+class Work:
+    """One thing to time.
+
+    Attributes:
+        name: as in the table of docs/engine.md; target: ratio to reach against `against`.
+        requests: what is asked of tiltmeter; peers are asked the same.
+    """
+
+    name: str
+    against: str
+    target: float
+    requests: Sequence[Request]
+
+
+def random_variant(shared: Path, shape: str) -> LoadedVariant:
+    """A random fp32 Llama of one of shared/shapes with the Llama-2 tokenizer; it never writes an end token."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**json.loads((shared / "shapes" / f"{shape}.json").read_text()))
+    model = LlamaForCausalLM(config).eval()
+    tokenizer = AutoTokenizer.from_pretrained(shared / "tokenizers" / "llama2")
+    return LoadedVariant(shape, "none", model, tokenizer, "cpu", "float32", frozenset(), 2048, "random")
+
+
+def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
+    """The seven kinds of work; `scale` 1 takes the sizes that docs/engine.md reports."""
+
+    def prompts(name: str, count: int, **settings: Any) -> list[Any]:
+        benchmark = registry.build("benchmark", name)
+        render, _ = renderer("plain", variant.tokenizer)
+        items = benchmark.load(shared / "data")[: max(2, int(count * scale))]
+        options = {"decoding": "greedy", "n_samples": 1, "seed": 0, **settings}
+        return [request for item in items for request in benchmark.requests(item, render, **options)]
+
+    crows = prompts("crows-pairs", 128)
+    dt = sorted({request.prompt for request in prompts("dt-stereotyping", 192)})
+    discrim = [request.prompt for request in prompts("discrim-eval", 48)]
+    world = [request.prompt for request in prompts("worldbench", 64)]
+    words = " ".join(" ".join(request.text for request in crows).split()[: SYSTEM_TOKENS * 3])
+    system = variant.tokenizer.decode(variant.tokenizer(words).input_ids[1 : SYSTEM_TOKENS + 1])
+    few = max(2, int(64 * scale))
+    return [
+        Work("CrowS-Pairs log-likelihood", "lm-eval", 1.45, crows),
+        Work("DT-Stereotyping first token", "lm-eval", 12, [OptionProbs(prompt, YES_NO) for prompt in dt]),
+        Work("DiscrimEval first token", "lm-eval", 1.45, [OptionProbs(prompt, YES_NO) for prompt in discrim]),
+        Work("DiscrimEval with a 400-token system prompt", "loop", 2.6,
+             [OptionProbs(system + "\n" + prompt, YES_NO) for prompt in discrim[: len(discrim) // 2]]),
+        Work("DT generation, 150 new tokens", "generate", 3, [Generation(prompt, 150) for prompt in dt[:few]]),
+        Work("DT generation, 5 samples, 150 new tokens", "generate", 4,
+             [Generation(prompt, 150, 1.0, 1.0, 10 * index + seed)
+              for index, prompt in enumerate(dt[: few // 4]) for seed in range(5)]),
+        Work("WorldBench, 64 new tokens", "generate", 2.5, [Generation(prompt, 64) for prompt in world]),
+    ]
+
+
+def texts(work: Work) -> list[str]:
+    """What each request's text is."""
+    return [request.text if isinstance(request, SequenceLogprob) else request.prompt for request in work.requests]
