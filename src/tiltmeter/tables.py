@@ -133,6 +133,7 @@ def show(document: dict[str, Any]) -> None:
         "chance; that is not the same as no change.[/dim]"
     )
     _show_reasons(console, document)
+    _show_robust(console, document)
     _show_variants(console, document)
 
 
@@ -185,6 +186,31 @@ def _show_reasons(console: Any, document: dict[str, Any]) -> None:
         console.print("\n[bold]The three questions[/bold]")
         for sentence in document.get("findings", []):
             console.print("  " + escape(clean(sentence)))
+
+
+def _show_robust(console: Any, document: dict[str, Any]) -> None:
+    """How far each change depends on how the question was put (`--robust`)."""
+    from rich.markup import escape
+
+    lines = []
+    for row in document["rows"]:
+        change = row["change"] or {}
+        varied = {k.removeprefix("robust:"): v for k, v in change.get("extra", {}).items() if k.startswith("robust:")}
+        if not varied:
+            continue
+        told = [f"{name} {number(value, row['unit'], True)}" for name, value in varied.items()]
+        published = number(change["delta"], row["unit"], True)
+        known = [value for value in (change["delta"], *varied.values()) if value is not None]
+        verdict = (
+            f"; from {number(min(known), row['unit'], True)} to {number(max(known), row['unit'], True)}"
+            if known
+            else ""
+        )
+        lines.append(f"{row['benchmark']} · {row['strategy']}  as published {published}; {', '.join(told)}{verdict}")
+    if lines:
+        console.print("\n[bold]Does the change depend on how it is asked?[/bold]")
+    for line in lines:
+        console.print("  " + escape(clean(line)))
 
 
 def _show_variants(console: Any, document: dict[str, Any]) -> None:
