@@ -153,9 +153,11 @@ def _floor(row: dict[str, Any]) -> tuple[str, str]:
     )
 
 
-def _place(rows: list[dict[str, Any]], row: dict[str, Any]) -> tuple[int, int]:
+def _place(rows: list[dict[str, Any]], row: dict[str, Any]) -> tuple[int, int, int]:
+    """Benchmark by benchmark, each way of asking with its base first."""
     names = list(dict.fromkeys(other["benchmark"] for other in rows))
-    return names.index(row["benchmark"]), rows.index(row)
+    asked = list(dict.fromkeys((other["format"], other["decoding"]) for other in rows))
+    return names.index(row["benchmark"]), asked.index((row["format"], row["decoding"])), rows.index(row)
 
 
 def _show_reasons(console: Any, document: dict[str, Any]) -> None:
