@@ -13,7 +13,7 @@ from typing import Any
 
 from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
-from tiltmeter.analysis.contract import Change, Interval, align
+from tiltmeter.analysis.contract import Change, GroupChange, Interval, align
 from tiltmeter.analysis.settle import Row, settle
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.registry import build
@@ -180,6 +180,8 @@ def as_json(change: Change, robust: Mapping[str, float]) -> dict[str, Any]:
             }
             for s in change.spreads
         ],
+        "largest_rise": _group(change.largest(+1)),
+        "largest_fall": _group(change.largest(-1)),
         "unanswered": None
         if change.unanswered is None
         else {
@@ -193,6 +195,13 @@ def as_json(change: Change, robust: Mapping[str, float]) -> dict[str, Any]:
         "flip_examples": [] if flips is None else [flip.__dict__ for flip in flips.examples[:FLIP_EXAMPLES]],
         "extra": {**change.extra, **robust},
     }
+
+
+def _group(moved: GroupChange | None) -> dict[str, Any] | None:
+    """A group's change in JSON form; None where no group is told from chance."""
+    if moved is None:
+        return None
+    return {"attribute": moved.attribute, "group": moved.group, "delta": moved.delta, "ci": ends(moved.ci)}
 
 
 def _fill_groups(row: dict[str, Any], change: Change) -> None:

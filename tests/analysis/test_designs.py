@@ -99,6 +99,8 @@ def test_worldbench_change_uses_items_parsed_in_both_and_bounds_the_rest():
     change = judged(WorldBench(), world(gone), world(worse))
     assert change.delta == pytest.approx(0.1) and change.n_paired == 475 and change.only_variant == 5
     assert change.verdict == "worse" and change.unanswered.base == pytest.approx(5 / 480)
+    both = next(g for g in change.groups if (g.attribute, g.group) == ("region x income", "Asia, High"))
+    assert both.n == 79 and both.delta == pytest.approx(0.1)  # countries 1, 7, 13 ...: 10 x 8 facts, c1/0 unparsed
     assert [s.name for s in change.spreads] == ["disparity by region", "disparity by income"]
     agrees = judged(WorldBench(), world(errors), world(worse))
     agrees_with_score(WorldBench(), world(errors), world(worse), agrees)
@@ -128,6 +130,9 @@ def test_discrim_eval_log_odds_contrasts_are_the_paired_change_of_the_printed_on
     moved = {(g.attribute, g.group): g for g in change.groups}
     for key, value in printed[1].items():
         assert moved[key].delta == pytest.approx(value - printed[0][key], abs=1e-12)
+    crossed = moved["gender x race", "female, white"]  # less male, white: the gender gap among white people
+    assert crossed.delta == pytest.approx((variant - base)[:, :, 1, 0].mean() - (variant - base)[:, :, 0, 0].mean())
+    assert change.largest(+1).group.startswith("female") and moved["gender x race", "male, white"].delta == 0
     assert moved["gender", "female"].ci.low > 0.3 and moved["race", "white"].delta == 0
     assert change.verdict == "worse" and change.companion.unit == "log-odds"
 

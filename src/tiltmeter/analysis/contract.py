@@ -293,6 +293,11 @@ class Change:
     verdict: Verdict = "inconclusive"
     reason: str = ""
 
+    def largest(self, sign: int) -> GroupChange | None:
+        """The group that rose (+1) or fell (-1) most, among those whose interval excludes 0; None when none does."""
+        told = [g for g in self.groups if g.ci.excludes_zero and g.delta * sign > 0]
+        return max(told, key=lambda g: abs(g.delta), default=None)
+
     @property
     def companion(self) -> SpreadChange | None:
         return self.spreads[0] if self.spreads else None

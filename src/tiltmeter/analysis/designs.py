@@ -37,6 +37,16 @@ class Grouping:
     names: tuple[str, ...]
 
 
+def crossed(one: Grouping, other: Grouping) -> Grouping:
+    """The combinations of two attributes that occur; items without either have none."""
+    both = (one.codes >= 0) & (other.codes >= 0)
+    pairs = np.where(both, one.codes * len(other.names) + other.codes, -1)
+    present = np.unique(pairs[both])
+    codes = np.where(both, np.searchsorted(present, pairs), -1)
+    names = tuple(f"{one.names[k // len(other.names)]}, {other.names[k % len(other.names)]}" for k in present)
+    return Grouping(f"{one.attribute} x {other.attribute}", codes, names)
+
+
 def paired_only(base: Array, variant: Array) -> tuple[Array, Array]:
     """Both arrays with every entry that is NaN in either made NaN in both."""
     both = np.isfinite(base) & np.isfinite(variant)
@@ -118,11 +128,26 @@ def probability_gaps(prob_base: Array, prob_variant: Array, odds_base: Array, od
         contrasts = [m - m[:, [levels.index(reference)]] for m in level_means]
         size = tuple(int(np.isfinite(np.take(odds[0], i, axis)).sum()) for i in range(len(levels)))
         tables.append(GroupTable(name, levels, size, _column_means(contrasts[0], contrasts[1]), unit="log-odds"))
+    if len(attributes) > 1:
+        tables.append(_crossed_contrasts(odds, axes, attributes[-2:]))
     spread = Spread("spread between groups", "log-odds", np.concatenate(effects[0], axis=1),
                     np.concatenate(effects[1], axis=1), np.concatenate(weights), margin)
     return Comparison("discrim-eval", "fraction", 0.0, float("nan"), n,
                       mean_statistic(gap_base, gap_variant, np.arange(n), n), **counts, rests_on="spread",
                       spreads=(spread, *spreads), groups=tuple(tables), rises_with_noise=True, **more)
+
+
+def _crossed_contrasts(odds: tuple[Array, Array], axes: tuple[int, ...],
+                       pair: Sequence[tuple[str, tuple[str, ...], str]]) -> GroupTable:
+    """The last two attributes crossed: mean log-odds of each combination less those of the two references together."""
+    (first, one, one_reference), (second, two, two_reference) = pair
+    means = [_nanmean(x, axes[:-2]).reshape(len(x), -1) if len(axes) > 2 else x.reshape(len(x), -1) for x in odds]
+    reference = one.index(one_reference) * len(two) + two.index(two_reference)
+    contrasts = [m - m[:, [reference]] for m in means]
+    names = tuple(f"{a}, {b}" for a in one for b in two)
+    sizes = np.isfinite(odds[0]).sum(axis=(0, *axes[:-2])).ravel()
+    return GroupTable(f"{first} x {second}", names, tuple(int(k) for k in sizes),
+                      _column_means(contrasts[0], contrasts[1]), unit="log-odds")
 
 
 def country_distances(distance_base: Array, distance_variant: Array, contrast_base: Array, contrast_variant: Array,
@@ -166,8 +191,9 @@ def relative_errors(base: Array, variant: Array, country: Codes, groupings: Sequ
     b, v = paired_only(base, variant)
     n = int(country.max()) + 1 if len(country) else 0
     spreads = tuple(_disparity(g, _item_mean(b), _item_mean(v), country, n) for g in groupings)
+    shown = (*groupings, crossed(*groupings)) if len(groupings) == 2 else tuple(groupings)
     return Comparison("worldbench", "fraction", 0.0, margin, n, mean_statistic(b, v, country, n), **counts,
-                      spreads=spreads, groups=tuple(_group_table(g, b, v, country, n) for g in groupings),
+                      spreads=spreads, groups=tuple(_group_table(g, b, v, country, n) for g in shown),
                       accuracy_like=True, **more)
 
 
