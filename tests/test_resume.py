@@ -76,3 +76,30 @@ def test_finished_answers_are_not_asked_again(study, tmp_path):
     assert (first.computed, first.reused) == (4, 0)
     assert (again.computed, again.reused) == (0, 4)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("run/cells/*/answers.jsonl")}
+
+
+def test_running_out_of_memory_halves_the_batch_writes_it_down_and_goes_on(study, tmp_path, monkeypatch):
+    import torch
+
+    from tiltmeter.scoring.engine import Engine
+
+    run(study, tmp_path / "roomy")
+    answer, sizes = Engine.answer, []
+
+    def cramped(self, requests):
+        sizes.append(len(requests))
+        if len(requests) > 3:
+            raise torch.OutOfMemoryError("no room for more than three")
+        return answer(self, requests)
+
+    monkeypatch.setattr(Engine, "answer", cramped)
+    quiet = study.model_copy(update={"text_quality": False, "strategies": ()})
+    summary = run(quiet, tmp_path / "cramped")
+    assert summary.failures == [] and max(sizes) > 3
+    halved = [json.loads(path.read_text()) for path in tmp_path.glob("cramped/cells/*/halved.json")]
+    assert halved and all(len(batch) > 3 for plan in halved for batch in plan)
+    roomy, tight = (
+        {r["benchmark"]: r["score"] for r in read_results(tmp_path / name)["rows"] if r["strategy"] == "none"}
+        for name in ("roomy", "cramped")
+    )
+    assert roomy == tight  # float32: the same scores from smaller batches
