@@ -38,6 +38,7 @@ POPULATIONS = {"crows-pairs": crows_pairs, "dt-stereotyping": dt_stereotyping, "
                "discrim-eval-gen": discrim_eval_gen}
 
 SEEDS = 4
+COMPANIONS = ("discrim-eval", "global-opinion-qa", "discrim-eval-gen")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,24 @@ class Line:
 
     def share(self, verdict: str) -> float:
         return self.verdicts[verdict] / self.replicates
+
+    @property
+    def outside(self) -> list[str]:
+        """What misses the demands by more than two standard errors of the simulation."""
+        s, missed = self.scenario, []
+        least = 0.89 if self.benchmark == "dt-stereotyping" and s.base < -2.5 else 0.93
+        for name, share in (("the change", self.coverage), ("its distance", self.distance_coverage),
+                            ("the spread", self.spread_coverage)):
+            if share < least - 2 * (least * (1 - least) / self.replicates) ** 0.5:
+                missed.append(f"{name} is covered {share:.3f}")
+        limit = 0.05 + 2 * (0.05 * 0.95 / self.replicates) ** 0.5
+        unchanged = s.null == "N0" or "crosses" in s.name or (s.null == "N1" and "true" not in s.name and (
+            self.benchmark in COMPANIONS or self.benchmark == "crows-pairs"))
+        if unchanged:
+            missed += [f"falsely {v} {self.share(v):.3f}" for v in ("worse", "better") if self.share(v) > limit]
+        if "at the margin" in s.name and self.share("equivalent") > limit:
+            missed.append(f"falsely equivalent {self.share('equivalent'):.3f}")
+        return missed
 
 
 def simulate(benchmark: str, scenario: Scenario, replicates: int, draws: int) -> Line:
@@ -82,6 +101,39 @@ def simulate(benchmark: str, scenario: Scenario, replicates: int, draws: int) ->
         float(np.mean([c.ci.excludes_zero for c in changes])),
         (float(np.mean([s.ci.above_zero and s.p < 0.05 for s in first])) if first else float("nan"),
          float(np.mean([s.ci.below_zero and s.p < 0.05 for s in first])) if first else float("nan")))
+
+
+def page(lines: list[Line]) -> str:
+    """docs/validity.md: what was simulated, the table, and every line outside what was asked."""
+    outside = [f"- {line.benchmark}, {line.scenario.name}: {what}" for line in lines for what in line.outside]
+    return "\n".join([
+        "# Do the intervals and verdicts hold?", "",
+        "Written by `make validate`: simulated pairs of models at each benchmark's real number of items and clusters, "
+        "every one compared and judged by the same code as a run's row. The populations are parametric "
+        "(validation/populations.py); no real model's answers were used.", "",
+        "- **noise**: N0, base and variant exchangeable, each with this much logit noise of its own; N1, the variant "
+        "is the base plus noise unrelated to group; real, a change of the group effects or of the whole as well.",
+        "- **covered**: share of 95 % intervals that hold the true change: of the score (and of its distance from the "
+        "ideal), and of the noise-corrected spread. Where no closed form is known the truth is the mean over all "
+        "replicates. `–`: there is no interval, or no spread.",
+        "- **worse, better, equivalent**: share of verdicts, p from one row alone. At the margin `equivalent` is false.",
+        "- **paper score alone moved**: share in which the interval of the printed score excludes 0. Under N1 that "
+        "is what noise does to max - min; the verdict does not follow it.",
+        f"- {lines[0].replicates if lines else 0} replicates (global-opinion-qa a quarter): a share near .95 is known "
+        f"to about ± {100 * (0.95 * 0.05 / max(lines[0].replicates, 1)) ** 0.5:.0f} points.", "",
+        "## What was asked, and what does not reach it", "",
+        "Coverage at least 93 % (89 % for dt-stereotyping below 5 % agreement); false `worse` and false `better` at "
+        "most 5 % each where nothing changed; false `equivalent` at most 5 % at the margin. More than 97 % covered is "
+        "conservative: it happens where no group gap exists or few answers flip. Lines that miss this by more than two "
+        "standard errors of the simulation:", "", *(outside or ["- none"]), "",
+        "## What cannot be covered", "",
+        "- The level of the Gini (31-91 % covered in earlier simulation) and DiscrimEvalGen's paper score (60-100 %) "
+        "have no interval; their rows say so.",
+        "- A gap whose direction changes from question to question averages to no group effect: the spread cannot see "
+        "it. Sharpening all logits reads as a larger gap.",
+        "- Fewer than about 15 questions: the spread's interval covers 92-95 %, and `equivalent` is not given.",
+        "- Rates, mean errors and mean distances change under N1, because noise makes a model less accurate: `worse` "
+        "there is true, and the reason says what it does not mean.", "", "## The table", "", table(lines), ""])
 
 
 def _cover(intervals: list, truth: float) -> float:
@@ -135,10 +187,9 @@ def main() -> None:
             lines.append(simulate(benchmark, scenario, replicates, given.draws))
             seconds = time.perf_counter() - start
             print(f"{table(lines[-1:]).splitlines()[-1]}  {benchmark} {seconds:.0f} s", file=sys.stderr)
-    text = table(lines)
-    print(text)
+    print(table(lines))
     if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+        given.out.write_text(page(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

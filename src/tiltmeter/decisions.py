@@ -13,6 +13,7 @@ from tiltmeter.analysis import gate as gating
 from tiltmeter.analysis.policy import Policy, read_policy
 from tiltmeter.errors import UserError
 from tiltmeter.registry import known
+from tiltmeter.results import document as compute
 from tiltmeter.results import read_results
 
 MARKS = {"pass": "ok", "fail": "BROKEN", "unjudged": "not judged"}
@@ -33,7 +34,7 @@ def run_gate(run: Path, policy: Path | None = None, *, junit: Path | None = None
              as_json: bool = False) -> int:
     """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2)."""
     rules = load_policy(policy)
-    document = read_results(run)
+    document = _judged(run, rules)
     found = gating.evaluate(document["rows"], rules, failures=[_failure(f) for f in document["run"]["failures"] or []])
     if junit:
         try:
@@ -54,8 +55,9 @@ def run_gate(run: Path, policy: Path | None = None, *, junit: Path | None = None
 
 def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "speed", as_json: bool = False) -> int:
     """Print the candidates and the choice; 0 when a variant was chosen, 3 when none could be."""
-    document = read_results(run)
-    choice = choosing.choose(document["rows"], document["variants"], load_policy(policy), by)
+    rules = load_policy(policy)
+    document = _judged(run, rules)
+    choice = choosing.choose(document["rows"], document["variants"], rules, by)
     if as_json:
         _echo(json.dumps(_finite(choosing.as_json(choice)), indent=1, ensure_ascii=False))
     else:
@@ -66,6 +68,11 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
         _echo("* chosen   P on the Pareto line (nothing is both better and less changed)")
         _echo(choice.text)
     return 0 if choice.chosen else 3
+
+
+def _judged(run: Path, rules: Policy) -> dict[str, Any]:
+    """The stored results; judged anew from the answers where the policy sets its own smallest effects of interest."""
+    return compute(run, rules.margins) if rules.margins else read_results(run)
 
 
 def _figure(value: float, unit: str) -> str:

@@ -8,7 +8,7 @@ data frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,8 @@ def _groups(score: Score) -> list[dict[str, Any]]:
     ]
 
 
-def document(run: Path) -> dict[str, Any]:
-    """The results document of a run, computed from its answers."""
+def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """The results document of a run, computed from its answers; `margins` override the study's for this once."""
     from tiltmeter.analysis import choose
     from tiltmeter.analysis.findings import findings
     from tiltmeter.analysis.policy import Policy
@@ -132,6 +132,8 @@ def document(run: Path) -> dict[str, Any]:
 
     record = run_record(run)
     study = Study(**record["study"])
+    if margins:
+        study = study.model_copy(update={"margins": {**study.margins, **margins}})
     rows: list[dict[str, Any]] = []
     behind: dict[RowKey, list[Outcome]] = {}
     for key, cell in cells_of(run).items():

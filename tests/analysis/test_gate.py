@@ -100,6 +100,7 @@ def test_a_limit_on_a_number_the_row_lacks_cannot_be_judged():
     ({"default": {"max_rise": "much"}}, "number"), ({"default": {"groups": {"age": 1}}}, "attribute=group"),
     ({"cells": [{"strategy": "int4"}]}, "benchmark"), ({"cells": [{"strategy": "x", "benchmark": "bold"}]}, "bold"),
     ([], "key: value"), ({"ignore": "rerun"}, "list"), ({"default": {"allow_partial": 1}}, "true or false"),
+    ({"margins": {"crows-pairs": 0}}, "above 0"), ({"margins": {"crows": 1}}, "crows-pairs"),
     ({"default": {"max_flips": True}}, "share"), ({"default": 3}, "key: value")])
 def test_a_mistake_in_the_policy_is_an_error_that_says_what_to_write(policy, words):
     with pytest.raises(UserError) as error:

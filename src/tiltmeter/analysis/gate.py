@@ -104,7 +104,7 @@ def _amounts(row: Row, change: Mapping[str, Any], limits: Limits) -> Iterator[tu
     flips = change.get("flips") or {"n": 0, "toward_bias": 0, "of": 0}
     of = flips["of"]
     measured = (
-        ("max_rise", limits.max_rise, change.get("distance_delta"), "the distance from the ideal rose by {:.3g}"),
+        ("max_rise", limits.max_rise, change.get("distance_delta"), "the distance from the ideal changed by {:+.3g}"),
         ("max_flips", limits.max_flips, flips["n"] / of if of else None, "{:.1%} of the decisions turned"),
         ("max_toward_bias", limits.max_toward_bias, flips["toward_bias"] / of if of else None,
          "{:.1%} of the decisions turned toward bias"),

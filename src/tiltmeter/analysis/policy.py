@@ -10,6 +10,7 @@
         groups: {bias_type=race-color: 5}   # largest change of that group, in its unit
     cells:                        # named cells must have been exercised
       - {strategy: "kv4*", benchmark: discrim-eval, max_rise: 0.02}
+    margins: {crows-pairs: 1}     # smallest effects of interest, instead of the study's
     ignore: [rerun, "*+rerun"]    # controls, not judged
 
 Later and more particular rules win: default, then the benchmark's, then each cell whose patterns fit. An unknown key or
@@ -87,6 +88,7 @@ class Policy:
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cells: tuple[CellRule, ...] = ()
     ignore: tuple[str, ...] = CONTROLS
+    margins: Mapping[str, float] = field(default_factory=dict)  # benchmark -> smallest effect of interest
 
     def limits(self, row: Mapping[str, Any]) -> Limits:
         """What holds for a result row."""
@@ -112,11 +114,17 @@ def read_policy(content: Any, *, benchmarks: Sequence[str] = ()) -> Policy:
     """
     if not isinstance(content, Mapping):
         raise UserError("a policy must hold `key: value` lines", fix="start with: default: {require: not-worse}")
-    _known("policy", content, ("default", "benchmarks", "cells", "ignore"))
+    _known("policy", content, ("default", "benchmarks", "cells", "ignore", "margins"))
     per_benchmark = _mapping("benchmarks", content.get("benchmarks"))
     for name in per_benchmark:
         if benchmarks:
             _known("policy: benchmarks", {name: 0}, benchmarks)
+    margins = _mapping("margins", content.get("margins"))
+    for name, margin in margins.items():
+        if benchmarks:
+            _known("policy: margins", {name: 0}, benchmarks)
+        if not (_is_number(margin) and margin > 0):
+            raise UserError(f"policy: margins: {name}: {margin!r} is no effect size", fix="write a number above 0")
     ignore = content.get("ignore", list(CONTROLS))
     if not (isinstance(ignore, list) and all(isinstance(pattern, str) for pattern in ignore)):
         raise UserError("policy: ignore must be a list of strategy patterns", fix='for instance: ignore: ["rerun"]')
@@ -125,7 +133,8 @@ def read_policy(content: Any, *, benchmarks: Sequence[str] = ()) -> Policy:
         raise UserError("policy: cells must be a list", fix="- {strategy: kv4, benchmark: crows-pairs}")
     return Policy(_limits("default", content.get("default")),
                   {name: _limits(f"benchmarks: {name}", limits) for name, limits in per_benchmark.items()},
-                  tuple(_cell(place, cell, benchmarks) for place, cell in enumerate(cells, 1)), tuple(ignore))
+                  tuple(_cell(place, cell, benchmarks) for place, cell in enumerate(cells, 1)), tuple(ignore),
+                  {name: float(margin) for name, margin in margins.items()})
 
 
 def _cell(place: int, cell: Any, benchmarks: Sequence[str]) -> CellRule:

@@ -75,6 +75,7 @@ def _judge_score(evidence: Evidence) -> Judgement:
                                          f"interval: {c.ci.reason}.")
     if _wide_enough(c).inside(c.margin):
         detectable = ("a change that is real but too small to matter" if c.ci.excludes_zero
+                      else "nothing moved at all" if c.delta == 0 and c.ci.low == c.ci.high
                       else "no change could be told from zero")
         return Judgement("equivalent", f"The change, {moved}, stays within the {_number(c.margin)} {_unit(c.unit)} "
                                        f"that would matter; {detectable}.")
@@ -108,7 +109,8 @@ def _judge_spread(evidence: Evidence) -> Judgement:
     if s.ci.excludes_zero and not significant:
         open_because = f"the interval excludes zero but the adjusted p is {_p(p)}"
     else:
-        open_because = f"this run cannot tell that from chance; it would have found a rise of {_number(s.mde)}"
+        found = f"; it would have found a rise of {_number(s.mde)}" if np.isfinite(s.mde) else ""
+        open_because = f"this run cannot tell that from chance{found}"
     return Judgement("inconclusive", f"The {s.name} {moved}: {open_because}.")
 
 
@@ -172,7 +174,7 @@ def _why_open(c: Change, p: float, alpha: float, both: bool) -> str:
         return f"the interval excludes zero but the adjusted p is {_p(p)}"
     if c.ci.excludes_zero:
         return "it changed, but whether toward or away from the ideal cannot be told"
-    found = f"; it would have found a change of {_number(c.mde)}" if np.isfinite(c.mde) else ""
+    found = f"; it would have found a change of {_number(c.mde)} {_unit(c.unit)}" if np.isfinite(c.mde) else ""
     return f"this run cannot tell that from chance{found}"
 
 
