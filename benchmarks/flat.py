@@ -39,7 +39,7 @@ def main() -> None:
             env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True, text=True,
         )
         rows.append(json.loads(child.stdout.splitlines()[-1]))
-        print("{items:>8,} items  {microseconds_per_item:7.0f} us per item  peak {peak_mib:6.0f} MiB".format(**rows[-1]))
+        print("{items:>8,} items {microseconds_per_item:7.0f} us per item  peak {peak_mib:6.0f} MiB".format(**rows[-1]))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "flat.json").write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -51,6 +51,7 @@ def measure(shared: Path, size: int) -> dict[str, float]:
     from tiltmeter import models
     from tiltmeter.benchmarks.crows_pairs import CrowsPairs
     from tiltmeter.scoring.engine import Engine
+    from tiltmeter.scoring.prompts import renderer
     from tiltmeter.scoring.requests import SequenceLogprob
     from tiltmeter.strategies.chain import parse
 
@@ -58,8 +59,6 @@ def measure(shared: Path, size: int) -> dict[str, float]:
     variant = models.load(str(shared / "models" / "tinystories-656k"), parse("none"), device="cpu")
     engine = Engine(variant, batch_tokens=BATCH_TOKENS)
     benchmark = CrowsPairs()
-    from tiltmeter.scoring.prompts import renderer
-
     render, _ = renderer("plain", variant.tokenizer)
     texts = [request.text for item in benchmark.load(shared / "data")
              for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)]

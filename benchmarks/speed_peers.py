@@ -79,8 +79,9 @@ def generate(variant: LoadedVariant, requests: Sequence[Generation], batch_size:
     for first in range(0, len(order), per_batch):
         batch = order[first : first + per_batch]
         longest = max(map(len, batch))
-        padded = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in batch])
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch])
+        padded = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in batch], device=variant.device)
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch],
+                            device=variant.device)
         torch.manual_seed(first)
         rows = variant.model.generate(
             padded, attention_mask=mask, max_new_tokens=requests[0].max_new_tokens, do_sample=sampled, top_k=0,

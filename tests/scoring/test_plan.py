@@ -15,7 +15,7 @@ def test_every_request_is_planned_once_and_kinds_are_not_mixed():
     batches = plan(requests, TOKENS, batch_tokens=16)
     assert sorted(index for batch in batches for index in batch) == list(range(120))
     assert all(len({type(requests[index]) for index in batch}) == 1 for batch in batches)
-    assert len(batches) == 6  # 4 of 8 generations (2 rows, four times over), 1 of options, 1 of sequences
+    assert len(batches) == 6  # 4 of 8 generations (4 rows, twice over), 1 of options, 1 of sequences
 
 
 def test_the_plan_depends_on_nothing_but_its_arguments():

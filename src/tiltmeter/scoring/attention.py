@@ -148,13 +148,21 @@ def partial_attention(
             query, key, value, attn_mask=bias, scale=scores.scale
         )
         return out.float(), logsumexp.float()
-    products = (query @ key.transpose(-1, -2)).float() * scores.scale
+    products = _float_products(query, key) * scores.scale
     if scores.softcap is not None:
         products = scores.softcap * torch.tanh(products / scores.softcap)
     if bias is not None:
         products = products + bias
     logsumexp = products.logsumexp(-1)
     return ((products - logsumexp[..., None]).exp().to(value.dtype) @ value).float(), logsumexp
+
+
+def _float_products(query: Tensor, key: Tensor) -> Tensor:
+    """query (B, K, Q, D) times key (B, K, N, D) -> float32 (B, K, Q, N); half precision is not rounded on the way."""
+    if query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16):
+        flat = torch.bmm(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), out_dtype=torch.float32)
+        return flat.unflatten(0, query.shape[:2])
+    return (query @ key.transpose(-1, -2)).float()
 
 
 def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

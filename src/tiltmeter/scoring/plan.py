@@ -14,8 +14,8 @@ from tiltmeter.scoring.prefix_tree import common_prefix
 from tiltmeter.scoring.requests import Generation, Request
 
 PACKS_PER_BATCH = 8  # forwards of one scoring batch: enough to share prefixes, little enough to lose when killed
-TOKENS_PER_ROW = 8  # a decoding step runs batch_tokens / 8 rows: 64 where a forward takes 512 tokens
-ROWS_PER_BATCH = 4  # times the decoding width: how many generations make a batch, so that finished rows are refilled
+TOKENS_PER_ROW = 4  # a decoding step runs batch_tokens / 4 rows: 128 where a forward takes 512 tokens
+ROWS_PER_BATCH = 2  # times the decoding width: how many generations make a batch, so that finished rows are refilled
 
 
 @dataclass(frozen=True)

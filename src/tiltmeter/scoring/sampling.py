@@ -17,7 +17,8 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 def choose_token(logits: np.ndarray, temperature: float, top_p: float, uniform: float) -> int:
     """The next token id. temperature 0: the largest logit, ties to the lowest id.
 
-    Otherwise the smallest id whose cumulative probability, in id order, exceeds `uniform` times the nucleus mass.
+    Otherwise the smallest id whose cumulative probability, in id order, exceeds `uniform` times the nucleus mass
+    (weights in float32, as the logits are; sums in float64).
 
     Args:
         logits: float32, shape (vocabulary,).
@@ -27,12 +28,12 @@ def choose_token(logits: np.ndarray, temperature: float, top_p: float, uniform: 
     """
     if temperature == 0:
         return int(logits.argmax())
-    scaled = logits.astype(np.float64) / temperature
+    scaled = logits / np.float32(temperature)
     weights = np.exp(scaled - scaled.max())
     if top_p < 1:
         order = np.argsort(-weights, kind="stable")
-        mass_before = np.cumsum(weights[order]) - weights[order]
-        weights[order[mass_before >= top_p * weights.sum()]] = 0.0
-    cumulative = np.cumsum(weights)
+        mass_before = np.cumsum(weights[order], dtype=np.float64) - weights[order]
+        weights[order[mass_before >= top_p * weights.sum(dtype=np.float64)]] = 0.0
+    cumulative = np.cumsum(weights, dtype=np.float64)
     chosen = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    return min(chosen, int(weights.nonzero()[0][-1]))
+    return min(chosen, int(weights.nonzero()[0][-1]))  # a uniform that rounds up to the whole mass

@@ -71,15 +71,17 @@ def extend(writings: Sequence[Writing], logits: Tensor) -> None:
 def choose_tokens(logits: Tensor, temperature: np.ndarray, top_p: np.ndarray, uniform: np.ndarray) -> list[int]:
     """Sampled ids, one per row: `sampling.choose_token` for logits (n, V) and arrays (n,), temperature above 0."""
     heat, mass, draw = (torch.from_numpy(part).to(logits.device)[:, None] for part in (temperature, top_p, uniform))
-    scaled = logits.double() / heat
+    scaled = logits / heat.float()
     weights = (scaled - scaled.amax(-1, keepdim=True)).exp_()  # (n, V)
     if (top_p < 1).any():
         ordered, order = weights.sort(dim=-1, descending=True, stable=True)
-        before = ordered.cumsum(-1) - ordered
-        ordered[(before >= mass * weights.sum(-1, keepdim=True)) & (mass < 1)] = 0
+        before = ordered.cumsum(-1, dtype=torch.float64) - ordered
+        ordered[(before >= mass * weights.sum(-1, keepdim=True, dtype=torch.float64)) & (mass < 1)] = 0
         weights = torch.zeros_like(weights).scatter_(-1, order, ordered)
-    cumulative = weights.cumsum(-1)
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
     found = torch.searchsorted(cumulative, draw * cumulative[:, -1:], right=True)[:, 0]
-    last = weights.shape[-1] - 1 - (weights > 0).flip(-1).int().argmax(-1)
-    ids: list[int] = torch.minimum(found, last).tolist()
+    beyond = found == weights.shape[-1]  # the uniform rounded up to the whole mass
+    if beyond.any():
+        found[beyond] = torch.stack([row.nonzero()[-1, 0] for row in weights[beyond]])
+    ids: list[int] = found.tolist()
     return ids
