@@ -33,18 +33,13 @@ _VISIBLE |= {0x7F: "␡", 0x2028: "\n", 0x2029: "\n"}
 def clean(text: str, limit: int | None = None) -> str:
     """Text with every invisible or steering character made visible, cut at `limit` characters.
 
-    Lone surrogates (not encodable as UTF-8) become U+FFFD. A cut text says how much is missing.
+    Lone surrogates (not encodable as UTF-8) become "?". A cut text says how much is missing.
     """
     missing = 0
     if limit is not None and len(text) > limit:
         missing, text = len(text) - limit, text[:limit]
-    text = text.encode("utf-8", "replace").decode("utf-8") if _has_surrogate(text) else text
-    text = text.replace("\r\n", "\n").translate(_VISIBLE)
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").translate(_VISIBLE)
     return f"{text} … (+{missing:,})" if missing else text
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def json_for_html(value: Any) -> str:
