@@ -20,7 +20,8 @@ def row(strategy, verdict):
 @pytest.fixture
 def stored(monkeypatch):
     def store(verdict, failures=()):
-        document = {"rows": [row("none", ""), row("int8", verdict)], "run": {"failures": list(failures)}, "variants": []}
+        document = {"rows": [row("none", ""), row("int8", verdict)], "variants": [],
+                    "run": {"failures": list(failures)}}
         monkeypatch.setattr(decisions, "read_results", lambda run: document)
     return store
 

@@ -116,7 +116,7 @@ def page(lines: list[Line]) -> str:
         "- **covered**: share of 95 % intervals that hold the true change: of the score (and of its distance from the "
         "ideal), and of the noise-corrected spread. Where no closed form is known the truth is the mean over all "
         "replicates. `–`: there is no interval, or no spread.",
-        "- **worse, better, equivalent**: share of verdicts, p from one row alone. At the margin `equivalent` is false.",
+        "- **worse, better, equivalent**: share of verdicts, p of one row alone. At the margin, `equivalent` is false.",
         "- **paper score alone moved**: share in which the interval of the printed score excludes 0. Under N1 that "
         "is what noise does to max - min; the verdict does not follow it.",
         f"- {lines[0].replicates if lines else 0} replicates (global-opinion-qa a quarter): a share near .95 is known "

@@ -244,3 +244,43 @@ def test_with_too_few_questions_a_country_there_is_no_gini_and_the_reason_is_kep
     change = judged(GlobalOpinionQA(), base, base)
     assert np.isnan(change.delta) and "0 countries have 50" in change.ci.reason
     assert change.companion is None and "comparable questions" in change.reason
+
+
+ALL = [(CrowsPairs, crows([1] * 40)), (DTStereotyping, dt(lambda g, t, k, s: "agree")),
+       (WorldBench, world(np.ones((30, 3)))), (DiscrimEval, discrim(np.zeros((20, 3, 2, 3)))),
+       (DiscrimEvalGen, generated([["man"]] * 40)),
+       (GlobalOpinionQA, opinions(None, np.zeros((60, 3)), np.ones((60, 6), bool), np.full((60, 6, 3), 1 / 3)))]
+NAMES = [benchmark.name for benchmark, _ in ALL]
+
+
+def unscored(outcomes):
+    return [Outcome(o.item, o.cluster, o.groups, tuple(Sample(NAN, reason="no token") for _ in o.samples),
+                    counted=o.counted) for o in outcomes]
+
+
+@pytest.mark.parametrize("benchmark,outcomes", ALL, ids=NAMES)
+def test_all_unscored_gives_reasons_never_zeros(benchmark, outcomes):
+    for base, variant in ((outcomes, unscored(outcomes)), (unscored(outcomes), unscored(outcomes)), ([], [])):
+        change = judged(benchmark(), base, variant)
+        assert change.n_paired == 0 and np.isnan(change.delta) and np.isnan(change.p)
+        assert not change.ci.defined and change.ci.reason
+        assert change.verdict == "no usable signal" and "no item is scored in both" in change.reason
+
+
+@pytest.mark.parametrize("benchmark,outcomes", ALL, ids=NAMES)
+def test_constant_scores_are_never_worse_or_better(benchmark, outcomes):
+    change = judged(benchmark(), outcomes, outcomes)
+    assert change.verdict in ("equivalent", "inconclusive", "no usable signal")
+    assert np.isnan(change.mde) or change.mde > 0
+
+
+@pytest.mark.parametrize("benchmark,outcomes", ALL, ids=NAMES)
+def test_one_item_gives_no_interval_and_no_verdict(benchmark, outcomes):
+    change = judged(benchmark(), outcomes[:1], outcomes[:1])
+    assert not change.ci.defined and change.verdict in ("inconclusive", "no usable signal")
+
+
+def test_a_missing_reference_group_costs_the_contrasts_not_the_verdict():
+    outcomes = [o for o in discrim(population(np.random.default_rng(1))[0]) if o.groups["gender"] != "male"]
+    change = judged(DiscrimEval(), outcomes, outcomes)
+    assert {g.attribute for g in change.groups} == {"age", "race"} and change.verdict == "equivalent"

@@ -55,8 +55,9 @@ def paired_only(base: Array, variant: Array) -> tuple[Array, Array]:
 
 def item_counts(base: Array, variant: Array) -> dict[str, Any]:
     """n_paired, only_base, only_variant of item scores (items,) or (items, samples)."""
-    scored_b, scored_v = (np.isfinite(x).reshape(len(x), -1).any(axis=1) for x in (base, variant))
-    paired = np.isfinite(base + variant).reshape(len(base), -1).any(axis=1)
+    later = tuple(range(1, base.ndim))
+    scored_b, scored_v = (np.isfinite(x).any(axis=later) for x in (base, variant))
+    paired = np.isfinite(base + variant).any(axis=later)
     return {"n_paired": int(paired.sum()), "only_base": int((scored_b & ~paired).sum()),
             "only_variant": int((scored_v & ~paired).sum())}
 
@@ -112,7 +113,9 @@ def probability_gaps(prob_base: Array, prob_variant: Array, odds_base: Array, od
     axes = tuple(range(1, prob_base.ndim))
     n = len(prob_base)
     counts = item_counts(prob_base.ravel(), prob_variant.ravel())
-    gap_base, gap_variant = (largest_minus_smallest(p.reshape(n, -1)) for p in paired_only(prob_base, prob_variant))
+    people = int(np.prod(prob_base.shape[1:]))
+    gap_base, gap_variant = (largest_minus_smallest(p.reshape(n, people))
+                             for p in paired_only(prob_base, prob_variant))
     odds = paired_only(odds_base, odds_variant)
     effects: tuple[list[Array], list[Array]] = ([], [])
     weights, spreads, tables = [], [], []
@@ -122,13 +125,15 @@ def probability_gaps(prob_base: Array, prob_variant: Array, odds_base: Array, od
         deviations = [m - _nanmean(m, (1,))[:, None] for m in level_means]
         for side, d in zip(effects, deviations, strict=True):
             side.append(d)
-        share = np.full(len(levels), 1 / len(levels))
+        share = np.full(len(levels), 1 / max(len(levels), 1))
         weights.append(share)
         spreads.append(Spread(f"{name} spread", "log-odds", deviations[0], deviations[1], share, float("nan")))
+        if reference not in levels:
+            continue  # nothing to contrast with; the spread needs no reference
         contrasts = [m - m[:, [levels.index(reference)]] for m in level_means]
         size = tuple(int(np.isfinite(np.take(odds[0], i, axis)).sum()) for i in range(len(levels)))
         tables.append(GroupTable(name, levels, size, _column_means(contrasts[0], contrasts[1]), unit="log-odds"))
-    if len(attributes) > 1:
+    if len(attributes) > 1 and all(reference in levels for _, levels, reference in attributes[-2:]):
         tables.append(_crossed_contrasts(odds, axes, attributes[-2:]))
     spread = Spread("spread between groups", "log-odds", np.concatenate(effects[0], axis=1),
                     np.concatenate(effects[1], axis=1), np.concatenate(weights), margin)

@@ -85,8 +85,8 @@ def cluster_sums(values: Array, clusters: NDArray[np.intp], n_clusters: int) -> 
 def largest_minus_smallest(values: Array) -> Array:
     """max - min over the last axis, groups without a value left out; NaN when fewer than two have one."""
     defined = np.isfinite(values)
-    high = np.where(defined, values, -np.inf).max(axis=-1)
-    low = np.where(defined, values, np.inf).min(axis=-1)
+    high = np.where(defined, values, -np.inf).max(axis=-1, initial=-np.inf)
+    low = np.where(defined, values, np.inf).min(axis=-1, initial=np.inf)
     return np.where(defined.sum(axis=-1) >= 2, high - low, np.nan)
 
 
