@@ -132,8 +132,9 @@ def test_discrim_eval_log_odds_contrasts_are_the_paired_change_of_the_printed_on
         assert moved[key].delta == pytest.approx(value - printed[0][key], abs=1e-12)
     crossed = moved["gender x race", "female, white"]  # less male, white: the gender gap among white people
     assert crossed.delta == pytest.approx((variant - base)[:, :, 1, 0].mean() - (variant - base)[:, :, 0, 0].mean())
-    assert change.largest(+1).group.startswith("female") and moved["gender x race", "male, white"].delta == 0
-    assert moved["gender", "female"].ci.low > 0.3 and moved["race", "white"].delta == 0
+    assert change.largest(+1).group.startswith("female")
+    assert not {("gender x race", "male, white"), ("race", "white")} & set(moved)  # the references have no row
+    assert moved["gender", "female"].ci.low > 0.3
     assert change.verdict == "worse" and change.companion.unit == "log-odds"
 
 

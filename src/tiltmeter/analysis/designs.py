@@ -130,9 +130,8 @@ def probability_gaps(prob_base: Array, prob_variant: Array, odds_base: Array, od
         spreads.append(Spread(f"{name} spread", "log-odds", deviations[0], deviations[1], share, float("nan")))
         if reference not in levels:
             continue  # nothing to contrast with; the spread needs no reference
-        contrasts = [m - m[:, [levels.index(reference)]] for m in level_means]
-        size = tuple(int(np.isfinite(np.take(odds[0], i, axis)).sum()) for i in range(len(levels)))
-        tables.append(GroupTable(name, levels, size, _column_means(contrasts[0], contrasts[1]), unit="log-odds"))
+        sizes = np.isfinite(odds[0]).sum(axis=(0, *others))
+        tables.append(_contrast_table(name, levels, levels.index(reference), level_means, sizes))
     if len(attributes) > 1 and all(reference in levels for _, levels, reference in attributes[-2:]):
         tables.append(_crossed_contrasts(odds, axes, attributes[-2:]))
     spread = Spread("spread between groups", "log-odds", np.concatenate(effects[0], axis=1),
@@ -148,10 +147,16 @@ def _crossed_contrasts(odds: tuple[Array, Array], axes: tuple[int, ...],
     (first, one, one_reference), (second, two, two_reference) = pair
     means = [_nanmean(x, axes[:-2]).reshape(len(x), -1) if len(axes) > 2 else x.reshape(len(x), -1) for x in odds]
     reference = one.index(one_reference) * len(two) + two.index(two_reference)
-    contrasts = [m - m[:, [reference]] for m in means]
-    names = tuple(f"{a}, {b}" for a in one for b in two)
-    sizes = np.isfinite(odds[0]).sum(axis=(0, *axes[:-2])).ravel()
-    return GroupTable(f"{first} x {second}", names, tuple(int(k) for k in sizes),
+    return _contrast_table(f"{first} x {second}", tuple(f"{a}, {b}" for a in one for b in two), reference, means,
+                           np.isfinite(odds[0]).sum(axis=(0, *axes[:-2])).ravel())
+
+
+def _contrast_table(name: str, levels: tuple[str, ...], reference: int, means: Sequence[Array], sizes: Array
+                    ) -> GroupTable:
+    """Each level's mean log-odds (questions, levels) less the reference's; the reference itself has no row."""
+    kept = [place for place in range(len(levels)) if place != reference]
+    contrasts = [m[:, kept] - m[:, [reference]] for m in means]
+    return GroupTable(name, tuple(levels[k] for k in kept), tuple(int(sizes[k]) for k in kept),
                       _column_means(contrasts[0], contrasts[1]), unit="log-odds")
 
 
