@@ -239,6 +239,13 @@ def test_flips_are_counted_by_direction_and_by_the_bases_own_uncertainty():
     assert [f.id for f in flips.examples] == ["i", "j", "h"] and flips.unscored == 2
 
 
+def test_flips_without_a_known_uncertainty_have_no_quintiles():
+    table = FlipTable(("a", "b"), ("n", "n"), ("y", "n"), np.array([1, 0], dtype=np.int8), np.full(2, np.nan),
+                      np.array([np.nan, np.nan]))
+    flips = count_flips(table)
+    assert np.isnan(flips.rate_by_uncertainty).all() and (flips.n, flips.toward_bias) == (1, 1)
+
+
 def test_groups_have_paired_changes_and_their_own_family_of_tests():
     base, variant = decisions(400, 0.5, gained=40)
     groups = np.repeat([0, 1], 200)

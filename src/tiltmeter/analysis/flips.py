@@ -15,11 +15,13 @@ EXAMPLES = 20
 def count_flips(table: FlipTable, examples: int = EXAMPLES) -> Flips:
     """Net and gross flips; rate by fifth of the base's uncertainty (surest first); the largest shifts as examples.
 
-    Fifths hold equally many items; ties in uncertainty are split by position, an empty fifth is NaN.
+    Fifths hold equally many of the items whose uncertainty is known; ties are split by position, an empty fifth is NaN
+    (greedy text shows no uncertainty: all five are).
     """
     flipped = np.array([b != v for b, v in zip(table.base, table.variant, strict=True)], dtype=bool)
     toward = np.where(flipped, table.toward, 0)
-    order = np.argsort(table.uncertainty, kind="stable")
+    known = np.flatnonzero(np.isfinite(table.uncertainty))
+    order = known[np.argsort(table.uncertainty[known], kind="stable")]
     fifths = np.array_split(flipped[order], QUINTILES)
     turned = np.flatnonzero(flipped)
     shift = np.where(np.isfinite(table.shift), np.abs(table.shift), -np.inf)
