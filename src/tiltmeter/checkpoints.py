@@ -75,6 +75,11 @@ def check_folder(path: Path, model: str) -> None:
         )
 
 
+def weights_on_disk(path: Path) -> int:
+    """Bytes of the folder's weight files."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors"))
+
+
 def _from_hub(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.artifacts import Artifacts
-from tiltmeter.checkpoints import fingerprint_folder, resolve
+from tiltmeter.checkpoints import fingerprint_folder, resolve, weights_on_disk
 from tiltmeter.errors import UserError
 from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.strategies._quiet import held_back
@@ -33,29 +32,6 @@ NO_LIMIT = 1_000_000  # tokens; models without a stated context length
 
 class LoadFailed(Exception):
     """A library failed while it made the variant; the original error is the cause. No mistake of the user's."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What decides a variant's answers and is known without loading weights.
-
-    Attributes:
-        tokenizer: the base checkpoint's.
-        weight_hash: `fingerprint` of the base checkpoint.
-        dtype: the dtype that the variant will run in.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    weight_hash: str
-    dtype: str
-
-
-def identify(model: str, chain: Chain, *, device: str = "auto", dtype: str = "auto") -> Identity:
-    """Tokenizer, weight hash and dtype of `model` under `chain`; reads no weights into memory."""
-    folder = resolve(model)
-    run_dtype = pick_dtype(dtype, pick_device(device), load_config(folder, model))
-    dictated = next((part.settings["type"] for part in chain.parts if part.role == "dtype"), run_dtype)
-    return Identity(load_tokenizer(folder, model), fingerprint_folder(folder), dictated)
 
 
 def load(
@@ -303,7 +279,8 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, base_probe: T
     from tiltmeter.strategies._probes import probe_logits
 
     steps = {part.name: part.prove(variant, context) for part in chain.parts}
-    proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps}
+    proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps,
+                             "checkpoint_bytes": weights_on_disk(context.checkpoint)}
     lines = [step["summary"] for step in steps.values()] or ["the base model, unchanged"]
     if base_probe is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)

@@ -35,7 +35,7 @@ def test_wandas_mask_is_the_published_rule_on_a_layer_computed_by_hand():
 
 @pytest.mark.parametrize("strategy", ["wanda", "wanda-2:4"])
 def test_wandas_mask_on_the_first_layers_of_a_model_follows_magnitude_times_input_norm(tiny, strategy):
-    """The inputs of the first block's q, k and v do not depend on earlier pruning, so a plain loop can tell the mask."""
+    """The inputs of the first block's q, k and v do not depend on earlier pruning: a plain loop can tell the mask."""
     folder, seen = tiny("llama-3.1"), {}
     chain = parse(f"{strategy}:{QUICK}")
     original = _compress.oneshot

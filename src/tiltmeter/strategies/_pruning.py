@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.artifacts import Artifact
 from tiltmeter.strategies import _bitsandbytes, _compress, _layers
 from tiltmeter.strategies._calibration import Calibrated
-from tiltmeter.strategies.base import SIMULATED, Context, DidNothing, Strategy
+from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,7 +51,7 @@ class OneShotPruning(Calibrated):
     hardware = "CPU, GPU"
     role = "pruning"
     makes_checkpoint = True
-    speed_is_real = SIMULATED
+    simulated = True
 
     @property
     def wanted(self) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
     """Swallows what is written to stdout and stderr; exceptions still carry their own message."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+    sink = io.StringIO()
+    with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

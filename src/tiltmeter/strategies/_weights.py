@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tiltmeter.errors import UserError
 from tiltmeter.strategies import _bitsandbytes, _compress, _layers
 from tiltmeter.strategies._calibration import Windows
-from tiltmeter.strategies.base import SIMULATED, Context, DidNothing, Strategy
+from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ class OneShotQuantizer(Strategy):
     role = "weights"
     makes_checkpoint = True
     rounds_activations: ClassVar[bool] = False
-    speed_is_real = SIMULATED
+    simulated = True
 
     def recipe(self, ignore: list[str]) -> list[Any]:
         """llm-compressor modifiers; `ignore`: linear layers to leave alone."""

@@ -84,7 +84,7 @@ class Strategy:
     aliases: ClassVar[tuple[str, ...]] = ()  # the study's own names
     shorthand: ClassVar[str | None] = None  # setting that may be given without its name: dtype:bfloat16
     makes_checkpoint: ClassVar[bool] = False  # acts by a compressed checkpoint on disk and by nothing else
-    speed_is_real: ClassVar[bool | str] = True  # or a sentence that stands where a number would mislead
+    simulated: ClassVar[bool] = False  # runs dense here: answers change as they would, speed and memory do not
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         """Why this strategy cannot come after `earlier` in a chain; None when it can."""
@@ -107,6 +107,11 @@ class Strategy:
     def not_exercised(self, request_kind: RequestKind) -> str | None:
         """Why no answer to such a request can differ from the base's by this strategy; None: it can."""
         return None
+
+    @property
+    def speed_is_real(self) -> bool | str:
+        """True, or the sentence that stands where a measured speed would mislead."""
+        return SIMULATED if self.simulated else True
 
     @property
     def settings(self) -> dict[str, Any]:

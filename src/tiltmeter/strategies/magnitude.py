@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes, _compress, _layers, _pruning
-from tiltmeter.strategies.base import SIMULATED, Context, Strategy
+from tiltmeter.strategies.base import Context, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,7 +37,7 @@ class Magnitude(Strategy):
     paper_setting = "not part of the study"
     role = "pruning"
     makes_checkpoint = True
-    speed_is_real = SIMULATED
+    simulated = True
 
     def __post_init__(self) -> None:
         _compress.check_fraction(self.name, "sparsity", self.sparsity)
