@@ -238,17 +238,16 @@ def speed(
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Measure memory, prefill and decode speed: what each strategy really buys here."""
-    from tiltmeter.decisions import run_speed
+    from tiltmeter.speed import Setting
+    from tiltmeter.speed_command import run_speed
 
+    setting = Setting(batch=batch, prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats)
     run_speed(
         model,
         strategy or [],
+        setting,
         device=device or "auto",
         dtype=dtype or "auto",
-        batch=batch,
-        prompt_tokens=prompt_tokens,
-        new_tokens=new_tokens,
-        repeats=repeats,
         calibration=calibration,
         out=out,
         as_json=json,
