@@ -88,7 +88,8 @@ def show(model: str, found: Sequence[Speed]) -> None:
     how = found[0].setting
     console.print(
         f"[dim]{how.batch} sequences, {how.prompt_tokens} prompt + {how.new_tokens} new tokens, {how.dtype} on "
-        f"{how.device}, {how.threads} threads; median (lowest–highest) of {how.repeats} rounds, base and variant in turn.[/dim]"
+        f"{how.device}, {how.threads} threads; median (lowest–highest) of {how.repeats} rounds, "
+        "base and variant in turn.[/dim]"
     )
 
 
