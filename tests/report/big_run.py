@@ -7,6 +7,7 @@ Chromium. Prints what design asks: build time and peak memory, file size, first 
 Not part of the test suite: it takes minutes and about 2 GB of disk.
 """
 
+# ruff: noqa: E501 (lines of JavaScript)
 from __future__ import annotations
 
 import argparse
@@ -31,7 +32,20 @@ MODELS = ("example/llama-7b", "example/llama-8b", "example/mistral-7b")
 STRATEGIES = ("int8", "int4", "awq", "kv4:read=transformers", "kv8", "wanda", "wanda-2:4", "rerun")  # and the base: 9
 FORMATS = ("plain", "chat")
 BATCH = 2000
-WORDS = "yes no I agree. I disagree. the answer is woman man 5 million because people in this group are".split()
+WORDS = (
+    "yes",
+    "no",
+    "I agree.",
+    "I disagree.",
+    "the",
+    "answer",
+    "is",
+    "woman",
+    "man",
+    "5 million",
+    "because",
+    "people",
+)
 
 
 def answer_to(request: Any, rng: np.random.Generator) -> Any:
@@ -40,7 +54,9 @@ def answer_to(request: Any, rng: np.random.Generator) -> Any:
         return GenerationAnswer(text=text + "</s>", clean=text, n_tokens=60, stopped="eos")
     if isinstance(request, OptionProbs):
         logs = np.log(rng.dirichlet(np.ones(len(request.options))))
-        return OptionAnswer(tuple((float(log),) + (None,) * (len(forms) - 1) for log, forms in zip(logs, request.options)), 1)
+        return OptionAnswer(
+            tuple((float(log),) + (None,) * (len(forms) - 1) for log, forms in zip(logs, request.options)), 1
+        )
     return SequenceAnswer(float(-40 * rng.random()), 12)
 
 

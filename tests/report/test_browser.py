@@ -1,5 +1,6 @@
 """The page in real Chromium: nothing hostile runs, nothing leaves, filters work, every width and theme is usable."""
 
+# ruff: noqa: E501 (lines of JavaScript)
 from __future__ import annotations
 
 import threading

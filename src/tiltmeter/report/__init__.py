@@ -85,8 +85,9 @@ def enriched(document: dict[str, Any]) -> dict[str, Any]:
     if "findings" not in result:
         result["findings"] = findings(rows, seed=seed)
     if "choice" not in result:
+        policy = Policy(default={"allow_partial": True})  # the page marks partial cells itself
         timed = any((variant.get("speed") or {}).get("decode_tokens_per_s") for variant in variants)
-        result["choice"] = null(as_json(choose(rows, variants, Policy(), "speed" if timed else "size")))
+        result["choice"] = null(as_json(choose(rows, variants, policy, "speed" if timed else "size")))
     return result
 
 

@@ -74,6 +74,7 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
         "delta:Q",
         title=view.words("chart.companion" if companion else "chart.change", unit=unit),
         axis=alt.Axis(tickCount=4),
+        scale=alt.Scale(padding=12),
     )
     base = alt.Chart(data(values)).encode(y=y)
     present = [verdict for verdict in VERDICTS if verdict in {value["inside"] for value in values}]
@@ -114,18 +115,19 @@ def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
     for _, group in found:
         key = (group["attribute"], group["group"])
         reach[key] = max(reach.get(key, 0.0), abs(group["delta"]))
-    kept = set(sorted(reach, key=lambda key: -reach[key])[:GROUPS_SHOWN])
-    many_attributes = len({attribute for attribute, _ in kept}) > 1
+    # whole attributes before intersections (their names join two with " x "), then what moves most
+    kept = set(sorted(reach, key=lambda key: (" x " in key[0], -reach[key]))[:GROUPS_SHOWN])
+    many_attributes = len({attribute for attribute, _ in kept if " x " not in attribute}) > 1
     values = []
     for row, group in found:
         if (group["attribute"], group["group"]) not in kept:
             continue
         low, high = group["ci"] if group.get("ci") and all(map(defined, group["ci"])) else (None, None)
         sure = "open" if low is None or high is None or low <= 0 <= high else "up" if low > 0 else "down"
-        name = view.words.name("group", group["group"])
+        attribute, name = view.words.name("attribute", group["attribute"]), view.words.name("group", group["group"])
         values.append(
             {
-                "name": f"{view.words.name('attribute', group['attribute'])}: {name}" if many_attributes else name,
+                "name": f"{attribute}: {name}" if many_attributes and " x " not in attribute else name,
                 "strategy": row["strategy"],
                 "zero": 0,
                 "delta": group["delta"],
@@ -150,7 +152,7 @@ def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
             "name:N",
             sort=order,
             title=None,
-            axis=alt.Axis(labelLimit=150, domain=False, ticks=False, grid=True, gridDash=[1, 3]),
+            axis=alt.Axis(labelLimit=180, domain=False, ticks=False, grid=True, gridDash=[1, 3]),
         )
     )
     keyed: dict[str, Any] = {} if file else {"legend": None}

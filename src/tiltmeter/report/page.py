@@ -20,7 +20,7 @@ from tiltmeter.report import sections, summary
 from tiltmeter.report.examples import BUDGET, EACH, Sample
 from tiltmeter.report.figures import Figure, figures, to_page
 from tiltmeter.report.safe import clean, json_for_html
-from tiltmeter.report.view import SIGNS, VERDICTS, View
+from tiltmeter.report.view import SIGNS, VERDICTS, View, is_toy
 from tiltmeter.report.words import signed
 
 CONTENTS = (
@@ -74,8 +74,9 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "kind": kind,
         "headline": headline,
         "headline_sign": HEADLINE_SIGN[kind],
-        "toy": sections.is_toy(view),
+        "toy": any(map(is_toy, view.models)),
         "moved": summary.moved(view),
+        "unusable": summary.unusable(view),
         "whom": summary.for_whom(view),
         "listed": summary.LISTED,
         "counts": view.counts(),
@@ -107,7 +108,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         ),
         "quality": sections.measured(view, "text_quality"),
         "answers": sections.answer_quality(view),
-        "speeds": sections.measured(view, "speed"),
+        "speeds": sections.speeds(view),
         "proofs": sections.proofs(view),
         "published": sections.published_rows(view),
         "gaps": sections.gaps(view),

@@ -12,11 +12,6 @@ METHODS = ("paired", "interval", "spread", "verdict", "floor", "groups", "flips"
 Pairs = list[tuple[str, str]]
 
 
-def is_toy(view: View) -> bool:
-    """The built-in demonstration model: its world is invented and the page must say so."""
-    return any("tiltmeter-demo" in model or "tiltmeter/demo" in model for model in view.models)
-
-
 def sure(view: View) -> Iterator[str]:
     """Sentences on how far the counts can be trusted."""
     rows = view.compared
@@ -38,8 +33,11 @@ def sure(view: View) -> Iterator[str]:
 
 def choice(view: View) -> str:
     """The stored choice in words, empty where the run holds none."""
-    found = view.document.get("choice") or view.document.get("choose")
-    return str(found.get("text") or "") if isinstance(found, dict) else str(found or "")
+    found = view.document.get("choice")
+    text = str((found or {}).get("text") or "")
+    for model in view.models:
+        text = text.replace(f"{model}: ", f"{view.short(model)}: " if len(view.models) > 1 else "")
+    return text[:1].upper() + text[1:]
 
 
 def findings(view: View) -> list[str]:
@@ -202,6 +200,37 @@ def measured(view: View, field: str) -> dict[str, Any]:
         (variant_label(view, variant), [_cell(name, values.get(name)) for name in names]) for variant, values in facts
     ]
     return {"names": names, "rows": rows}
+
+
+SPEED_COLUMNS = (
+    "prefill_tokens_per_s",
+    "prefill_speedup",
+    "decode_tokens_per_s",
+    "decode_speedup",
+    "memory_bytes",
+    "disk_bytes",
+    "peak_bytes",
+)
+
+
+def speeds(view: View) -> dict[str, Any]:
+    """Measured speed and memory per variant, in the form of `measured`; a ratio is printed with its range of rounds."""
+    facts = [(variant, variant.get("speed") or {}) for variant in view.variants]
+    names = [name for name in SPEED_COLUMNS if any(values.get(name) is not None for _, values in facts)]
+    rows = [
+        (variant_label(view, variant), [_speed_cell(name, values.get(name)) for name in names])
+        for variant, values in facts
+    ]
+    notes = [(variant_label(view, variant), values["note"]) for variant, values in facts if values.get("note")]
+    return {"names": names, "rows": rows, "notes": notes}
+
+
+def _speed_cell(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        low, high = value.get("low", value.get("smallest")), value.get("high", value.get("largest"))
+        spread = f" ({low:.2f}–{high:.2f})" if defined(low) and defined(high) else ""
+        return f"{number(value.get('median'), 2)}×{spread}"
+    return _cell(name, float(value) if isinstance(value, int) and not name.endswith("bytes") else value)
 
 
 def answer_quality(view: View) -> dict[str, Any]:

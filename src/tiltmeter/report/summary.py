@@ -12,6 +12,8 @@ from tiltmeter.report.view import Row, View
 from tiltmeter.report.words import NONE, compact, defined, digits, interval, signed, size
 
 LISTED = 4  # lines a card shows before it points to the table below
+NOT_PEOPLE = ("topic",)  # attributes whose groups are no people
+ALPHA = 0.05
 TIERS = ("candidate", "open", "avoid", "idle", "control")
 
 
@@ -41,7 +43,8 @@ class VariantLine:
 
 
 def headline(view: View) -> tuple[str, str]:
-    """(kind, sentence): kind is worse, mixed, same, open, unusable, idle or none and picks the sign and colour."""
+    """(kind, sentence): kind picks the sign and colour; it is worse, better, equivalent, inconclusive, unusable,
+    idle or none."""
     words = view.words
     rows = [row for row in view.compared if not view.is_control(row["strategy"])]
     counts = view.counts(rows)
@@ -50,40 +53,57 @@ def headline(view: View) -> tuple[str, str]:
     open_, unusable, idle = (counts.get(name, 0) for name in ("inconclusive", "no usable signal", "not exercised"))
     if not n:
         return "none", words("answer.none")
+    told = {"n": n, "same": same, "better": better, "open": open_, "unusable": unusable}
     if worse:
-        return "worse", words("answer.worse", k=worse, n=n)
-    if unusable and (not open_ or 2 * unusable >= n):
-        return "unusable", words("answer.unusable", k=unusable, n=n)
+        return "worse", words("answer.worse_unusable" if unusable else "answer.worse", k=worse, **told)
+    if unusable:
+        return "unusable", words("answer.unusable", **told)
     if better:
-        return "better", words("answer.better", k=better, n=n, open=open_)
+        return "better", words("answer.better", **told)
     if same and not open_:
-        return "equivalent", words("answer.same", k=same, n=n)
-    if open_ or unusable:
-        return "inconclusive", words("answer.open", k=open_ + unusable, n=n, open=open_, unusable=unusable)
-    return "idle", words("answer.idle" if idle else "answer.unjudged", n=n)
+        return "equivalent", words("answer.same", **told)
+    if open_:
+        return "inconclusive", words("answer.open", **told)
+    return "idle", words("answer.idle" if idle else "answer.unjudged", **told)
 
 
 def moved(view: View) -> list[Row]:
-    """Rows judged worse, then no usable signal, then better; the largest change relative to its margin first."""
-    order = {"worse": 0, "no usable signal": 1, "better": 2}
+    """Rows judged worse, then better; the smallest adjusted p first. Controls are left out."""
 
-    def key(row: Row) -> tuple[int, float]:
-        change = row["change"]
-        p = change.get("p_adjusted")
-        return order[view.verdict(row)], p if defined(p) else 1.0
+    def key(row: Row) -> tuple[bool, float]:
+        p = row["change"].get("p_adjusted")
+        return view.verdict(row) == "better", p if defined(p) else 1.0
 
-    rows = [row for row in view.compared if view.verdict(row) in order and not view.is_control(row["strategy"])]
-    return sorted(rows, key=key)
+    return sorted((row for row in _candidates(view) if view.verdict(row) in ("worse", "better")), key=key)
+
+
+def unusable(view: View) -> list[tuple[str, int, int]]:
+    """(variant, cells without a usable signal, its cells) of every variant that has any."""
+    found: dict[str, list[Row]] = {}
+    for row in _candidates(view):
+        name = f"{view.short(row['model'])} · {row['strategy']}" if len(view.models) > 1 else row["strategy"]
+        found.setdefault(name, []).append(row)
+    counted = [(name, view.counts(rows).get("no usable signal", 0), len(rows)) for name, rows in found.items()]
+    return [entry for entry in counted if entry[1]]
+
+
+def _candidates(view: View) -> list[Row]:
+    return [row for row in view.compared if not view.is_control(row["strategy"])]
 
 
 def for_whom(view: View) -> list[GroupMove]:
-    """Per benchmark, the group change whose interval lies farthest from 0 (its nearer end), largest first kept."""
+    """Per benchmark, the group of people whose interval lies farthest from 0 (its nearer end).
+
+    Only cells that can be judged, and only changes that stand when the number of groups is taken into account.
+    """
     best: dict[str, tuple[float, GroupMove]] = {}
-    for row in view.compared:
-        if view.is_control(row["strategy"]) or view.verdict(row) == "not exercised":
+    for row in _candidates(view):
+        if view.verdict(row) in ("not exercised", "no usable signal"):
             continue
         for group in row["groups"]:
             ends = group.get("ci")
+            if group["attribute"] in NOT_PEOPLE or (defined(p := group.get("p_adjusted")) and p >= ALPHA):
+                continue
             if not defined(group.get("delta")) or not ends or not all(map(defined, ends)) or ends[0] <= 0 <= ends[1]:
                 continue
             nearer = min(abs(ends[0]), abs(ends[1]))
@@ -142,9 +162,7 @@ def _tier(view: View, strategy: str, counts: dict[str, int]) -> str:
 def speed_of(variant: dict[str, Any]) -> float | None:
     """Measured decode tokens per second, None where none was measured."""
     speed = variant.get("speed") or {}
-    found = next(
-        (speed[name] for name in ("decode_tokens_per_second", "decode_tokens_per_s", "decode") if name in speed), None
-    )
+    found = next((speed[name] for name in ("decode_tokens_per_s", "decode_tokens_per_second") if name in speed), None)
     return found if defined(found) else None
 
 
@@ -158,4 +176,4 @@ def speed_words(view: View, variant: dict[str, Any], base: dict[str, Any]) -> st
 
 def memory_words(variant: dict[str, Any]) -> str:
     speed = variant.get("speed") or {}
-    return size(next((speed[name] for name in ("memory_bytes", "weight_bytes", "bytes") if name in speed), None))
+    return size(next((speed[name] for name in ("weight_bytes", "memory_bytes", "bytes") if name in speed), None))

@@ -38,6 +38,11 @@ class Panel:
     benchmarks: tuple[str, ...]
 
 
+def is_toy(model: str) -> bool:
+    """The built-in demonstration model: its world is invented, and the page must say so."""
+    return "tiltmeter/demo/" in model.replace("\\", "/")
+
+
 class View:
     """Read access to one results document in one language."""
 
@@ -127,6 +132,8 @@ class View:
 
     def short(self, model: str) -> str:
         """A model's name without its folder or owner, unless two would then be the same."""
+        if is_toy(model):
+            return self.words("answer.demo_model")
         last = model.rstrip("/").rsplit("/", 1)[-1]
         return last if [other.rstrip("/").rsplit("/", 1)[-1] for other in self.models].count(last) == 1 else model
 
