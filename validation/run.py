@@ -74,6 +74,9 @@ class Line:
             self.benchmark in COMPANIONS or self.benchmark == "crows-pairs"))
         if unchanged:
             missed += [f"falsely {v} {self.share(v):.3f}" for v in ("worse", "better") if self.share(v) > limit]
+        if unchanged or (self.benchmark == "worldbench" and s.null != "real"):
+            missed += [f"spread falsely {word} {share:.3f}" for word, share in
+                       zip(("larger", "smaller"), self.disparity_found, strict=True) if share > limit]
         if "at the margin" in s.name and self.share("equivalent") > limit:
             missed.append(f"falsely equivalent {self.share('equivalent'):.3f}")
         return missed
@@ -117,8 +120,10 @@ def page(lines: list[Line]) -> str:
         "ideal), and of the noise-corrected spread. Where no closed form is known the truth is the mean over all "
         "replicates. `–`: there is no interval, or no spread.",
         "- **worse, better, equivalent**: share of verdicts, p of one row alone. At the margin, `equivalent` is false.",
-        "- **paper score alone moved**: share in which the interval of the printed score excludes 0. Under N1 that "
-        "is what noise does to max - min; the verdict does not follow it.",
+        "- **printed score moved**: share in which the interval of the printed score excludes 0. Under N1 that is "
+        "what noise does to max - min; the verdict does not follow it.",
+        "- **spread larger, smaller**: share in which the spread's interval excludes 0 and its p is below .05; for "
+        "worldbench, whose verdict rests on the mean error, what is said of its disparity.",
         f"- {lines[0].replicates if lines else 0} replicates (global-opinion-qa a quarter): a share near .95 is known "
         f"to about ± {100 * (0.95 * 0.05 / max(lines[0].replicates, 1)) ** 0.5:.0f} points.", "",
         "## What was asked, and what does not reach it", "",
@@ -147,7 +152,7 @@ def table(lines: list[Line]) -> str:
     for benchmark in dict.fromkeys(line.benchmark for line in lines):
         parts += [f"### {benchmark}", "",
                   "| situation | noise | true change | covered | change of spread | covered | worse | better "
-                  "| equivalent | paper score alone moved |", "|---|---|---|---|---|---|---|---|---|---|"]
+                  "| equivalent | printed score moved | spread larger, smaller |", "|" + "---|" * 11]
         for line in lines:
             if line.benchmark == benchmark:
                 s = line.scenario
@@ -157,7 +162,7 @@ def table(lines: list[Line]) -> str:
                     " / ".join(_s(c) for c in cover if np.isfinite(c)) or "–",
                     _n(line.spread_truth), _s(line.spread_coverage), *(_s(line.share(v)) for v in
                                                                        ("worse", "better", "equivalent")),
-                    _s(line.level_drift)]) + " |")
+                    _s(line.level_drift), ", ".join(map(_s, line.disparity_found))]) + " |")
         parts.append("")
     return "\n".join(parts).rstrip()
 

@@ -37,7 +37,7 @@ SCENARIOS = {
         Scenario("regional gap x 1.5", 0.20, "real", base=0.4, effect=0.5),
         Scenario("regional gap x 0.5", 0.20, "real", base=0.4, effect=-0.5),
         Scenario("error up everywhere", 0.20, "real", effect=0.15),
-        Scenario("error up by 0.02, at the margin", 0.05, "real", effect=0.0755),
+        Scenario("error up by 0.02, at the margin", 0.05, "real", effect=0.0778),
     ],
     "discrim-eval": [
         Scenario("no gap, exchangeable", 0.10, "N0"),

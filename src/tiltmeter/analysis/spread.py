@@ -18,9 +18,12 @@ Change. U is a quadratic form with a zero diagonal, U(d) = d' A d, so with s = d
 and swapping base and variant in cluster q flips the sign of h_q exactly: the permutation is one matrix product.
 
 Interval. Delete-one-cluster jackknife of the change (within groups when nested) with t quantiles. The jackknife counts
-the second-order (degenerate) part of the variance twice; one such term is taken off, never below a quarter of it:
+the second-order (degenerate) part of the variance twice; part of it is taken off, never below a quarter of the whole:
 
-    variance = max(jack^2 - sum_{q != q'} g_qq'^2, jack^2 / 4),      g = the doubly centred kernel
+    variance = max(jack^2 - 3/4 sum_{q != q'} g_qq'^2, jack^2 / 4),      g = the doubly centred kernel
+
+With all of that sum taken off, discrim-eval without a gap under structured noise of .5 logits is covered 92.9 % (1,000
+replicates), with three quarters 95.0 %, with nothing 98.9 %; where a gap exists the three agree within half a point.
 
 Where this fails: gaps of random direction per question are invisible (they average to no group effect); sharpening all
 logits reads as a larger gap; with fewer than about 15 clusters the interval covers 92-95 %.
@@ -39,6 +42,7 @@ from tiltmeter.analysis.contract import Array, Interval, Spread, SpreadChange
 from tiltmeter.analysis.resample import sign_flip_test
 
 MDE_FACTOR = 2.84  # 80 % power at the 5 % level for a t interval of about 70 clusters
+DEGENERATE_SHARE = 0.75  # of the second-order term the jackknife counts too much; see above
 FEWEST_CLUSTERS = 5
 
 
@@ -88,7 +92,8 @@ def quadratic_change(base: Array, variant: Array, weights: Array, layout: str) -
     estimate = _nested if layout == "nested" else _crossed
     contributions, left_out, degenerate, jackknife_factor, df = estimate(s, e, held, weights)
     jack = float(np.sum(jackknife_factor * left_out**2))
-    return QuadraticChange(float(contributions.sum()), contributions, max(jack - degenerate, jack / 4), df)
+    variance = max(jack - DEGENERATE_SHARE * degenerate, jack / 4)
+    return QuadraticChange(float(contributions.sum()), contributions, variance, df)
 
 
 def _crossed(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tuple[Array, Array, float, Array, int]:
