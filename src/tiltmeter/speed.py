@@ -8,6 +8,8 @@ Memory      weights as they lie in memory; checkpoint on disk; peak above what t
             process of its own on a CPU (its loading included), from the allocator's own counters on a GPU.
 Honesty     A strategy that is only simulated here (compressed-tensors weights that run dense, zeros in dense
             matrices, rounded values in a float cache) gets a label in place of every number that is not its own.
+            On a GPU in 16 bit, 2:4 weights are handed to torch's semi-structured kernels and measured there (not run
+            on this project's machines, which have none); FP8 and INT4 checkpoints run dense in transformers there too.
 """
 
 from __future__ import annotations
@@ -132,7 +134,7 @@ def measure(model: str, strategies: Sequence[str], *, setting: Setting | None = 
     for chain in chains:
         say(f"measuring {chain.canonical}")
         variant = base if not chain.parts else models.load(source, chain, progress=say, **options)
-        label = "" if chain.speed_is_real is True else str(chain.speed_is_real)
+        label = "" if chain.speed_is_real is True or _use_sparse_kernels(variant) else str(chain.speed_is_real)
         timed = None if label else _time(base, variant, _tokens(setting, vocabulary, seed, base.device), setting)
         highest = _peak(source, chain.canonical, setting, vocabulary, options) if peak and not label else None
         found.append(_summary(chain.canonical, variant, setting, timed, highest, label))
@@ -155,13 +157,32 @@ def weight_bytes(model: nn.Module) -> int:
         while state is not None:
             tensors.append(state.absmax)
             state = getattr(state, "state2", None)
-        scales = getattr(weight, "SCB", None)  # bitsandbytes 8 bit
-        tensors += [scales] if isinstance(scales, torch.Tensor) else []
+        scales = (getattr(weight, "SCB", None), getattr(getattr(module, "state", None), "SCB", None))
+        tensors += [each for each in scales if isinstance(each, torch.Tensor)]  # bitsandbytes 8 bit
     sizes = {}
     for tensor in tensors:
         key = id(tensor) if tensor.is_quantized else (tensor.untyped_storage().data_ptr(), str(tensor.device))
         sizes[key] = tensor.nelement() * tensor.element_size()
     return sum(sizes.values())
+
+
+def _use_sparse_kernels(variant: LoadedVariant) -> bool:
+    """On a GPU in 16 bit, puts 2:4 weights into torch's semi-structured format; True when all of them went."""
+    import torch
+
+    from tiltmeter.strategies._layers import linear_layers
+
+    steps = variant.proof["steps"]
+    two_four = len(steps) == 1 and next(iter(steps)).endswith("2:4")
+    if not two_four or not variant.device.startswith("cuda") or variant.dtype not in ("float16", "bfloat16"):
+        return False
+    layers = linear_layers(variant.model)
+    if any(layer.in_features % 64 or layer.out_features % 64 for layer in layers.values()):
+        return False
+    for layer in layers.values():
+        sparse = torch.sparse.to_sparse_semi_structured(layer.weight.data)
+        layer.weight = torch.nn.Parameter(sparse, requires_grad=False)
+    return True
 
 
 def _tokens(setting: Setting, vocabulary: int, seed: int, device: str) -> torch.Tensor:
