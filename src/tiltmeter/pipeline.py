@@ -20,7 +20,7 @@ from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.errors import UserError
 from tiltmeter.loading import Loader
 from tiltmeter.registry import build
-from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.scoring.requests import Answer
 from tiltmeter.seeds import seed_for
 from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
 from tiltmeter.study import Study, VariantSpec
@@ -28,9 +28,6 @@ from tiltmeter.study import Study, VariantSpec
 if TYPE_CHECKING:
     from tiltmeter.progress import Progress
     from tiltmeter.strategies.chain import Chain
-
-Inputs = list[tuple[Item, tuple[Request, ...]]]
-
 
 @dataclass
 class RunSummary:
@@ -170,10 +167,10 @@ class _Work:
                         decoding = "greedy"
                     n_samples = self.study.samples if decoding == "sampling" else 1
                     seed = seed_for(self.study.seed, chain.salt) if chain.salt else self.study.seed
-                    rows: Inputs = [
+                    rows = (
                         (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))
                         for item in items
-                    ]
+                    )
                     cell = Cell(
                         self.store.path,
                         CellId(

@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,27 +224,21 @@ class Store:
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
 
-    def write_inputs(self, rows: list[tuple[Item, tuple[Request, ...]]]) -> str:
-        """Store items and requests under the hash of their content; returns the hash."""
-        lines = [
-            json.dumps(
-                {
-                    "item": {**item.__dict__, "groups": dict(item.groups), "data": dict(item.data)},
-                    "requests": [request_to_dict(request) for request in requests],
-                },
-                ensure_ascii=False,
-                sort_keys=True,
-            )
-            for item, requests in rows
-        ]
-        content = "\n".join(lines) + "\n"
-        name = hashlib.sha256(content.encode()).hexdigest()[:16]
-        path = self.path / "inputs" / f"{name}.jsonl"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{name}.{os.getpid()}.part")
-            draft.write_text(content, encoding="utf-8")
-            os.replace(draft, path)
+    def write_inputs(self, rows: Iterable[tuple[Item, tuple[Request, ...]]]) -> str:
+        """Store items and requests, streamed, under the hash of their content; returns the hash."""
+        folder = self.path / "inputs"
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{os.getpid()}.part"
+        content = hashlib.sha256()
+        with draft.open("w", encoding="utf-8") as out:
+            for item, requests in rows:
+                fields = {**item.__dict__, "groups": dict(item.groups), "data": dict(item.data)}
+                row = {"item": fields, "requests": [request_to_dict(request) for request in requests]}
+                line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
+                content.update(line.encode())
+                out.write(line)
+        name = content.hexdigest()[:16]
+        os.replace(draft, folder / f"{name}.jsonl")
         return name
 
 

@@ -7,6 +7,7 @@ batch. A resumed run repeats a batch whole, so the same arithmetic is done again
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Engine:
 
     def plan(self, requests: Sequence[Request], salt: str = "") -> list[list[int]]:
         """Batches of indices into `requests`: a pure function of requests, token budget and `salt`."""
-        tokens = [encode(self.variant.tokenizer, text_of(request)) for request in requests]
+        tokens = [array("i", encode(self.variant.tokenizer, text_of(request))) for request in requests]
         return planning.plan(requests, tokens, self.batch_tokens, salt)
 
     @torch.inference_mode()

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tiltmeter.scoring.prefix_tree import common_prefix
 from tiltmeter.scoring.requests import Generation, Request
 
@@ -60,9 +62,10 @@ def plan(
     return batches
 
 
-def _place(ids: Sequence[int], salt: str) -> bytes | tuple[int, ...]:
+def _place(ids: Sequence[int], salt: str) -> bytes:
+    """Sort key: the ids as big-endian bytes sort as the ids do, in a tenth of a tuple's memory."""
     if not salt:
-        return tuple(ids)
+        return np.asarray(ids, dtype=">u4").tobytes()
     return hashlib.sha256(repr((salt, tuple(ids))).encode()).digest()
 
 
