@@ -157,16 +157,18 @@ def _most(key: str, question: str, found: Sequence[Effect]) -> str:
     told = {name: sum(e.told_from_zero for e in found if getattr(e, key) == name) for name in names}
     counts = {name: sum(getattr(e, key) == name for e in found) for name in names}
     listed = "; ".join(f"{name} {size[name]:.2g} ({told[name]} of {counts[name]} told from chance)" for name in ranked)
-    if not any(told.values()):
-        answer = f"{CANNOT_TELL}: no change of this run is told from chance"
+    certain = [name for name in ranked if told[name]]
+    if not certain:
+        answer = f"{CANNOT_TELL.capitalize()}: no change of this run is told from chance"
     elif len(names) == 1:
-        answer = f"only {ranked[0]} was measured"
+        answer = f"Only {ranked[0]} was measured"
     else:
-        answer = ranked[0]
-        moved = [e for e in found if getattr(e, key) == ranked[0]]
-        up = sum(e.value > 0 and e.told_from_zero for e in moved)
-        answer += f" ({up} up, {told[ranked[0]] - up} down of those told from chance)"
-    return f"{question}? {answer[0].upper() + answer[1:]}. Median change, 1 = smallest that matters: {listed}."
+        best = certain[0]
+        up = sum(e.value > 0 and e.told_from_zero for e in found if getattr(e, key) == best)
+        answer = f"{best} ({up} up, {told[best] - up} down of those told from chance)"
+        if best != ranked[0]:
+            answer += f"; what {ranked[0]} shows is larger, but not told from chance"
+    return f"{question}? {answer}. Median change, 1 = smallest that matters: {listed}."
 
 
 def _agreement_sentence(a: Agreement) -> str:
@@ -176,7 +178,7 @@ def _agreement_sentence(a: Agreement) -> str:
     if not math.isfinite(a.rank_correlation):
         return f"Do {names} agree? {CANNOT_TELL.capitalize()} from {a.cells} common cells{signs}."
     answer = "yes" if a.low > 0 else "no, they rank oppositely" if a.high < 0 else CANNOT_TELL
-    return (f"Do {names} agree? {answer[0].upper() + answer[1:]}: rank correlation of their changes "
+    return (f"Do {names} agree? {answer.capitalize()}: rank correlation of their changes "
             f"{a.rank_correlation:+.2f} (95 % interval {a.low:+.2f} to {a.high:+.2f}, {a.cells} cells){signs}.")
 
 
