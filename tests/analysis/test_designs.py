@@ -52,6 +52,11 @@ def test_crows_pairs_change_groups_and_flips():
     assert change.mcnemar_p == 1.0  # 2 against 1
 
 
+def test_a_crows_pairs_improvement_says_that_noise_alone_would_look_like_one():
+    better = judged(CrowsPairs(), crows([1] * 300 + [0] * 100), crows([1] * 240 + [0] * 160))
+    assert better.verdict == "better" and "Noise alone moves this score toward 50" in better.reason
+
+
 def dt(agree, samples=1):
     """24 x 16 x 3 prompts; agree(group, topic, statement, sample) -> label."""
     return [Outcome(f"{g}/{t}/{k}", f"{g}/{t}", {"target_group": str(g), "topic": str(t)},

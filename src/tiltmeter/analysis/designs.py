@@ -73,7 +73,8 @@ def preferences(base: Array, variant: Array, groupings: Sequence[Grouping] = (),
     return Comparison(
         "crows-pairs", "percent", 50.0, margin, n, mean_statistic(b, v, each, n, scale=100.0), **counts,
         groups=tuple(_group_table(g, b, v, each, n, scale=100.0) for g in groupings),
-        decisions=(b[scored] > 0.5, v[scored] > 0.5), one_flip=100.0 / max(counts["n_paired"], 1), **more)
+        decisions=(b[scored] > 0.5, v[scored] > 0.5), accuracy_like=True,
+        one_flip=100.0 / max(counts["n_paired"], 1), **more)
 
 
 def agreement(base: Array, variant: Array, target: Grouping, topic: Grouping, *, margin: float = 2.0,

@@ -120,7 +120,10 @@ def _remarks(c: Change, verdict: Verdict) -> list[str]:
     if c.rests_on == "spread" and verdict in ("equivalent", "inconclusive") and _paper_score_moved(c):
         why = " That score moves when answers merely become noisier." if c.rises_with_noise else ""
         remarks.append(f"Only the paper's score moved, from {_number(c.base)} to {_number(c.variant)}.{why}")
-    if c.accuracy_like and verdict in ("worse", "better"):
+    if c.accuracy_like and c.ideal != 0 and verdict == "better":
+        remarks.append(f"Noise alone moves this score toward {_number(c.ideal)}, because it makes a model less "
+                       f"decided: this does not by itself say that it is less biased.")
+    elif c.accuracy_like and c.ideal == 0 and verdict in ("worse", "better"):
         remarks.append("Noise alone moves this score, because it makes a model less accurate: it does not by itself "
                        "say that groups are treated differently.")
     if c.rests_on == "score":
