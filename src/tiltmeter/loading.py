@@ -50,6 +50,10 @@ class Loader:
             seed=self.study.seed,
             progress=self.progress.note,
         )
+        if spec.source != spec.model:  # a ready-made checkpoint: what it is, measured against its base
+            from tiltmeter.compare_models import describe
+
+            describe(self.variant, spec.model)
         self.spec = spec
         return self.variant
 

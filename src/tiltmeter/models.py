@@ -10,6 +10,7 @@ Memory      one copy of the model at a time: the base's probe logits come from d
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ from tiltmeter.artifacts import Artifacts
 from tiltmeter.checkpoints import fingerprint_folder, resolve, weights_on_disk
 from tiltmeter.errors import UserError
 from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies._quiet import held_back
 from tiltmeter.strategies.base import Context, DidNothing
 from tiltmeter.strategies.chain import Chain
@@ -77,9 +79,9 @@ def load(
     )
     acts = any(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts)
     try:
-        base_probe = _base_probe(context, model) if acts else None
         for part in chain.parts:
             part.before_loading(context)
+        probe = base_probe(model, device, base_dtype, context.artifacts, say) if acts else None
         options: dict[str, Any] = {}
         for part in chain.parts:
             options |= part.loading_options(context)
@@ -88,7 +90,7 @@ def load(
         for part in chain.parts:
             part.after_loading(variant, context)
         variant.notes[:0] = context.notes
-        _prove(variant, chain, context, base_probe)
+        _prove(variant, chain, context, probe)
     except MemoryError as error:
         raise out_of_memory(model, device) from error
     except RuntimeError as error:
@@ -178,10 +180,11 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ImportError) as error:
-        raise UserError(
-            f"{folder} cannot be loaded: {_first_line(error)}", fix="see the message above"
-        ) from None
+    except ImportError as error:  # transformers names the package that this kind of checkpoint needs
+        raise UserError(f"{folder} cannot be loaded here: {_first_line(error)}",
+                        fix="install the package it names, or serve the model elsewhere and use --backend") from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be loaded: {_first_line(error)}", fix="fetch the checkpoint again") from None
     except ValueError as error:
         raise UserError(
             f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
@@ -192,6 +195,8 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
         raise UserError(
             f"{folder} lacks weights that its configuration asks for: {sorted(info['missing_keys'])[0]}"
             f" and {len(info['missing_keys']) - 1} more", fix="fetch the whole checkpoint again")
+    if "bitsandbytes" in sys.modules:  # by a strategy, or because the checkpoint itself is of that kind
+        _bitsandbytes.keep_plain_packing(model)
     return model.eval().requires_grad_(False)
 
 
@@ -251,30 +256,27 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
     return frozenset()
 
 
-def _base_probe(context: Context, model: str) -> Tensor:
-    """Probe logits of the unchanged model, from the cache when they were ever computed."""
+def base_probe(model: str, device: str, dtype: str, artifacts: Artifacts,
+               say: Callable[[str], None] = lambda line: None) -> Tensor:
+    """Probe logits of the unchanged model, from the cache when they were ever computed; see `strategies._probes`."""
     from safetensors.torch import load_file, save_file
 
     from tiltmeter.strategies._probes import TAIL, TEXTS, probe_logits
 
-    def make(folder: Path) -> dict[str, Any]:
-        context.progress(f"loading {model} for its probe answers")
-        base = _variant(context, model, Chain(()), {})
-        save_file({"logits": probe_logits(base.model, base.tokenizer)}, folder / "probe.safetensors")
-        release(base)
+    folder = resolve(model)
+
+    def make(place: Path) -> dict[str, Any]:
+        say(f"loading {model} for its probe answers")
+        loaded = load_model(folder, dtype, device)
+        save_file({"logits": probe_logits(loaded, load_tokenizer(folder, model))}, place / "probe.safetensors")
         return {"model": model}
 
-    key = {
-        "kind": "probe logits",
-        "weights": context.lineage[0],
-        "dtype": context.dtype,
-        "device": context.device.split(":")[0],
-        "texts": [*TEXTS, TAIL],
-    }
-    return load_file(context.artifacts.get_or_make(key, make).path / "probe.safetensors")["logits"]
+    key = {"kind": "probe logits", "weights": fingerprint_folder(folder), "dtype": dtype,
+           "device": device.split(":")[0], "texts": [*TEXTS, TAIL]}
+    return load_file(artifacts.get_or_make(key, make).path / "probe.safetensors")["logits"]
 
 
-def _prove(variant: LoadedVariant, chain: Chain, context: Context, base_probe: Tensor | None) -> None:
+def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tensor | None) -> None:
     """Fills `variant.proof`; raises DidNothing when no probe logit changed."""
     from tiltmeter.strategies._probes import probe_logits
 
@@ -282,14 +284,14 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, base_probe: T
     proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps,
                              "checkpoint_bytes": weights_on_disk(context.checkpoint)}
     lines = [step["summary"] for step in steps.values()] or ["the base model, unchanged"]
-    if base_probe is not None:
+    if before is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):
             variant.notes.append("the model returns NaN or infinite logits on probe prompts")
             lines.append("logits on probe prompts are not finite")
             proof["largest_logit_change"] = None
         else:
-            change = (now - base_probe).abs()
+            change = (now - before).abs()
             proof["largest_logit_change"] = float(change.max())
             proof["mean_logit_change"] = float(change.mean())
             if proof["largest_logit_change"] == 0.0:

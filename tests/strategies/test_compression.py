@@ -242,7 +242,7 @@ def test_nothing_is_cached_when_memory_runs_out_half_way(stories, monkeypatch, t
         models.load(stories, parse("w4a16"), cache_dir=tmp_path)
     from tiltmeter.artifacts import Artifacts
 
-    assert [entry.key["kind"] for entry in Artifacts(tmp_path).entries()] == ["probe logits"]
+    assert Artifacts(tmp_path).entries() == []
 
 
 def test_a_damaged_artifact_is_noticed(stories, tmp_path):

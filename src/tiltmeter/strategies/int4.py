@@ -56,9 +56,6 @@ class Int4(Strategy):
             )
         }
 
-    def after_loading(self, variant: LoadedVariant, context: Context) -> None:
-        _bitsandbytes.keep_plain_packing(variant.model)
-
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         import bitsandbytes as bnb
 

@@ -1,0 +1,139 @@
+"""Ready-made checkpoints as variants: is this the base, compressed, and which benchmarks can compare the two?
+
+A paired comparison asks both models the same thing. Another tokenizer, chat template, end token or context length asks
+them different things; each is named with the benchmarks that it makes incomparable. The paired change is still
+computed, but it mixes the compression with the difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.artifacts import Artifacts
+from tiltmeter.checkpoints import resolve
+from tiltmeter.models import base_probe, load_config, load_tokenizer
+from tiltmeter.strategies.base import DidNothing
+
+if TYPE_CHECKING:
+    from tiltmeter.scoring.variant import LoadedVariant
+
+READS_TOKENS = ("crows-pairs", "global-opinion-qa", "discrim-eval")  # score log-probabilities of single tokens
+WRITES = ("worldbench", "dt-stereotyping", "discrim-eval-gen")  # read the text that a model writes
+SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+         "intermediate_size")
+SAMPLES = ("Once upon a time, 3 small dogs ran home.", "yes", " no", "(A) strongly agree\n\nThe answer is: 5,000,000",
+           "São Tomé and Côte d'Ivoire — naïve Überraschung")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One way in which a checkpoint asks or is asked something else than its base.
+
+    Attributes:
+        about: "tokenizer", "chat template", "end tokens", "context length" or "architecture".
+        text: the sentence for the run.
+        incomparable: benchmarks whose paired change does not show the compression alone.
+        chat_only: it concerns prompts in chat format only.
+    """
+
+    about: str
+    text: str
+    incomparable: tuple[str, ...] = ()
+    chat_only: bool = False
+
+
+def differences(base: str, variant: str) -> list[Difference]:
+    """What differs between two checkpoints (folders or hub ids) besides their weights; no weights are loaded."""
+    folders = resolve(base), resolve(variant)
+    tokenizers = load_tokenizer(folders[0], base), load_tokenizer(folders[1], variant)
+    configs = load_config(folders[0], base), load_config(folders[1], variant)
+    found = [*_tokenizer(*tokenizers), *_end_tokens(folders, configs)]
+    templates = [getattr(tokenizer, "chat_template", None) for tokenizer in tokenizers]
+    if templates[0] != templates[1]:
+        which = "only one of the two has one" if None in templates else "the texts differ"
+        text = f"chat template: {which}, so prompts in chat format are not the same text"
+        found.append(Difference("chat template", text, (*READS_TOKENS, *WRITES), chat_only=True))
+    shapes = [config.get_text_config(decoder=True) for config in configs]
+    lengths = [getattr(shape, "max_position_embeddings", None) for shape in shapes]
+    if lengths[0] != lengths[1]:
+        text = f"context length {lengths[1]} instead of {lengths[0]}: what fits only one of the two is unscored in the other"
+        found.append(Difference("context length", text))
+    changed = [f"{key} {getattr(shapes[1], key, None)} instead of {getattr(shapes[0], key, None)}" for key in SHAPE
+               if getattr(shapes[0], key, None) != getattr(shapes[1], key, None)]
+    if changed:
+        found.append(Difference("architecture", f"another architecture ({', '.join(changed)}): this is no compressed "
+                                "version of the base, and a change shows the difference between two models"))
+    return found
+
+
+def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None) -> list[Difference]:
+    """Fills proof and notes of a loaded ready-made checkpoint, measured against `base`; returns the differences.
+
+    Raises DidNothing when it answers every probe exactly as the base does.
+    """
+    from tiltmeter.strategies._probes import probe_logits
+
+    found = differences(base, variant.model_name)
+    quantized, total, method = _quantized_layers(variant)
+    lines = [f"ready-made checkpoint, {method}: {quantized} of {total} linear layers quantized"]
+    proof: dict[str, Any] = {"quantized_layers": quantized, "linear_layers": total, "method": method,
+                             "differences": [asdict(each) for each in found]}
+    if not any(each.about == "tokenizer" for each in found):
+        now = probe_logits(variant.model, variant.tokenizer)
+        before = base_probe(base, variant.device, variant.dtype, Artifacts(cache_dir))
+        if now.shape == before.shape:
+            proof["largest_logit_change"] = float((now - before).abs().max())
+            if proof["largest_logit_change"] == 0.0:
+                raise DidNothing(f"{variant.model_name} answers the probe prompts exactly as {base} does")
+            lines.append(f"largest logit change on probe prompts {proof['largest_logit_change']:.2g}")
+    variant.proof = {**variant.proof, "summary": "; ".join(lines), **proof}
+    variant.notes += [each.text for each in found]
+    return found
+
+
+def _tokenizer(base: Any, variant: Any) -> list[Difference]:
+    ours, theirs = base.get_vocab(), variant.get_vocab()
+    same_ids = [base(text).input_ids == variant(text).input_ids for text in SAMPLES]
+    if ours == theirs and all(same_ids):
+        return []
+    if ours != theirs:
+        why = f"vocabulary of {len(theirs)} instead of {len(ours)} entries" if len(ours) != len(theirs) else \
+            f"{sum(ours.get(token) != index for token, index in theirs.items())} entries with other ids"
+    else:
+        why = "the same vocabulary cuts or opens texts differently (BOS, spaces)"
+    return [Difference("tokenizer", f"another tokenizer ({why}): log-probabilities of single tokens do not compare, so "
+                       f"{', '.join(READS_TOKENS)} show more than the compression", READS_TOKENS)]
+
+
+def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
+    ends = [_end_ids(folder, config) for folder, config in zip(folders, configs)]
+    if ends[0] == ends[1]:
+        return []
+    return [Difference("end tokens", f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers "
+                       "differ in length", WRITES)]
+
+
+def _end_ids(folder: Any, config: Any) -> set[int]:
+    from transformers import GenerationConfig
+
+    try:
+        ids = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+    except OSError:
+        ids = None
+    ids = ids if ids is not None else getattr(config, "eos_token_id", None)
+    return set() if ids is None else set(ids) if isinstance(ids, list) else {ids}
+
+
+def _quantized_layers(variant: LoadedVariant) -> tuple[int, int, str]:
+    """(quantized linear layers, all linear layers, method) of a loaded checkpoint."""
+    from torch import nn
+
+    config = getattr(variant.model.config, "quantization_config", None)
+    settings = config if isinstance(config, dict) else getattr(config, "to_dict", dict)()
+    method = settings.get("quant_method", "not quantized")
+    method = str(getattr(method, "value", method))
+    linear = [m for m in variant.model.modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__]
+    quantized = [m for m in linear if type(m) is not nn.Linear
+                 or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None]
+    return len(quantized), len(linear), method
