@@ -1,0 +1,59 @@
+"""Noise on the weights: how far do scores move when every weight is a little wrong, for no reason at all?
+
+Source      none; a control, written as an example of a strategy in a package of its own.
+Changes     adds normal noise to every linear layer, sd = `relative` times that layer's own weight sd.
+Saves       nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError
+from tiltmeter.registry import register
+from tiltmeter.strategies.base import Context, DidNothing, Strategy
+
+if TYPE_CHECKING:  # torch is imported only where a model is touched
+    from tiltmeter.scoring.variant import LoadedVariant
+
+
+@register("strategy", "weight-noise")
+@dataclass(frozen=True)
+class WeightNoise(Strategy):
+    """The dataclass fields are the settings: weight-noise:relative=0.05,seed=1."""
+
+    relative: float = 0.05  # sd of the noise, as a fraction of the layer's weight sd
+    seed: int = 0
+
+    name = "weight-noise"
+    summary = "control: normal noise on every linear layer"
+    source = "example of the documentation"
+    library = "torch"
+    hardware = "CPU, GPU"
+    paper_setting = "not part of the study"
+    role = "control"
+
+    def __post_init__(self) -> None:
+        if not self.relative > 0:
+            raise UserError(f"weight-noise: relative must be above 0, got {self.relative}", fix="try relative=0.05")
+
+    def after_loading(self, variant: LoadedVariant, context: Context) -> None:
+        import torch
+
+        draws = torch.Generator().manual_seed(self.seed)
+        changed = 0
+        with torch.no_grad():
+            for module in variant.model.modules():
+                if isinstance(module, torch.nn.Linear):
+                    weight = module.weight
+                    noise = torch.randn(weight.shape, generator=draws).to(weight)  # (out, in)
+                    weight += self.relative * weight.std() * noise
+                    changed += 1
+        context.found[self.name] = changed
+
+    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+        changed = context.found.get(self.name, 0)
+        if not changed:
+            raise DidNothing("weight-noise: the model has no linear layer")
+        return {"summary": f"noise of {self.relative:g} sd on {changed} linear layers", "n_layers": changed}
