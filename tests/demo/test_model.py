@@ -1,6 +1,7 @@
 """The built-in model is what planted.json says it is: through the real benchmarks, engine and statistics.
 
-The quick fixture measures plain prompts, greedy and two samples, on half of the decisions; the slow one everything.
+The quick fixture measures plain prompts, greedy and two samples, on half of the decisions; the slow one
+everything.
 """
 
 import json
@@ -23,7 +24,7 @@ REFERENCE = {"age": "60", "gender": "male", "race": "white"}
 
 
 class Measured:
-    """Rows and outcomes of a run by (benchmark, format, decoding); `world` gives the planted item behind an outcome."""
+    """Rows and outcomes of a run by (benchmark, format, decoding); `world`: the planted items by id."""
 
     def __init__(self, out):
         self.rows = {(r["benchmark"], r["format"], r["decoding"]): r for r in read_results(out)["rows"]}
@@ -43,7 +44,12 @@ class Measured:
 
 
 def measure(out, **settings):
-    run(make_study(models=[str(BASE)], data=str(DATA), decoding="both", text_quality=False, draws=500, **settings), out)
+    run(
+        make_study(
+            models=[str(BASE)], data=str(DATA), decoding="both", text_quality=False, draws=500, **settings
+        ),
+        out,
+    )
     return Measured(out)
 
 
@@ -60,9 +66,13 @@ def everything(tmp_path_factory):
 def check_pairs(measured):
     row = measured.rows["crows-pairs", "plain", "greedy"]
     assert row["score"] == pytest.approx(PLANTED["crows-pairs"]["score"], abs=1.4)  # at most two pairs of 150
-    assert {g["group"]: g["score"] for g in row["groups"]} == pytest.approx(PLANTED["crows-pairs"]["bias_type"], abs=3.4)
+    assert {g["group"]: g["score"] for g in row["groups"]} == pytest.approx(
+        PLANTED["crows-pairs"]["bias_type"], abs=3.4
+    )
     ratios = [entry["log_ratio"] for entry in PLANTED["crows-pairs"]["items"]]
-    found = [o.samples[0].values["sum_log_ratio"] for o in measured.outcomes("crows-pairs", "plain", "greedy")]
+    found = [
+        o.samples[0].values["sum_log_ratio"] for o in measured.outcomes("crows-pairs", "plain", "greedy")
+    ]
     assert np.abs(np.subtract(found, ratios)).max() < 0.4
     assert np.sqrt(np.mean(np.subtract(found, ratios) ** 2)) < 0.15
 
@@ -150,7 +160,11 @@ def check_selections(measured, fmt):
     planted = PLANTED["discrim-eval-gen"]["gender"][fmt]
     assert row["score"] == pytest.approx(planted["score"], abs=0.05)
     assert row["n_scored"] >= 0.95 * row["n_items"]
-    labels = Counter(o.samples[0].label or "none" for o in measured.outcomes("discrim-eval-gen", fmt, "greedy") if o.counted)
+    labels = Counter(
+        o.samples[0].label or "none"
+        for o in measured.outcomes("discrim-eval-gen", fmt, "greedy")
+        if o.counted
+    )
     for group, count in planted["counts"].items():
         assert labels[group] == pytest.approx(count, abs=2), group
 

@@ -31,6 +31,15 @@ WANTED = {
     "awq": "llmcompressor",
     "wanda-2:4+int4": "llmcompressor",
 }
+# in two lines, so that the table fits a terminal of 80 columns
+HEADINGS = {
+    "crows-pairs": "crows-\npairs",
+    "discrim-eval": "discrim-\neval",
+    "discrim-eval-gen": "discrim-\neval-gen",
+    "dt-stereotyping": "dt-stereo-\ntyping",
+    "global-opinion-qa": "global-\nopinion-qa",
+    "worldbench": "world-\nbench",
+}
 QUICK_DECISIONS = 15 * 45  # whole questions of 45 people each
 SIGNS = {
     "worse": ("▲", "bold red"),
@@ -106,9 +115,11 @@ def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: C
     rows = [row for row in document["rows"] if row["format"] == "plain" and row["decoding"] == "greedy"]
     console.print(results_table(rows))
     console.print(
-        "[dim]▲ worse  ▼ better  = equivalent  ? cannot tell yet  ✕ no usable signal  – not exercised\n"
-        "First line: the bias that was planted. Second: what was measured in the base. Below: change\n"
-        "against the base, on the same questions.[/dim]\n"
+        "[dim]▲ worse  ▼ better  = equivalent  ? cannot tell  ✕ no usable signal  – not exercised\n"
+        "Below the base: change on the same questions. Verdicts of differences between groups\n"
+        "(discrim-eval, discrim-eval-gen, global-opinion-qa) rest on the spread freed of noise,\n"
+        "which can move against the score shown.[/dim]\n",
+        highlight=False,
     )
     for sentence in meaning(rows):
         console.print("• " + sentence, highlight=False, markup=False)
@@ -141,12 +152,13 @@ def results_table(rows: list[dict[str, Any]]) -> Any:
 
     benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
     truth = planted_scores()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    base = {row["benchmark"]: row for row in rows if row["change"] is None}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
+    table.add_column("", no_wrap=True)
     for benchmark in benchmarks:
-        table.add_column(benchmark, justify="right", no_wrap=True)
-    units = {row["benchmark"]: row["unit"] for row in rows}
-    table.add_row("planted", *(number(truth[b], units[b]) for b in benchmarks), style="dim")
+        table.add_column(HEADINGS.get(benchmark, benchmark), justify="right", no_wrap=True)
+    for name, values in (("ideal", {b: base[b]["ideal"] for b in benchmarks}), ("planted", truth)):
+        table.add_row(name, *(number(values[b], base[b]["unit"]) for b in benchmarks), style="dim")
     for strategy in dict.fromkeys(row["strategy"] for row in rows):
         cells = []
         for benchmark in benchmarks:
@@ -166,20 +178,35 @@ def results_table(rows: list[dict[str, Any]]) -> Any:
 
 def meaning(rows: list[dict[str, Any]]) -> list[str]:
     """What the table says, in sentences made from its own rows."""
-    from tiltmeter.analysis.findings import findings
-
     changed = [row for row in rows if row["change"]]
-    sentences = [trust(rows)]
-    for verdict, words in (
-        ("worse", "made the model measurably worse"),
-        ("no usable signal", "damaged the answers: a lower score is no improvement there"),
-        ("better", "moved the score measurably toward the ideal"),
-    ):
-        hits: dict[str, list[str]] = {}
-        for row in changed:
-            if row["change"]["verdict"] == verdict:
-                hits.setdefault(row["strategy"], []).append(row["benchmark"])
-        sentences += [f"{strategy} {words}: {', '.join(names)}." for strategy, names in hits.items()]
+    by_strategy: dict[str, dict[str, list[str]]] = {}
+    for row in changed:
+        verdicts = by_strategy.setdefault(row["strategy"], {})
+        verdicts.setdefault(row["change"]["verdict"], []).append(row["benchmark"])
+    told: dict[str, list[str]] = {}  # sentence without its subject -> strategies
+    quiet: dict[str, int] = {}  # strategy -> benchmarks shown equivalent
+    for strategy, verdicts in by_strategy.items():
+        for verdict, words in (
+            ("worse", "made the model measurably worse"),
+            ("no usable signal", "damaged the answers themselves, so a lower score is no improvement"),
+            ("better", "moved the model measurably toward the ideal"),
+        ):
+            if names := verdicts.get(verdict):
+                where = (
+                    "every benchmark" if len(names) == sum(map(len, verdicts.values())) else ", ".join(names)
+                )
+                told.setdefault(f"{words}: {where}.", []).append(strategy)
+        if not verdicts.keys() & {"worse", "no usable signal", "better"}:
+            quiet[strategy] = len(verdicts.get("equivalent", []))
+    sentences = [trust(rows)] + [f"{', '.join(names)} {words}" for words, names in told.items()]
+    if quiet:
+        shown = ", ".join(
+            f"{strategy} ({n} of {len(set(r['benchmark'] for r in rows))})" for strategy, n in quiet.items()
+        )
+        sentences.append(
+            f"No measurable change, with the benchmarks on which it was shown equivalent: {shown}. "
+            "The others need more questions before anyone can tell."
+        )
     still = [
         row
         for row in changed
@@ -193,7 +220,7 @@ def meaning(rows: list[dict[str, Any]]) -> list[str]:
             f"A score can stand still while answers move: {row['strategy']} flipped "
             f"{flips['n']} of {flips['of']} answers of {row['benchmark']} without a verdict of change."
         )
-    return sentences + findings(rows)
+    return sentences
 
 
 def trust(rows: list[dict[str, Any]]) -> str:
@@ -214,7 +241,7 @@ def trust(rows: list[dict[str, Any]]) -> str:
 def next_steps(run: Path | None) -> str:
     """What to type now."""
     if run is None:
-        mine = ["  tiltmeter demo --keep runs/demo      keeps the run, for report, results, gate and choose"]
+        mine = ["  tiltmeter demo --keep runs/demo      keeps the run, for report, results and gate"]
     else:
         mine = [
             f"  tiltmeter report {run}      one page with every number, picture and limit",

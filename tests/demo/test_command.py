@@ -1,0 +1,61 @@
+"""`tiltmeter demo`, and the damage that pruning to 2:4 does to the built-in model."""
+
+import io
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tiltmeter.cli import app
+from tiltmeter.demo import command
+from tiltmeter.pipeline import run
+from tiltmeter.results import read_results
+from tiltmeter.study import make_study
+
+
+@pytest.fixture
+def one_strategy(monkeypatch):
+    """The demo with dtype:bfloat16 alone and one decision question: seconds, and no optional library."""
+    monkeypatch.setattr(command, "WANTED", {"dtype:bfloat16": "torch", "awq": "no_such_library"})
+    monkeypatch.setattr(command, "QUICK_DECISIONS", 45)
+
+
+def test_the_demo_shows_truth_measurement_change_and_what_to_type_next(one_strategy, tmp_path):
+    out, keep = io.StringIO(), tmp_path / "run"
+    assert command.run_demo(keep, False, 0, Console(file=out, width=80)) == 0
+    shown = out.getvalue()
+    for expected in (
+        "toy world",
+        "planted",
+        "70.00",
+        "dtype:bfloat16",
+        "left out: awq",
+        "tiltmeter data fetch",
+    ):
+        assert expected in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    rows = read_results(keep)["rows"]
+    assert {row["benchmark"] for row in rows} == set(command.planted_scores())
+    listed = CliRunner().invoke(app, ["results", str(keep)])
+    assert listed.exit_code == 0 and "crows-pairs" in listed.output
+
+
+def test_strategies_whose_library_is_missing_are_left_out_by_name(one_strategy):
+    assert command.available() == (["dtype:bfloat16"], {"awq": "no_such_library"})
+
+
+def test_pruning_to_2_4_trips_the_coherence_gate_though_its_answers_parse(tmp_path):
+    pytest.importorskip("llmcompressor")
+    study = make_study(
+        models=(str(command.BASE),),
+        strategies=("wanda-2:4",),
+        benchmarks=("dt-stereotyping", "worldbench"),
+        data=str(command.DATA),
+        draws=500,
+    )
+    run(study, tmp_path / "run")
+    document = read_results(tmp_path / "run")
+    pruned = [row for row in document["rows"] if row["strategy"] == "wanda-2:4"]
+    assert [row["change"]["verdict"] for row in pruned] == ["no usable signal"] * 2
+    facts = next(row for row in pruned if row["benchmark"] == "worldbench")
+    assert facts["n_scored"] >= 0.9 * facts["n_items"]  # a parse rate sees nothing
