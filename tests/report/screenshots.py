@@ -20,7 +20,7 @@ SHOTS = {  # name -> size, dark, section, height in pixels
     "report-tablet": ("tablet", False, "changes", 1180),
     "report-phone": ("phone", False, "", 844),
     "report-phone-dark": ("phone", True, "changes", 844),
-    "report-flips": ("wide", False, "flips", 1000),
+    "report-flips": ("wide", False, "browser", 900),
     "report-groups": ("wide", False, "groups", 900),
 }
 

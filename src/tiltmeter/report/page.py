@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from tiltmeter.report import sections, summary
+from tiltmeter.report import facts, measured, sections, summary
 from tiltmeter.report.examples import BUDGET, EACH, Sample
 from tiltmeter.report.figures import Figure, figures, to_page
 from tiltmeter.report.safe import clean, json_for_html
@@ -90,8 +90,8 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "panels": list(view.panels()) if view.compared else [],
         "figures": drawn,
         "numbers": sections.by_benchmark(view),
-        "row_facts": lambda row: sections.row_facts(view, row),
-        "group_meaning": lambda row: sections.group_meaning(view, row),
+        "row_facts": lambda row: facts.row_facts(view, row),
+        "group_meaning": lambda row: facts.group_meaning(view, row),
         "spreads_used": any(view.rests_on_companion(row) for row in view.compared),
         "first_row": lambda name: next(row for row in view.rows if row["benchmark"] == name),
         "flip_benchmarks": lambda panel: sections.flip_benchmarks(view, panel),
@@ -106,9 +106,9 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
             each=EACH,
             megabytes=BUDGET // 1_000_000,
         ),
-        "quality": sections.measured(view, "text_quality"),
-        "answers": sections.answer_quality(view),
-        "speeds": sections.speeds(view),
+        "quality": measured.measured(view, "text_quality"),
+        "answers": measured.answer_quality(view),
+        "speeds": measured.speeds(view),
         "proofs": sections.proofs(view),
         "published": sections.published_rows(view),
         "gaps": sections.gaps(view),
