@@ -101,7 +101,7 @@ def test_a_run_with_only_undefined_scores_still_gives_a_page():
             row["change"].update(
                 delta=None, ci=None, p=None, p_adjusted=None, verdict="no usable signal", noise=None, mde=None
             )
-    assert "no longer gives usable answers" in page.build(made, NO_EXAMPLES)
+    assert "the answers carry no usable signal" in page.build(made, NO_EXAMPLES)
 
 
 def test_the_report_of_a_run_folder_is_one_file_with_its_texts(tmp_path):
