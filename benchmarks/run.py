@@ -6,7 +6,8 @@ Every round times each peer and tiltmeter on the same work, one after the other,
 machine hits all of them. A ratio is the peer's time over tiltmeter's in the same round; printed are the median and the
 range. With one thread the process's CPU time is compared, which other processes cannot take from it; with more, wall
 time.
-Batch sizes of the peers are the best of a short trial. All must agree on the numbers: 1e-3 nats, greedy ids equal.
+Batch sizes of the peers are the best of a short trial. All must agree on the numbers (1e-3 nats; the share of equal greedy
+texts is recorded). Generation takes minutes, so it gets half the rounds.
 Writes benchmarks/results/speed-SHAPE.json.
 """
 
@@ -72,15 +73,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     clock = time.process_time if options.threads[0] == 1 else time.perf_counter
     variant = random_variant(options.shared, options.shape)
     engine = Engine(variant)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    best: dict[str, int] = {}  # generate's best batch size, tried once
     for work in all_work(options.shared, variant, options.scale):
         if options.only in work.name:
-            rows.append(_time_work(variant, engine, work, options.rounds, clock))
+            rows.append(_time_work(variant, engine, work, options.rounds, clock, best))
             print(table({"work": rows[-1:], "batch_tokens": engine.batch_tokens}), file=sys.stderr, flush=True)
     return {"batch_tokens": engine.batch_tokens, "notes": engine.notes, "work": rows}
 
 
-def _time_work(variant: Any, engine: Any, work: Any, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
+def _time_work(
+    variant: Any, engine: Any, work: Any, rounds: int, clock: Callable[[], float], known: dict[str, int]
+) -> dict[str, Any]:
     from benchmarks import speed_peers
     from tiltmeter.scoring.requests import Generation
 
@@ -94,15 +98,20 @@ def _time_work(variant: Any, engine: Any, work: Any, rounds: int, clock: Callabl
     ours(work.requests[:2])  # the self-test, once per loaded variant
     generates = isinstance(work.requests[0], Generation)
     peers: dict[str, Callable[[Sequence[Any]], list[Any]]] = {}
+    best = 1
     if generates:
-        trial = [Generation(r.prompt, 20, r.temperature, r.top_p, r.seed) for r in work.requests[:64]]
+        rounds = max(1, rounds // 2)
         sizes = {size: (lambda asked, size=size: speed_peers.generate(variant, asked, size)) for size in (16, 32, 64)}
-        best = min(sizes, key=lambda size: _seconds(sizes[size], trial, clock)[0])
+        if "generate" not in known:
+            trial = [Generation(request.prompt, 30) for request in work.requests[:64]]
+            known["generate"] = min(sizes, key=lambda size: _seconds(sizes[size], trial, clock)[0])
+        best = known["generate"]
         peers["generate"] = sizes[best]
-    else:
+    elif work.against == "lm-eval":
         harness = {size: speed_peers.LmEval(variant, size) for size in (8, 16, 32)}
-        best = min(harness, key=lambda size: _seconds(harness[size], work.requests[: 64], clock)[0])
+        best = min(harness, key=lambda size: _seconds(harness[size], work.requests[::4], clock)[0])
         peers["lm-eval"] = harness[best]
+    if work.against == "loop" or work.name.startswith("CrowS"):
         peers["loop"] = lambda asked: speed_peers.loop(variant, asked)
     times: dict[str, list[float]] = {name: [] for name in [*peers, "tiltmeter"]}
     answers: dict[str, list[Any]] = {}

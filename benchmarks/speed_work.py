@@ -45,7 +45,7 @@ def random_variant(shared: Path, shape: str) -> LoadedVariant:
 
 
 def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
-    """The seven kinds of work; `scale` 1 takes the sizes that docs/engine.md reports."""
+    """The seven kinds of work; `scale` shrinks or enlarges them (generation keeps 64 sequences from 0.5 on)."""
 
     def prompts(name: str, count: int, **settings: Any) -> list[Any]:
         benchmark = registry.build("benchmark", name)
@@ -57,10 +57,10 @@ def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
     crows = prompts("crows-pairs", 128)
     dt = sorted({request.prompt for request in prompts("dt-stereotyping", 192)})
     discrim = [request.prompt for request in prompts("discrim-eval", 48)]
-    world = [request.prompt for request in prompts("worldbench", 64)]
+    few = 64 if scale >= 0.5 else max(4, int(64 * scale))
+    world = [request.prompt for request in prompts("worldbench", 128)][:few]
     words = " ".join(" ".join(request.text for request in crows).split()[: SYSTEM_TOKENS * 3])
     system = variant.tokenizer.decode(variant.tokenizer(words).input_ids[1 : SYSTEM_TOKENS + 1])
-    few = max(2, int(64 * scale))
     return [
         Work("CrowS-Pairs log-likelihood", "lm-eval", 1.45, crows),
         Work("DT-Stereotyping first token", "lm-eval", 12, [OptionProbs(prompt, YES_NO) for prompt in dt]),
