@@ -6,8 +6,8 @@ Every round times each peer and tiltmeter on the same work, one after the other,
 machine hits all of them. A ratio is the peer's time over tiltmeter's in the same round; printed are the median and the
 range. With one thread the process's CPU time is compared, which other processes cannot take from it; with more, wall
 time.
-Batch sizes of the peers are the best of a short trial. All must agree on the numbers (1e-3 nats; the share of equal greedy
-texts is recorded). Generation takes minutes, so it gets half the rounds.
+Batch sizes of the peers are the best of a short trial. All must agree on the numbers (1e-3 nats; the share of equal
+greedy texts is recorded). Generation takes minutes, so it gets half the rounds.
 Writes benchmarks/results/speed-SHAPE.json.
 """
 

@@ -167,7 +167,9 @@ def _float_products(query: Tensor, key: Tensor) -> Tensor:
 
 def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Attention over all keys from its parts: outputs (..., D) weighted by exp(log-sum-exp (...))."""
-    if len(parts) == 1:
-        return parts[0][0]
-    weights = torch.stack([logsumexp for _, logsumexp in parts]).softmax(0)  # (parts, ...)
-    return sum(out * weight[..., None] for (out, _), weight in zip(parts, weights, strict=True))  # type: ignore[return-value]
+    out, total = parts[0]
+    for other, logsumexp in parts[1:]:
+        share = torch.sigmoid(logsumexp - total)  # of the mass of both
+        out = torch.lerp(out, other, share[..., None])
+        total = torch.logaddexp(total, logsumexp)
+    return out
