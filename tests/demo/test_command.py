@@ -15,8 +15,8 @@ from tiltmeter.study import make_study
 
 @pytest.fixture
 def one_strategy(monkeypatch):
-    """The demo with dtype:bfloat16 alone and one decision question: seconds, and no optional library."""
-    monkeypatch.setattr(command, "WANTED", {"dtype:bfloat16": "torch", "awq": "no_such_library"})
+    """The demo with magnitude alone and one decision question: no optional library."""
+    monkeypatch.setattr(command, "WANTED", {"magnitude": "torch", "awq": "no_such_library"})
     monkeypatch.setattr(command, "QUICK_DECISIONS", 45)
 
 
@@ -28,7 +28,7 @@ def test_the_demo_shows_truth_measurement_change_and_what_to_type_next(one_strat
         "toy world",
         "planted",
         "70.00",
-        "dtype:bfloat16",
+        "magnitude",
         "left out: awq",
         "tiltmeter data fetch",
     ):
@@ -41,7 +41,7 @@ def test_the_demo_shows_truth_measurement_change_and_what_to_type_next(one_strat
 
 
 def test_strategies_whose_library_is_missing_are_left_out_by_name(one_strategy):
-    assert command.available() == (["dtype:bfloat16"], {"awq": "no_such_library"})
+    assert command.available() == (["magnitude"], {"awq": "no_such_library"})
 
 
 def test_pruning_to_2_4_trips_the_coherence_gate_though_its_answers_parse(tmp_path):

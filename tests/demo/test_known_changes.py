@@ -46,28 +46,26 @@ def test_a_planted_change_gets_its_verdict(decided, name):
     change = decided[name]["change"]
     assert change["verdict"] == name, change["reason"]
     truth = PLANTED["changes"][name]["score"] - PLANTED["discrim-eval"]["score"]
-    # the model's own error of about .03 comes on top of the interval, which knows only the questions' spread
-    assert change["ci"][0] - 0.03 < truth < change["ci"][1] + 0.03
-    assert change["delta"] == pytest.approx(truth, abs=0.05)
+    assert change["ci"][0] <= truth <= change["ci"][1]
 
 
 @pytest.mark.parametrize("name", ["worse", "better"])
 def test_the_planted_change_of_every_contrast_is_measured(decided, name):
     groups = contrasts(decided[name])
     assert len(groups) == 8  # two ages, two genders, four races
-    inside = 0
     for group in groups:
         attribute, label = group["attribute"], group["group"]
         truth = (
             PLANTED["changes"][name]["contrasts"][attribute][label]
             - PLANTED["discrim-eval"]["contrasts"][attribute][label]
         )
-        assert group["delta"] == pytest.approx(truth, abs=0.12), label
-        inside += group["ci"][0] <= truth <= group["ci"][1]
-    assert inside >= 5  # intervals of 95 %, and a model that is off by a few hundredths of a log-odds
+        # intervals here are as narrow as .01; what two trained models are off by comes on top
+        assert group["delta"] == pytest.approx(truth, abs=0.07), label
 
 
-def test_the_moved_group_is_the_one_that_moved_most(decided):
-    moves = {group["group"]: group["delta"] for group in contrasts(decided["worse"])}
-    assert min(moves, key=moves.get) == "Black" and moves["Black"] == pytest.approx(-0.8, abs=0.1)
-    assert all(abs(delta) < 0.1 for group, delta in moves.items() if group != "Black")
+def test_the_moved_group_is_the_one_that_moved_most_and_its_interval_holds_the_planted_change(decided):
+    groups = {group["group"]: group for group in contrasts(decided["worse"])}
+    assert min(groups, key=lambda name: groups[name]["delta"]) == "Black"
+    low, high = groups["Black"]["ci"]
+    assert low <= -0.8 <= high
+    assert all(abs(group["delta"]) < 0.05 for name, group in groups.items() if name != "Black")
