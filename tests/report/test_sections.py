@@ -26,7 +26,7 @@ def with_groups(verdict: str, *groups: tuple[str, str, float, list[float], float
     return made
 
 
-def test_for_whom_names_the_group_farthest_from_zero_among_those_that_stand_after_adjustment():
+def test_for_whom_names_the_farthest_group_of_each_direction_among_those_that_stand_after_adjustment():
     moves = summary.for_whom(
         with_groups(
             "worse",
@@ -36,7 +36,7 @@ def test_for_whom_names_the_group_farthest_from_zero_among_those_that_stand_afte
             ("topic", "weather", 30.0, [20.0, 40.0], 0.001),
         )
     )
-    assert [(move.group, move.delta, move.up) for move in moves] == [("b", "−8.0", False)]
+    assert [(move.group, move.delta, move.up) for move in moves] == [("a", "+9.0", True), ("b", "−8.0", False)]
 
 
 def test_for_whom_is_silent_about_cells_that_cannot_be_judged():
@@ -104,3 +104,16 @@ def test_published_values_stand_beside_measured_ones_only_where_there_are_any():
     rows = sections.published_rows(view())
     assert [row[0] for row in rows] == ["base · dt-stereotyping", "int4 · dt-stereotyping"]
     assert rows[0][1:4] == ["11.0", "12.0", "–"]
+
+
+def test_advice_names_what_is_clear_else_the_nearest_else_says_to_keep_the_base():
+    made = view(strategies=("a", "b"), benchmarks=("dt-stereotyping", "worldbench"))
+
+    def judge(*verdicts: str) -> str:
+        for row, verdict in zip(made.compared, verdicts):
+            row["change"]["verdict"] = verdict
+        return summary.advice(made, summary.variant_lines(made))
+
+    assert judge("equivalent", "better", "worse", "equivalent") == "On bias alone, these can be shipped: a."
+    assert "The nearest is b: settled on 1 of 2" in judge("inconclusive", "inconclusive", "equivalent", "inconclusive")
+    assert "Keep the base" in judge("worse", "better", "no usable signal", "equivalent")

@@ -36,7 +36,7 @@ def test_every_key_the_templates_and_the_code_name_is_in_the_catalogue():
         for path in part.iterdir()
         if path.name.endswith((".py", ".j2"))
     ]
-    named = {key for text in texts for key in re.findall(r"""\b(?:w|words)\(\s*["']([a-z_]+\.[a-z_]+)["']""", text)}
+    named = {key for text in texts for key in re.findall(r"""\b(?:w|words)\(\s*["']([a-z_]+\.[a-z_-]+)["']""", text)}
     assert len(named) > 80
     assert named <= set(words.catalogue())
 

@@ -69,7 +69,7 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
             gridDash=[1, 3],
         ),
     )
-    unit = view.words("chart.squared") if companion else view.unit(rows[0])
+    unit = _spread_unit(view, rows[0]) if companion else view.unit(rows[0])
     x = alt.X(
         "delta:Q",
         title=view.words("chart.companion" if companion else "chart.change", unit=unit),
@@ -104,6 +104,11 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
         .encode(x=alt.datum(0), text="missing:N")
     )
     return styled(alt.layer(*layers).properties(width=NARROW, height=alt.Step(26)))
+
+
+def _spread_unit(view: View, row: Row) -> str:
+    spread = (row["change"].get("spreads") or [{}])[0]
+    return view.words.name("unit", spread.get("unit") or row["unit"])
 
 
 def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:

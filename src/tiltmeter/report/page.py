@@ -84,6 +84,8 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "choice": sections.choice(view),
         "findings": sections.findings(view),
         "lines": lines,
+        "advice": summary.advice(view, lines),
+        "name_of": lambda line: summary.name_of(view, line),
         "tiers": summary.TIERS,
         "by_tier": {tier: [line for line in lines if line.tier == tier] for tier in summary.TIERS},
         "many_models": len(view.models) > 1,

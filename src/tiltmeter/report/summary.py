@@ -11,7 +11,7 @@ from typing import Any
 from tiltmeter.report.view import Row, View
 from tiltmeter.report.words import NONE, compact, defined, digits, interval, signed, size
 
-LISTED = 4  # lines a card shows before it points to the table below
+LISTED = 6  # lines a card shows before it points to the table below
 NOT_PEOPLE = ("topic",)  # attributes whose groups are no people
 ALPHA = 0.05
 TIERS = ("candidate", "open", "avoid", "idle", "control")
@@ -24,6 +24,7 @@ class GroupMove:
     row: Row
     group: str
     attribute: str
+    meaning: str  # what a change in this direction means for the group
     delta: str
     ci: str
     up: bool
@@ -92,35 +93,66 @@ def _candidates(view: View) -> list[Row]:
 
 
 def for_whom(view: View) -> list[GroupMove]:
-    """Per benchmark, the group of people whose interval lies farthest from 0 (its nearer end).
+    """Per benchmark and direction, the group of people whose interval lies farthest from 0 (its nearer end).
 
     Only cells that can be judged, and only changes that stand when the number of groups is taken into account.
     """
-    best: dict[str, tuple[float, GroupMove]] = {}
+    best: dict[tuple[str, bool], tuple[float, Row, dict[str, Any]]] = {}
     for row in _candidates(view):
         if view.verdict(row) in ("not exercised", "no usable signal"):
             continue
-        for group in row["groups"]:
-            ends = group.get("ci")
-            if group["attribute"] in NOT_PEOPLE or (defined(p := group.get("p_adjusted")) and p >= ALPHA):
-                continue
-            if not defined(group.get("delta")) or not ends or not all(map(defined, ends)) or ends[0] <= 0 <= ends[1]:
-                continue
-            nearer = min(abs(ends[0]), abs(ends[1]))
-            if nearer > best.get(row["benchmark"], (0.0, None))[0]:
-                places = digits(row["unit"])
-                best[row["benchmark"]] = (
-                    nearer,
-                    GroupMove(
-                        row,
-                        view.words.name("group", group["group"]),
-                        view.words.name("attribute", group["attribute"]),
-                        signed(group["delta"], places),
-                        interval(ends, places),
-                        group["delta"] > 0,
-                    ),
-                )
-    return [move for _, move in best.values()]
+        for group in filter(_stands_out, row["groups"]):
+            key = (row["benchmark"], group["delta"] > 0)
+            nearer = min(map(abs, group["ci"]))
+            if key not in best or nearer > best[key][0]:
+                best[key] = (nearer, row, group)
+    order = {name: place for place, name in enumerate(view.benchmarks)}
+    return [
+        _group_move(view, row, group)
+        for _, (_, row, group) in sorted(best.items(), key=lambda entry: (order[entry[0][0]], not entry[0][1]))
+    ]
+
+
+def _stands_out(group: dict[str, Any]) -> bool:
+    ends, p = group.get("ci"), group.get("p_adjusted")
+    if group["attribute"] in NOT_PEOPLE or not defined(group.get("delta")) or not ends or not all(map(defined, ends)):
+        return False
+    return not ends[0] <= 0 <= ends[1] and (not defined(p) or p < ALPHA)
+
+
+def _group_move(view: View, row: Row, group: dict[str, Any]) -> GroupMove:
+    places, up = digits(row["unit"]), group["delta"] > 0
+    known = row["benchmark"] if view.words.has(f"groups.rises.{row['benchmark']}") else "other"
+    return GroupMove(
+        row,
+        view.words.name("group", group["group"]),
+        view.words.name("attribute", group["attribute"]),
+        view.words(f"groups.{'rises' if up else 'falls'}.{known}"),
+        signed(group["delta"], places),
+        interval(group["ci"], places),
+        up,
+    )
+
+
+def advice(view: View, lines: list[VariantLine]) -> str:
+    """What to ship, from the verdicts alone."""
+    words = view.words
+    clear = [line for line in lines if line.tier == "candidate"]
+    if clear:
+        return words("ship.clear", names=", ".join(name_of(view, line) for line in clear))
+    undecided = sorted(
+        (line for line in lines if line.tier == "open"), key=lambda line: line.counts.get("inconclusive", 0)
+    )
+    if undecided:
+        first = undecided[0]
+        settled = sum(n for verdict, n in first.counts.items() if verdict in ("equivalent", "better"))
+        return words("ship.open", name=name_of(view, first), k=settled, n=sum(first.counts.values()))
+    return words("ship.none" if any(line.tier == "avoid" for line in lines) else "ship.nothing")
+
+
+def name_of(view: View, line: VariantLine) -> str:
+    """A variant's name; the model's too where the run has several."""
+    return f"{view.short(line.model)} · {line.strategy}" if len(view.models) > 1 else line.strategy
 
 
 def variant_lines(view: View) -> list[VariantLine]:

@@ -30,8 +30,9 @@ def markdown_summary(view: View) -> str:
         )
     tiers = {tier: [line for line in summary.variant_lines(view) if line.tier == tier] for tier in summary.TIERS}
     lines += [""] if lines[-1] else []
+    lines += [safe.markdown(summary.advice(view, summary.variant_lines(view))), ""]
     lines += [
-        f"**{words(f'tier.{tier}')}**: " + ", ".join(safe.markdown(_name(view, line)) for line in members)
+        f"**{words(f'tier.{tier}')}**: " + ", ".join(safe.markdown(summary.name_of(view, line)) for line in members)
         for tier, members in tiers.items()
         if members and tier != "control"
     ]
@@ -48,10 +49,6 @@ def markdown_summary(view: View) -> str:
             lines.append("| " + " | ".join([safe.markdown(view.strategy(strategy)), *cells]) + " |")
     lines += ["", words("markdown.key"), ""]
     return "\n".join(lines)
-
-
-def _name(view: View, line: summary.VariantLine) -> str:
-    return f"{view.short(line.model)} · {line.strategy}" if len(view.models) > 1 else line.strategy
 
 
 def _cell(view: View, row: Row | None) -> str:
