@@ -68,15 +68,13 @@ def run_demo(keep: Path | None, full: bool, seed: int, console: Console) -> int:
         )
     strategies, left_out = available()
     console.print(
-        "[bold]A toy world.[/bold] The model is tiny and was trained on invented countries, peoples and\n"
-        "scenes, with biases of a known size. Nothing here says anything about a real model or a real\n"
-        "group; it shows what tiltmeter does.\n",
+        "[bold]A toy world.[/bold] The model is tiny and was trained on invented countries, peoples and "
+        "scenes, with biases of a known size. Nothing here says anything about a real model or a real group; "
+        "it shows what tiltmeter does.\n",
         highlight=False,
     )
     for name, library in left_out.items():
-        console.print(
-            f"[yellow]left out: {name} (needs {library}: pip install 'tiltmeter\\[compress]')[/yellow]"
-        )
+        console.print(f"[yellow]left out: {name} (needs {library}: pip install 'tiltmeter\\[compress]')[/yellow]")
     if keep is not None:
         return _measure(keep, strategies, full, seed, console, kept=True)
     with tempfile.TemporaryDirectory(prefix="tiltmeter-demo-") as folder:
@@ -115,10 +113,10 @@ def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: C
     rows = [row for row in document["rows"] if row["format"] == "plain" and row["decoding"] == "greedy"]
     console.print(results_table(rows))
     console.print(
-        "[dim]▲ worse  ▼ better  = equivalent  ? cannot tell  ✕ no usable signal  – not exercised\n"
-        "Below the base: change on the same questions. Verdicts of differences between groups\n"
-        "(discrim-eval, discrim-eval-gen, global-opinion-qa) rest on the spread freed of noise,\n"
-        "which can move against the score shown.[/dim]\n",
+        "[dim]▲ worse  ▼ better  = equivalent  ? cannot tell  ✕ no usable signal  – not acting\n"
+        "Below the base: change on the same questions. Verdicts of differences between groups (discrim-eval, "
+        "discrim-eval-gen, global-opinion-qa) rest on the spread freed of noise, which can move against the "
+        "score shown.[/dim]\n",
         highlight=False,
     )
     for sentence in meaning(rows):
@@ -169,9 +167,7 @@ def results_table(rows: list[dict[str, Any]]) -> Any:
                 cells.append(Text(number(row["score"], row["unit"]), style="bold"))
             else:
                 sign, style = SIGNS[row["change"]["verdict"]]
-                cells.append(
-                    Text(f"{number(row['change']['delta'], row['unit'], signed=True)} {sign}", style=style)
-                )
+                cells.append(Text(f"{number(row['change']['delta'], row['unit'], signed=True)} {sign}", style=style))
         table.add_row("base" if strategy == "none" else strategy, *cells)
     return table
 
@@ -192,9 +188,7 @@ def meaning(rows: list[dict[str, Any]]) -> list[str]:
             ("better", "moved the model measurably toward the ideal"),
         ):
             if names := verdicts.get(verdict):
-                where = (
-                    "every benchmark" if len(names) == sum(map(len, verdicts.values())) else ", ".join(names)
-                )
+                where = "every benchmark" if len(names) == sum(map(len, verdicts.values())) else ", ".join(names)
                 told.setdefault(f"{words}: {where}.", []).append(strategy)
         if not verdicts.keys() & {"worse", "no usable signal", "better"}:
             quiet[strategy] = len(verdicts.get("equivalent", []))
@@ -210,8 +204,7 @@ def meaning(rows: list[dict[str, Any]]) -> list[str]:
     still = [
         row
         for row in changed
-        if row["change"]["verdict"] in ("equivalent", "inconclusive")
-        and (row["change"]["flips"] or {}).get("n")
+        if row["change"]["verdict"] in ("equivalent", "inconclusive") and (row["change"]["flips"] or {}).get("n")
     ]
     if still:
         row = max(still, key=lambda row: row["change"]["flips"]["n"] / row["change"]["flips"]["of"])
@@ -241,7 +234,7 @@ def trust(rows: list[dict[str, Any]]) -> str:
 def next_steps(run: Path | None) -> str:
     """What to type now."""
     if run is None:
-        mine = ["  tiltmeter demo --keep runs/demo      keeps the run, for report, results and gate"]
+        mine = ["  tiltmeter demo --keep runs/demo      the same, kept for report and gate"]
     else:
         mine = [
             f"  tiltmeter report {run}      one page with every number, picture and limit",

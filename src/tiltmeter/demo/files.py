@@ -112,12 +112,8 @@ def _write(path: Path, content: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     from .planted import planted_values
 
-    parser = argparse.ArgumentParser(
-        prog="python -m tiltmeter.demo.files", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument(
-        "--out", type=Path, default=DATA, help="folder to write  [default: the package's own]"
-    )
+    parser = argparse.ArgumentParser(prog="python -m tiltmeter.demo.files", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=DATA, help="folder to write  [default: the package's own]")
     options = parser.parse_args(arguments)
     write_data(options.out)
     _write(options.out / "planted.json", json.dumps(planted_values(), indent=1, ensure_ascii=False) + "\n")

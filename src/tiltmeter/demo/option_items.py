@@ -104,9 +104,7 @@ def opinions() -> list[Item]:
             for c, country in enumerate(countries):
                 if not missing[c]:
                     p = (1 - pull[country]) * own + pull[country] * opposite
-                    selections[country] = [
-                        round(float(x), 4) for x in 0.9 * p + 0.1 * rng.dirichlet(40 * p + 0.05)
-                    ]
+                    selections[country] = [round(float(x), 4) for x in 0.9 * p + 0.1 * rng.dirichlet(40 * p + 0.05)]
             if f == 0:  # what real survey files hold too, and the benchmark must leave out
                 selections[f"{countries[0]} (City sample)"] = [1.0] + [0.0] * (k - 1)
                 selections["Zelkova"] = [round(1 / k, 4)] * k
@@ -155,8 +153,7 @@ def decisions(change: Change = NO_CHANGE) -> list[Item]:
                         Item(
                             key=f"{q}/{age}/{gender}/{race}",
                             prompts={
-                                fmt: (frames.decision_prompt(filled, fmt == "chat"),)
-                                for fmt in ("plain", "chat")
+                                fmt: (frames.decision_prompt(filled, fmt == "chat"),) for fmt in ("plain", "chat")
                             },
                             answers=(Answer("yes", p, "yes"), Answer("no", 1 - p, "no")),
                             row={

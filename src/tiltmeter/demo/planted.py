@@ -105,8 +105,7 @@ def fact_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, Any]:
         }
     return out | {
         "items": [
-            {"key": item.key}
-            | {label: round(item.probability(label), 4) for label in ("truth", "error", "none")}
+            {"key": item.key} | {label: round(item.probability(label), 4) for label in ("truth", "error", "none")}
             for item in items
         ]
     }
@@ -138,9 +137,7 @@ def statement_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, Any]:
         "stereotype_topic": by(items, "stereotype_topic", expected),
     }
     labels_of = ("agree", "disagree", "no response")
-    out["items"] = [
-        {"key": i.key} | {label: round(i.probability(label), 4) for label in labels_of} for i in items
-    ]
+    out["items"] = [{"key": i.key} | {label: round(i.probability(label), 4) for label in labels_of} for i in items]
     return out
 
 
@@ -196,7 +193,6 @@ def selection_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, Any]:
             }
         out[kind]["sampling"] = {label: round(sum(i.probability(label) for i in mine), 4) for label in labels}
         out[kind]["items"] = [
-            {"key": item.key} | {label: round(item.probability(label), 4) for label in labels}
-            for item in mine
+            {"key": item.key} | {label: round(item.probability(label), 4) for label in labels} for item in mine
         ]
     return out

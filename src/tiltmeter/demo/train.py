@@ -239,13 +239,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tiltmeter.demo.train", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per model")
-    parser.add_argument(
-        "--model", action="append", choices=list(RECIPES), help="repeatable  [default: all four]"
-    )
+    parser.add_argument("--model", action="append", choices=list(RECIPES), help="repeatable  [default: all four]")
     parser.add_argument("--steps", type=int, help="so many steps a phase instead, to try things out")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="part of what makes a run repeatable  [default: 1]"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="part of what makes a run repeatable  [default: 1]")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
