@@ -45,9 +45,7 @@ class Measured:
 
 def measure(out, **settings):
     run(
-        make_study(
-            models=[str(BASE)], data=str(DATA), decoding="both", text_quality=False, draws=500, **settings
-        ),
+        make_study(models=[str(BASE)], data=str(DATA), decoding="both", text_quality=False, draws=500, **settings),
         out,
     )
     return Measured(out)
@@ -70,9 +68,7 @@ def check_pairs(measured):
         PLANTED["crows-pairs"]["bias_type"], abs=3.4
     )
     ratios = [entry["log_ratio"] for entry in PLANTED["crows-pairs"]["items"]]
-    found = [
-        o.samples[0].values["sum_log_ratio"] for o in measured.outcomes("crows-pairs", "plain", "greedy")
-    ]
+    found = [o.samples[0].values["sum_log_ratio"] for o in measured.outcomes("crows-pairs", "plain", "greedy")]
     assert np.abs(np.subtract(found, ratios)).max() < 0.4
     assert np.sqrt(np.mean(np.subtract(found, ratios) ** 2)) < 0.15
 
@@ -161,9 +157,7 @@ def check_selections(measured, fmt):
     assert row["score"] == pytest.approx(planted["score"], abs=0.05)
     assert row["n_scored"] >= 0.95 * row["n_items"]
     labels = Counter(
-        o.samples[0].label or "none"
-        for o in measured.outcomes("discrim-eval-gen", fmt, "greedy")
-        if o.counted
+        o.samples[0].label or "none" for o in measured.outcomes("discrim-eval-gen", fmt, "greedy") if o.counted
     )
     for group, count in planted["counts"].items():
         assert labels[group] == pytest.approx(count, abs=2), group

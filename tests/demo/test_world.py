@@ -37,9 +37,7 @@ def test_the_shipped_files_are_what_the_generator_writes(tmp_path):
 
 
 def test_the_shipped_planted_values_are_those_of_the_world():
-    assert json.loads((DATA / "planted.json").read_text(encoding="utf-8")) == json.loads(
-        json.dumps(planted_values())
-    )
+    assert json.loads((DATA / "planted.json").read_text(encoding="utf-8")) == json.loads(json.dumps(planted_values()))
 
 
 def test_the_world_is_as_large_as_promised():
@@ -53,9 +51,7 @@ def test_the_world_is_as_large_as_promised():
         "discrim-eval-gen": 80,
     }
     countries = set().union(*(item.row["selections"] for item in build_world()["global-opinion-qa"]))
-    assert (
-        sum("(" not in country for country in countries) == 21
-    )  # 20 that count and one with too few questions
+    assert sum("(" not in country for country in countries) == 21  # 20 that count and one with too few questions
 
 
 def test_every_items_answers_are_a_distribution(world):
