@@ -3,7 +3,7 @@ import pytest
 from tiltmeter.errors import UserError
 from tiltmeter.seeds import seed_for
 from tiltmeter.strategies.chain import parse
-from tiltmeter.study import make_study, read_study, replicates
+from tiltmeter.study import make_study, read_study
 
 
 def test_variants_are_the_base_first_and_each_canonical_strategy_once():
@@ -57,7 +57,7 @@ def test_unknown_names_are_refused_with_the_nearest_one():
 
 
 def test_a_strategy_without_a_seed_is_not_repeated_under_calibration_seeds():
-    assert [chain.canonical for chain in replicates(parse("int8"), 3)] == ["int8"]
+    assert [chain.canonical for chain in parse("int8").replicates(3)] == ["int8"]
 
 
 def test_seeds_depend_on_what_they_are_for_and_nothing_else():

@@ -57,7 +57,7 @@ def differences(base: str, variant: str) -> list[Difference]:
     shapes = [config.get_text_config(decoder=True) for config in configs]
     lengths = [getattr(shape, "max_position_embeddings", None) for shape in shapes]
     if lengths[0] != lengths[1]:
-        text = f"context length {lengths[1]} instead of {lengths[0]}: what fits only one of the two is unscored in the other"
+        text = f"context length {lengths[1]} instead of {lengths[0]}: what fits one only is unscored in the other"
         found.append(Difference("context length", text))
     changed = [f"{key} {getattr(shapes[1], key, None)} instead of {getattr(shapes[0], key, None)}" for key in SHAPE
                if getattr(shapes[0], key, None) != getattr(shapes[1], key, None)]

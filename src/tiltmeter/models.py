@@ -283,7 +283,8 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     steps = {part.name: part.prove(variant, context) for part in chain.parts}
     proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps,
                              "checkpoint_bytes": weights_on_disk(context.checkpoint)}
-    lines = [step["summary"] for step in steps.values()] or ["the base model, unchanged"]
+    lines = [f"{name}: {step['summary']}" if len(steps) > 1 else step["summary"] for name, step in steps.items()]
+    lines = lines or ["the base model, unchanged"]
     if before is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):

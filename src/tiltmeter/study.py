@@ -6,7 +6,6 @@ checked here, before anything is loaded.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from difflib import get_close_matches
@@ -19,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from tiltmeter.errors import UserError
 
 if TYPE_CHECKING:
-    from tiltmeter.strategies.base import Strategy
     from tiltmeter.strategies.chain import Chain
 
 CHECKPOINT = "checkpoint="
@@ -120,7 +118,7 @@ class Study(BaseModel):
         chains = ["none"]
         for text in self.strategies:
             chain = parse(text)
-            chains.extend(replicate.canonical for replicate in replicates(chain, self.calibration_seeds))
+            chains.extend(replicate.canonical for replicate in chain.replicates(self.calibration_seeds))
         specs = [
             VariantSpec(model=model, strategy=name, source=model)
             for model in self.models
@@ -141,21 +139,6 @@ class Study(BaseModel):
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def replicates(chain: Chain, n: int) -> list[Chain]:
-    """The chain under `n` calibration seeds: its own and the next; once when nothing in it is seeded."""
-    if not any(hasattr(part, "seed") for part in chain.parts):
-        return [chain]
-    return [
-        dataclasses.replace(chain, parts=tuple(_reseeded(part, shift) for part in chain.parts)) for shift in range(n)
-    ]
-
-
-def _reseeded(part: Strategy, shift: int) -> Strategy:
-    """A calibrated strategy under its seed plus `shift`; others as they are."""
-    seed = getattr(part, "seed", None)
-    return part if seed is None else dataclasses.replace(part, **{"seed": seed + shift})
 
 
 def make_study(**settings: Any) -> Study:

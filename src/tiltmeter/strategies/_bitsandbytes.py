@@ -53,7 +53,7 @@ def evidence(model: nn.Module, layer_type: type[nn.Module], what: str) -> dict[s
         raise DidNothing(f"{what}: no linear layer was quantized")
     weights = [m.get_parameter("weight") for m in quantized.values()]
     return {
-        "summary": f"{what}: {len(quantized)} linear layers quantized, left alone: {', '.join(plain) or 'none'}",
+        "summary": f"{len(quantized)} linear layers quantized ({what}), left alone: {', '.join(plain) or 'none'}",
         "quantized_layers": len(quantized),
         "layer_names": sorted(quantized),
         "untouched_linear_layers": plain,

@@ -37,7 +37,7 @@ def proof_of_sparsity(name: str, artifact: Artifact, wanted: float, two_four: bo
     pattern = ", every group of 4 holds 2 zeros" if two_four else ""
     worst = min(facts["sparsity_per_layer"].values())
     return {
-        "summary": f"{name}: {facts['sparsity']:.1%} zeros in {facts['layers']} linear layers (least {worst:.1%})"
+        "summary": f"{facts['sparsity']:.1%} zeros in {facts['layers']} linear layers (least {worst:.1%})"
         f"{pattern}, output head untouched",
         **facts,
     }

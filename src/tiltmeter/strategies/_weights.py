@@ -71,7 +71,7 @@ class OneShotQuantizer(Strategy):
         if not loaded or len(loaded) != facts["layers"]:
             raise DidNothing(f"{self.name}: {len(loaded)} of {facts['layers']} linear layers are quantized")
         return {
-            "summary": f"{self.name}: {len(loaded)} linear layers quantized ({self.scheme_text}), "
+            "summary": f"{len(loaded)} linear layers quantized ({self.scheme_text}), "
             "output head untouched",
             "scheme": self.scheme_text,
             **facts,

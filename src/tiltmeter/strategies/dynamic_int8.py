@@ -69,7 +69,7 @@ class DynamicInt8(Strategy):
         if not names:
             raise DidNothing("dynamic-int8: no linear layer was quantized")
         return {
-            "summary": f"dynamic-int8: {len(names)} linear layers in int8, left alone: {', '.join(plain) or 'none'}",
+            "summary": f"{len(names)} linear layers in int8, left alone: {', '.join(plain) or 'none'}",
             "quantized_layers": len(names),
             "layer_names": names,
             "untouched_linear_layers": plain,

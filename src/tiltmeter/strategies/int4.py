@@ -59,4 +59,4 @@ class Int4(Strategy):
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         import bitsandbytes as bnb
 
-        return _bitsandbytes.evidence(variant.model, bnb.nn.Linear4bit, f"int4 (bitsandbytes {self.type})")
+        return _bitsandbytes.evidence(variant.model, bnb.nn.Linear4bit, f"bitsandbytes {self.type}")

@@ -64,4 +64,4 @@ class Int8(Strategy):
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         import bitsandbytes as bnb
 
-        return _bitsandbytes.evidence(variant.model, bnb.nn.Linear8bitLt, "int8 (bitsandbytes)")
+        return _bitsandbytes.evidence(variant.model, bnb.nn.Linear8bitLt, f"bitsandbytes, threshold {self.threshold:g}")
