@@ -15,16 +15,20 @@ test: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready-test
-	@$(BIN)/ruff check src tests && $(BIN)/mypy
+	@$(BIN)/ruff check src tests benchmarks validation && $(BIN)/mypy
 
 docs: $(VENV)/.ready-test
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Simulations behind docs/validity.md: minutes.
 validate: $(VENV)/.ready-test
 	@$(BIN)/python -m validation.run
 
 # The study's printed changes with error bars: docs/published.md.
+published: $(VENV)/.ready-test
+	@$(BIN)/python -m validation.published
+
+# Which published changes can be told from chance: docs/published.md.
 published: $(VENV)/.ready-test
 	@$(BIN)/python -m validation.published
 
