@@ -117,7 +117,7 @@ def test_a_planted_gap_is_found_and_its_size_read_off():
     change = spread_change(Spread("gap", "log-odds", base, base + effects + rng.normal(0, 0.1, (70, 3)),
                                   np.full(3, 1 / 3), 0.05), seed=1)
     assert change.d_variant == pytest.approx(np.sqrt(0.06), abs=0.05)  # mean of .09, .09, 0
-    assert change.ci.above_zero and change.p < 0.001 and not change.ci90.inside(change.bound)
+    assert change.ci.above_zero and change.p < 0.001 and not change.ci.inside(change.bound)
 
 
 def test_identical_models_have_no_change_and_p_one():

@@ -195,7 +195,6 @@ class SpreadChange:
     d_variant: float
     delta: float  # U of the variant minus U of the base
     ci: Interval  # 95 %, of delta
-    ci90: Interval  # for equivalence
     bound: float  # m (2 D_low + m): delta inside +-bound is equivalent
     p: float
     mde: float  # in the unit of d_base

@@ -57,15 +57,15 @@ class QuadraticChange:
 
 
 def spread_change(spread: Spread, *, seed: int, draws: int = 10_000) -> SpreadChange:
-    """Change of the noise-corrected spread, its 95 % and 90 % interval, p and equivalence bound.
+    """Change of the noise-corrected spread, its 95 % interval, p and equivalence bound.
 
     Undefined (NaN with the reason) with fewer than 5 clusters, or when no group is held by two clusters.
     """
     reason = _why_undefined(spread)
     if reason:
         nan = float("nan")
-        none, none90 = Interval(nan, nan, 0.95, reason), Interval(nan, nan, 0.90, reason)
-        return SpreadChange(spread.name, spread.unit, nan, nan, nan, none, none90, nan, nan, nan, spread.margin, reason)
+        none = Interval(nan, nan, 0.95, reason)
+        return SpreadChange(spread.name, spread.unit, nan, nan, nan, none, nan, nan, nan, spread.margin, reason)
     spread = _without_empty_clusters(spread)
     zero = np.where(np.isnan(spread.base), np.nan, 0.0)
     base, variant = (quadratic_change(zero, d, spread.weights, spread.layout) for d in (spread.base, spread.variant))
@@ -79,8 +79,8 @@ def spread_change(spread: Spread, *, seed: int, draws: int = 10_000) -> SpreadCh
     d_base = float(np.sqrt(max(base.delta, 0.0)))
     return SpreadChange(
         name=spread.name, unit=spread.unit, d_base=d_base, d_variant=float(np.sqrt(max(variant.delta, 0.0))),
-        delta=change.delta, ci=_t_interval(change.delta, se, change.df, 0.95),
-        ci90=_t_interval(change.delta, se, change.df, 0.90), bound=spread.margin * (2 * d_low + spread.margin),
+        delta=change.delta, ci=_t_interval(change.delta, se, change.df),
+        bound=spread.margin * (2 * d_low + spread.margin),
         p=sign_flip_test(change.contributions, seed=seed, draws=draws),
         mde=float(np.sqrt(d_base**2 + MDE_FACTOR * se) - d_base) if se > 0 else float("nan"), margin=spread.margin)
 
@@ -155,7 +155,7 @@ def _one_flip_variance(spread: Spread) -> float:
     return float(np.sum(effect**2) / (questions * (groups - 1)))  # the unchanged choice contributes 0
 
 
-def _t_interval(estimate: float, se: float, df: int, level: float) -> Interval:
+def _t_interval(estimate: float, se: float, df: int, level: float = 0.95) -> Interval:
     half = float(student.ppf((1 + level) / 2, df)) * se
     return Interval(estimate - half, estimate + half, level)
 
