@@ -56,6 +56,14 @@ def _filters(view: View, rows: list[Row], model: str = "") -> dict[str, str]:
     return {"model": model, "benchmark": rows[0]["benchmark"], "asked": view.asked(rows[0])}
 
 
+def _parts(view: View, key: dict[str, str]) -> list[str]:
+    """A key's values; a model by its short name, or by its place in the run where that has no plain letters."""
+    return [
+        (_slug(view.short(value)) or f"model-{view.models.index(value) + 1}") if name == "model" else value
+        for name, value in key.items()
+    ]
+
+
 def _slug(*parts: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")[:100].lower()
 
@@ -68,7 +76,7 @@ def _heatmaps(view: View) -> Iterator[Figure]:
     for key, rows in _by(view.compared, "model", "format", "decoding"):
         yield Figure(
             "heatmap",
-            _slug("heatmap", *key.values()),
+            _slug("heatmap", *_parts(view, key)),
             _titled(view, rows, view.short(key["model"])),
             view.words("heatmap.caption"),
             view.words("empty.compared"),
@@ -84,7 +92,7 @@ def _forests(view: View) -> Iterator[Figure]:
         companions = [row for row in rows if view.rests_on_companion(row)]
         yield Figure(
             "forest",
-            _slug("forest", *key.values()),
+            _slug("forest", *_parts(view, key)),
             _titled(view, rows, key["benchmark"]),
             words("forest.caption_companion" if companions else "forest.caption"),
             _why_empty(view, rows),
@@ -96,7 +104,7 @@ def _forests(view: View) -> Iterator[Figure]:
             name = companions[0]["change"]["companion"]
             yield Figure(
                 "forest",
-                _slug("forest", *key.values(), "companion"),
+                _slug("forest", *_parts(view, key), "companion"),
                 _titled(view, rows, key["benchmark"], words.name("companion", name)),
                 words("forest.companion", name=words.name("companion", name)),
                 _why_empty(view, rows),
@@ -114,7 +122,7 @@ def _groups(view: View) -> Iterator[Figure]:
             caption += " " + view.words("groups.cut", shown=charts.GROUPS_SHOWN, n=n_groups)
         yield Figure(
             "groups",
-            _slug("groups", *key.values()),
+            _slug("groups", *_parts(view, key)),
             _titled(view, rows, key["benchmark"], view.short(key["model"])),
             caption,
             _why_empty(view, rows),
@@ -129,7 +137,7 @@ def _published(view: View) -> Iterator[Figure]:
     for key, members in _by(rows, "benchmark", "model", "format", "decoding"):
         yield Figure(
             "published",
-            _slug("published", *key.values()),
+            _slug("published", *_parts(view, key)),
             _titled(view, members, key["benchmark"], view.short(key["model"])),
             view.words("published.caption"),
             view.words("empty.published"),
@@ -146,7 +154,7 @@ def _pareto(view: View) -> Iterator[Figure]:
             by = choice.get("by", "speed")
             yield Figure(
                 "pareto",
-                _slug("pareto", model),
+                _slug("pareto", *_parts(view, {"model": model})),
                 view.short(model),
                 view.words("pareto.caption"),
                 view.words("pareto.absent"),

@@ -32,7 +32,7 @@ def markdown_summary(view: View) -> str:
     lines += [""] if lines[-1] else []
     lines += [safe.markdown(summary.advice(view, summary.variant_lines(view))), ""]
     lines += [
-        f"**{words(f'tier.{tier}')}**: " + ", ".join(safe.markdown(summary.name_of(view, line)) for line in members)
+        f"- **{words(f'tier.{tier}')}**: " + ", ".join(safe.markdown(summary.name_of(view, line)) for line in members)
         for tier, members in tiers.items()
         if members and tier != "control"
     ]
