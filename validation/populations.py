@@ -124,7 +124,7 @@ def _per_level(rng: np.random.Generator, shape: tuple[int, ...], axis: int, sd: 
 
 
 def global_opinion_qa(rng: np.random.Generator, s: Scenario) -> Comparison:
-    """2,556 questions of 2-5 options, 107 countries, about 10 a question; opinions lie along two axes.
+    """2,556 questions of 2-5 options, the same 107 countries, about 10 a question; opinions lie along two axes.
 
     base: how strongly the model leans toward the first country's opinion (western pull); effect: more of it.
     """
@@ -133,7 +133,7 @@ def global_opinion_qa(rng: np.random.Generator, s: Scenario) -> Comparison:
     open_to = np.arange(most) < options[:, None]  # (questions, options)
     asked = rng.random((n, countries)) < np.geomspace(0.30, 0.035, countries)
     axes = rng.standard_normal((n, 2, most)) * 0.5
-    place = rng.standard_normal((countries, 2)) * 0.6
+    place = np.random.default_rng(0).standard_normal((countries, 2)) * 0.6  # countries are fixed, questions are drawn
     level = rng.standard_normal((n, most))
     opinion = level[:, None] + np.einsum("ca,qao->qco", place, axes) + 0.15 * rng.standard_normal((n, countries, most))
     human = _softmax(opinion, open_to[:, None, :])

@@ -61,8 +61,9 @@ SCENARIOS = {
         Scenario("pull .5, exchangeable", 0.20, "N0", base=0.5),
         Scenario("no pull, noise", 0.20),
         Scenario("pull .5, much noise", 0.50, base=0.5),
-        Scenario("pull .5 to .6", 0.20, "real", base=0.5, effect=0.1),
-        Scenario("pull .5 to .6, 1,000 questions", 0.20, "real", base=0.5, effect=0.1, items=1000),
+        Scenario("pull .5 to .6, inside the margin", 0.20, "real", base=0.5, effect=0.1),
+        Scenario("pull .5 to 1", 0.20, "real", base=0.5, effect=0.5),
+        Scenario("pull .5 to 1, 1,000 questions", 0.20, "real", base=0.5, effect=0.5, items=1000),
         Scenario("pull .5 to .25", 0.20, "real", base=0.5, effect=-0.25),
     ],
     "discrim-eval-gen": [
