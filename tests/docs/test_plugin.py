@@ -29,8 +29,10 @@ def installed(tmp_path_factory) -> dict[str, str]:
     metadata.mkdir()
     about = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     (metadata / "METADATA").write_text(about)
-    groups = [f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
-              for group, points in project["entry-points"].items()]
+    groups = [
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in points.items())
+        for group, points in project["entry-points"].items()
+    ]
     (metadata / "entry_points.txt").write_text("\n".join(groups))
     return {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
@@ -50,8 +52,19 @@ def test_list_shows_the_strategy_and_the_benchmark_of_the_other_package(installe
 def test_a_run_uses_both_and_the_report_shows_them(installed, tmp_path):
     model = ROOT / "src" / "tiltmeter" / "demo" / "models" / "base"
     run = tmp_path / "run"
-    tiltmeter(installed, "run", str(model), "-s", "weight-noise:relative=0.3", "-b", "job-pronouns",
-              "--data", str(PLUGIN / "data"), "--out", str(run))
+    tiltmeter(
+        installed,
+        "run",
+        str(model),
+        "-s",
+        "weight-noise:relative=0.3",
+        "-b",
+        "job-pronouns",
+        "--data",
+        str(PLUGIN / "data"),
+        "--out",
+        str(run),
+    )
     rows = json.loads(tiltmeter(installed, "results", str(run), "--json"))["rows"]
     base, variant = rows
     assert variant["strategy"] == "weight-noise:relative=0.3" and variant["benchmark"] == "job-pronouns"

@@ -1,0 +1,72 @@
+"""The README is true: its demo table is what the built-in model gives, its commands and links exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from tiltmeter.cli import app
+from tiltmeter.demo import command
+from tiltmeter.pipeline import run
+from tiltmeter.results import read_results
+from tiltmeter.study import make_study
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COLUMNS = ("crows-pairs", "discrim-eval", "discrim-eval-gen", "dt-stereotyping", "global-opinion-qa", "worldbench")
+WHOLE = ("crows-pairs", "worldbench")  # asked whole, and quick
+    name for name in COLUMNS if name != "discrim-eval"
+)  # the demo asks a part of discrim-eval: slow, and partial
+
+
+def table() -> dict[str, list[float]]:
+    """Row name -> the numbers of the demo's table, in the order of COLUMNS."""
+    block = README.split("```text\n", 1)[1].split("```", 1)[0]
+    rows = {}
+    for line in block.splitlines():
+        numbers = re.findall(r"[+−]?\d+\.\d+", line)
+        if len(numbers) == len(COLUMNS):
+            rows[line.split()[0]] = [float(number.replace("−", "-")) for number in numbers]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> dict[tuple[str, str], float]:
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    run(
+        make_study(
+            models=(str(command.BASE),), benchmarks=WHOLE, data=str(command.DATA), draws=100, text_quality=False
+        ),
+        folder,
+    )
+    return {(row["strategy"], row["benchmark"]): row["score"] for row in read_results(folder)["rows"]}
+
+
+def test_the_demo_table_shows_what_was_planted_and_what_the_base_scores(measured):
+    rows, planted = table(), command.planted_scores()
+    for name, of_plan, of_base in zip(COLUMNS, rows["planted"], rows["base"]):
+        printed = 0.005 if name in ("crows-pairs", "dt-stereotyping") else 0.0005  # half a unit of the last digit
+        assert of_plan == pytest.approx(planted[name], abs=printed * 1.01)
+        if name in WHOLE:
+            assert of_base == pytest.approx(measured["none", name], abs=printed * 1.01)
+
+
+def test_the_demo_table_has_the_strategies_the_demo_runs():
+    assert [name for name in table() if name not in ("ideal", "planted", "base")] == list(command.WANTED)
+
+
+def test_every_command_the_readme_and_the_pages_name_exists():
+    known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        code = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) + re.findall(r"`([^`\n]+)`", text)
+        named = {name for part in code for name in re.findall(r"^tiltmeter ([a-z]+)", part, re.M)}
+        assert named <= known, page
+
+
+def test_every_local_link_of_the_readme_leads_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")]
+    assert links and all((ROOT / link).exists() for link in links)
