@@ -76,7 +76,7 @@ KINDS = [("w4a16", "compressed-tensors"), ("int4", "bitsandbytes"), ("magnitude"
 @pytest.mark.parametrize(("strategy", "method"), KINDS)
 def test_a_ready_made_checkpoint_answers_as_the_strategy_that_made_it(stories, copy, strategy, method):
     """A saved bitsandbytes checkpoint falls into the AVX512-BF16 trap too, unless the guard covers it."""
-    made = models.load(stories, parse(strategy))
+    made = models.load(stories, parse(strategy), cache_dir=copy.parent / "cache")
     for file in copy.glob("*.safetensors"):
         file.unlink()
     if strategy == "int4":
@@ -84,7 +84,7 @@ def test_a_ready_made_checkpoint_answers_as_the_strategy_that_made_it(stories, c
     else:
         from tiltmeter.artifacts import Artifacts
 
-        [artifact] = [a for a in Artifacts().entries() if a.key.get("strategy") == strategy]
+        [artifact] = [a for a in Artifacts(copy.parent / "cache").entries() if a.key.get("strategy") == strategy]
         shutil.copytree(artifact.path / "model", copy, dirs_exist_ok=True)
     variant = models.load(str(copy), parse("none"))
     ids = torch.tensor([[1, 80, 147, 201, 282]])
