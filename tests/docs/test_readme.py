@@ -18,8 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COLUMNS = ("crows-pairs", "discrim-eval", "discrim-eval-gen", "dt-stereotyping", "global-opinion-qa", "worldbench")
 WHOLE = ("crows-pairs", "worldbench")  # asked whole, and quick
-    name for name in COLUMNS if name != "discrim-eval"
-)  # the demo asks a part of discrim-eval: slow, and partial
 
 
 def table() -> dict[str, list[float]]:
