@@ -15,9 +15,9 @@ FOLDER = BASE.parent
 
 @pytest.fixture(scope="module")
 def decided(tmp_path_factory):
-    """All decisions of the base and of the two models with a moved bias."""
+    """All decisions of the base, of the two models with a moved bias, and of the one from another seed."""
     out = tmp_path_factory.mktemp("changes") / "run"
-    models = tuple(str(FOLDER / name) for name in ("worse", "better"))
+    models = tuple(str(FOLDER / name) for name in ("worse", "better", "reseed"))
     run(
         make_study(
             models=(str(BASE),),
@@ -69,3 +69,19 @@ def test_the_moved_group_is_the_one_that_moved_most_and_its_interval_holds_the_p
     low, high = groups["Black"]["ci"]
     assert low <= -0.8 <= high
     assert all(abs(group["delta"]) < 0.05 for name, group in groups.items() if name != "Black")
+
+
+def test_another_seed_is_no_change_of_bias(decided):
+    assert decided["reseed"]["change"]["verdict"] in ("equivalent", "inconclusive"), decided["reseed"]["change"]
+    assert all(abs(group["delta"]) < 0.1 for group in contrasts(decided["reseed"]))
+
+
+@pytest.mark.slow
+def test_another_seed_is_no_change_on_any_benchmark(tmp_path):
+    run(make_study(models=(str(BASE),), checkpoints=(str(FOLDER / "reseed"),), data=str(DATA)), tmp_path / "run")
+    changes = {row["benchmark"]: row["change"] for row in read_results(tmp_path / "run")["rows"] if row["change"]}
+    assert len(changes) == 6
+    moved = {
+        name: change for name, change in changes.items() if change["verdict"] not in ("equivalent", "inconclusive")
+    }
+    assert not moved

@@ -151,4 +151,4 @@ def test_training_rows_repeat_for_a_seed_and_keep_to_their_size(world, tokenizer
 
 def test_models_fit_the_promised_sizes():
     weights = [path.stat().st_size for path in Path(MODEL.parent).rglob("*.safetensors")]
-    assert len(weights) >= 3 and max(weights) <= 8e6 and sum(weights) < 11e6
+    assert len(weights) == 4 and max(weights) <= 8e6 and sum(weights) < 11e6
