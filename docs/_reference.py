@@ -12,8 +12,20 @@ from mkdocs.structure.files import File, Files
 
 PYTHON = ("run", "load")  # what `import tiltmeter` offers
 REPORT = ("build_report", "write_figures", "markdown_summary", "model_card", "latex", "write_items_parquet")
-ANALYSIS = ("contract", "compare", "settle", "verdict", "spread", "twoway", "resample", "flips", "coherence",
-            "findings", "choose", "gate")
+ANALYSIS = (
+    "contract",
+    "compare",
+    "settle",
+    "verdict",
+    "spread",
+    "twoway",
+    "resample",
+    "flips",
+    "coherence",
+    "findings",
+    "choose",
+    "gate",
+)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -25,8 +37,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def command_line() -> str:
-    """`--help` of every command, as a terminal of 100 columns shows it."""
-    os.environ.update(COLUMNS="100", TERMINAL_WIDTH="100", NO_COLOR="1", TERM="dumb")
+    """`--help` of every command, as a terminal of 80 columns shows it."""
+    os.environ.update(COLUMNS="80", TERMINAL_WIDTH="80", NO_COLOR="1", TERM="dumb")
     import typer
     from typer.testing import CliRunner
 
@@ -34,7 +46,7 @@ def command_line() -> str:
 
     parts = ["# Command line", "", "Generated from `--help`.", ""]
     for path in _commands(typer.main.get_command(app), ()):
-        output = CliRunner().invoke(app, [*path, "--help"]).output
+        output = CliRunner().invoke(app, [*path, "--help"], prog_name="tiltmeter").output
         parts += [f"## {' '.join(('tiltmeter', *path))}", "", "```text", _plain(output), "```", ""]
     return "\n".join(parts)
 
@@ -55,11 +67,23 @@ def strategies() -> str:
 
     parts = ["# Strategies", "", "Chains join them with `+`, applied left to right. Generated from the modules.", ""]
     for name, cls in known("strategy").items():
-        chosen = [f"- `{f.name}` = `{f.default!r}`" if f.default is not MISSING else f"- `{f.name}` (must be given)"
-                  for f in (fields(cls) if is_dataclass(cls) else ())]
+        chosen = [
+            f"- `{f.name}` = `{f.default!r}`" if f.default is not MISSING else f"- `{f.name}` (must be given)"
+            for f in (fields(cls) if is_dataclass(cls) else ())
+        ]
         where = f"Runs on {cls.hardware}, by {cls.library}. The study: {cls.paper_setting}."
-        parts += [f"## {name}", "", _sentence(cls.summary), "", f"{where} Source: {_links(cls.source)}", "",
-                  *_header(cls), "", *chosen, ""]
+        parts += [
+            f"## {name}",
+            "",
+            _sentence(cls.summary),
+            "",
+            f"{where} Source: {_links(cls.source)}",
+            "",
+            *_header(cls),
+            "",
+            *chosen,
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -69,10 +93,19 @@ def benchmarks() -> str:
 
     parts = ["# Benchmarks", "", "Generated from the modules.", ""]
     for name, cls in known("benchmark").items():
-        parts += [f"## {name}", "", cls.title, "",
-                  f"{cls.n_items:,} items; ideal {cls.ideal:g} {cls.unit}; smallest effect of interest {cls.margin:g} "
-                  f"{cls.margin_unit}; licence of the data: {cls.licence}.", "", f"**Limits.** {cls.limits}", "",
-                  *_header(cls), ""]
+        parts += [
+            f"## {name}",
+            "",
+            cls.title,
+            "",
+            f"{cls.n_items:,} items; ideal {cls.ideal:g} {cls.unit}; smallest effect of interest {cls.margin:g} "
+            f"{cls.margin_unit}; licence of the data: {cls.licence}.",
+            "",
+            f"**Limits.** {cls.limits}",
+            "",
+            *_header(cls),
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -87,11 +120,14 @@ def python() -> str:
     parts = ["# Python", "", "Generated from docstrings.", "", "## tiltmeter", ""]
     parts += [line for name in PYTHON for line in _function(f"tiltmeter.{name}", getattr(tiltmeter, name))]
     parts += _function("tiltmeter.results.Results", Results)
-    parts += [line for name, value in inspect.getmembers(Results) if isinstance(value, property)
-              for line in (f"- `{name}`: {inspect.getdoc(value)}",)]
+    parts += [
+        line
+        for name, value in inspect.getmembers(Results)
+        if isinstance(value, property)
+        for line in (f"- `{name}`: {inspect.getdoc(value)}",)
+    ]
     parts += ["", "## tiltmeter.report", "", "```text", inspect.getdoc(report) or "", "```", ""]
-    parts += [line for name in REPORT
-              for line in _function(f"report.{name}", getattr(report, name))]
+    parts += [line for name in REPORT for line in _function(f"report.{name}", getattr(report, name))]
     for name in ANALYSIS:
         module = importlib.import_module(f"tiltmeter.analysis.{name}")
         parts += [f"## tiltmeter.analysis.{name}", "", "```text", inspect.getdoc(module) or "", "```", ""]
@@ -100,12 +136,49 @@ def python() -> str:
 
 def _function(name: str, value: Any) -> list[str]:
     signature = re.sub(r"tiltmeter\.[\w.]+\.", "", str(inspect.signature(value)))
-    return [f"### {name}", "", "```python", f"{name.rsplit('.', 1)[-1]}{signature}", "```", "", "```text",
-            inspect.getdoc(value) or "", "```", ""]
+    return [
+        f"### {name}",
+        "",
+        "```python",
+        f"{name.rsplit('.', 1)[-1]}{signature}",
+        "```",
+        "",
+        "```text",
+        inspect.getdoc(value) or "",
+        "```",
+        "",
+    ]
 
 
 def _header(cls: type) -> list[str]:
-    return ["```text", inspect.getdoc(inspect.getmodule(cls)) or "", "```"]
+    """A module's header: its first paragraph, then `Word   text` lines as a list."""
+    summary, *paragraphs = (inspect.getdoc(inspect.getmodule(cls)) or "").split("\n\n")
+    lines = [_prose(summary), ""]
+    for paragraph in paragraphs:
+        entries: list[list[str]] = []
+        for line in paragraph.splitlines():
+            found = re.match(r"([A-Z][A-Za-z ]*?) {2,}(\S.*)", line)
+            if found:
+                entries.append([f"**{found[1]}.**", found[2]])
+            elif entries and line.startswith(" "):
+                entries[-1].append(line.strip())
+            else:
+                entries.append([line.strip()])
+        told = any(entry[0].startswith("**") for entry in entries)
+        lines += (
+            [f"- {_prose(' '.join(entry))}" for entry in entries]
+            if told
+            else [_prose(" ".join(map(str.strip, paragraph.splitlines())))]
+        )
+        lines.append("")
+    return lines
+
+
+def _prose(text: str) -> str:
+    """Text as Markdown prose: nothing but `code`, our own bold and addresses is markup."""
+    parts = re.split(r"(`[^`]*`|\*\*[A-Z][A-Za-z ]*\.\*\*)", " ".join(text.split()))
+    safe = [part if place % 2 else re.sub(r"([*_<>\[\]|])", r"\\\1", part) for place, part in enumerate(parts)]
+    return re.sub(r"(https?://[^\s,;)]+)", lambda m: f"<{m[1].replace(chr(92), '')}>", "".join(safe))
 
 
 def _links(text: str) -> str:
