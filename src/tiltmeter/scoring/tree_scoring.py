@@ -10,6 +10,8 @@ import torch
 from tiltmeter.scoring import prefix_tree
 from tiltmeter.scoring.tree_model import TreeModel, shared_blocks
 
+CHUNK_VALUES = 2**21  # logits normalized at a time: 8 MiB
+
 
 def sequence_logprobs(model: TreeModel, sequences: Sequence[Sequence[int]], budget: int) -> list[float]:
     """Sum of log p(token | before) over all tokens but the first, per sequence, in nats.
@@ -63,6 +65,8 @@ def option_logprobs(
 
 def _logprobs(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """log softmax(logits)[rows, ids], float64."""
+    chunk = max(1, CHUNK_VALUES // logits.shape[-1])  # whole-pack temporaries cost more in memory than in arithmetic
+    normalizers = torch.cat([part.logsumexp(-1) for part in logits.split(chunk)])
     where = torch.from_numpy(rows).to(logits.device)
     which = torch.from_numpy(ids).to(logits.device)
-    return (logits[where, which] - logits.logsumexp(-1)[where]).double().cpu().numpy()
+    return (logits[where, which] - normalizers[where]).double().cpu().numpy()
