@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except (UserError, DidNothing, models.LoadFailed) as error:
                 if chain.canonical == "none":
                     raise
-                print(f"{chain.canonical:<{width}}  not measured: {error}", flush=True)
+                reason = getattr(error, "message", str(error))
+                print(f"{chain.canonical:<{width}}  not measured: {reason}", flush=True)
                 continue
             found = perplexity(variant, texts)
             print(f"{chain.canonical:<{width}}  {found.value:10.3f}   ({found.n_tokens} tokens)", flush=True)
