@@ -174,6 +174,7 @@ def main() -> None:
             check=True,
         )
         seconds = time.perf_counter() - started
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         page = folder / "report.html"
         print(
@@ -181,6 +182,7 @@ def main() -> None:
                 {
                     "item_rows": rows,
                     "build_s": round(seconds, 1),
+                    "build_cpu_s": round(spent.ru_utime + spent.ru_stime, 1),
                     "peak_mib": round(peak),
                     "file_mb": round(page.stat().st_size / 1e6, 1),
                     **look(page),

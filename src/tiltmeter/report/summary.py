@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiltmeter.report.view import Row, View
-from tiltmeter.report.words import NONE, compact, defined, digits, interval, signed, size
+from tiltmeter.report.words import NONE, compact, defined, digits, interval, number, signed, size
 
 LISTED = 6  # lines a card shows before it points to the table below
 NOT_PEOPLE = ("topic",)  # attributes whose groups are no people
@@ -160,7 +160,6 @@ def variant_lines(view: View) -> list[VariantLine]:
     facts = {(variant["model"], variant["strategy"]): variant for variant in view.variants}
     lines = []
     for model in view.models:
-        base = facts.get((model, "none"), {})
         for strategy in view.strategies:
             rows = [row for row in view.compared if row["model"] == model and row["strategy"] == strategy]
             if not rows:
@@ -173,7 +172,7 @@ def variant_lines(view: View) -> list[VariantLine]:
                     strategy,
                     _tier(view, strategy, counts),
                     counts,
-                    speed_words(view, mine, base),
+                    speed_words(view, mine),
                     memory_words(mine),
                     compact((mine.get("text_quality") or {}).get("perplexity")),
                 )
@@ -198,12 +197,14 @@ def speed_of(variant: dict[str, Any]) -> float | None:
     return found if defined(found) else None
 
 
-def speed_words(view: View, variant: dict[str, Any], base: dict[str, Any]) -> str:
-    mine, other = speed_of(variant), speed_of(base)
+def speed_words(view: View, variant: dict[str, Any]) -> str:
+    """Tokens per second, and the stored ratio to the base of the same rounds."""
+    mine = speed_of(variant)
     if mine is None:
         return NONE
+    ratio = ((variant.get("speed") or {}).get("decode_speedup") or {}).get("median")
     rate = view.words("speed.rate", rate=compact(float(mine)))
-    return rate if not other else f"{rate} ({mine / other:.2f}×)"
+    return f"{rate} ({number(ratio, 2)}×)" if defined(ratio) else rate
 
 
 def memory_words(variant: dict[str, Any]) -> str:
