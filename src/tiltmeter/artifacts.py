@@ -44,6 +44,11 @@ class Artifact:
     n_bytes: int
     made: str
 
+    @property
+    def title(self) -> str:
+        """What it is, in a few words for a person."""
+        return str(self.facts.get("title") or self.key.get("kind", "artifact"))
+
 
 def default_folder() -> Path:
     """$TILTMETER_CACHE, else $XDG_CACHE_HOME/tiltmeter, else ~/.cache/tiltmeter."""

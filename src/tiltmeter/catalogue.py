@@ -133,8 +133,7 @@ def show_cache(action: str) -> None:
         count, freed = artifacts.clear()
         print(f"removed {count} artifacts from {artifacts.root}: {freed / 1e6:,.1f} MB")
         return
-    table = _table(f"Compressed checkpoints in {artifacts.root}", "what", "MB", "made")
+    table = _table(f"Kept in {artifacts.root}", "what", "MB", "made")
     for entry in artifacts.entries():
-        what = ", ".join(f"{key}={value}" for key, value in entry.key.items() if key not in ("libraries", "texts"))
-        table.add_row(what[:300], f"{entry.n_bytes / 1e6:,.1f}", entry.made)
+        table.add_row(entry.title, f"{entry.n_bytes / 1e6:,.1f}", entry.made)
     _console().print(table)

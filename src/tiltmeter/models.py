@@ -21,7 +21,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies._quiet import held_back
-from tiltmeter.strategies.base import Context, DidNothing
+from tiltmeter.strategies.base import Context, DidNothing, LoadFailed
 from tiltmeter.strategies.chain import Chain
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 NO_LIMIT = 1_000_000  # tokens; models without a stated context length
-
-
-class LoadFailed(Exception):
-    """A library failed while it made the variant; the original error is the cause. No mistake of the user's."""
 
 
 def load(
@@ -65,6 +61,7 @@ def load(
     config, tokenizer = load_config(folder, model), load_tokenizer(folder, model)
     base_dtype = pick_dtype(dtype, device, config)
     context = Context(
+        model=model,
         checkpoint=folder,
         config=config,
         tokenizer=tokenizer,
@@ -269,7 +266,7 @@ def base_probe(model: str, device: str, dtype: str, artifacts: Artifacts,
         say(f"loading {model} for its probe answers")
         loaded = load_model(folder, dtype, device)
         save_file({"logits": probe_logits(loaded, load_tokenizer(folder, model))}, place / "probe.safetensors")
-        return {"model": model}
+        return {"title": f"{model} · answers to the probe prompts"}
 
     key = {"kind": "probe logits", "weights": fingerprint_folder(folder), "dtype": dtype,
            "device": device.split(":")[0], "texts": [*TEXTS, TAIL]}

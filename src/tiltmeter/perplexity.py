@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command of the module docstring; one line per strategy as it is measured."""
     from tiltmeter import models
     from tiltmeter.strategies._calibration import read_texts
-    from tiltmeter.strategies.base import DidNothing
+    from tiltmeter.strategies.base import VariantFailed
     from tiltmeter.strategies.chain import parse
 
     parser = argparse.ArgumentParser(prog="python -m tiltmeter.perplexity", description=(__doc__ or "").splitlines()[0])
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 variant = models.load(options.model, chain, device=options.device, dtype=options.dtype,
                                       calibration=options.calibration)
-            except (UserError, DidNothing, models.LoadFailed) as error:
+            except (UserError, VariantFailed) as error:
                 if chain.canonical == "none":
                     raise
                 reason = getattr(error, "message", str(error))

@@ -92,7 +92,7 @@ class _Work:
 
     def variant(self, spec: VariantSpec, summary: RunSummary) -> None:
         """Ask everything that is still open for one variant."""
-        from tiltmeter.strategies.base import DidNothing
+        from tiltmeter.strategies.base import VariantFailed
 
         try:
             open_cells = self._open_cells(spec, summary)
@@ -101,7 +101,7 @@ class _Work:
             if not open_cells and not quality_missing:
                 return
             variant = self.loader.load(spec)
-        except (UserError, DidNothing) as error:
+        except (UserError, VariantFailed) as error:
             if spec.is_base and isinstance(error, UserError):
                 raise
             self._fail(summary, spec, None, str(error))

@@ -42,7 +42,7 @@ def from_shape(config_file: str, *, cache_dir: str | Path | None = None) -> str:
         AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False).save_pretrained(folder / "model")
         torch.random.set_rng_state(state)
         _byte_tokenizer(config.vocab_size).save_pretrained(folder / "model")
-        return {"shape": path.name}
+        return {"title": f"random weights in the shape of {path.name}"}
 
     return str(Artifacts(cache_dir).get_or_make({"kind": "random weights", "shape": shape}, make).path / "model")
 

@@ -65,7 +65,8 @@ def compressed(strategy: Strategy, context: Context, change: Change, windows: Wi
         save_file({"logits": probe_logits(model, context.tokenizer)}, folder / "probe.safetensors")
         with held_back():
             model.save_pretrained(folder / "model", save_compressed=True)
-        return {**facts, "calibration": windows.record if windows else None}
+        steps = " + ".join((*context.found.get("steps", ()), strategy.name))
+        return {**facts, "calibration": windows.record if windows else None, "title": f"{context.model} · {steps}"}
 
     step = {"strategy": strategy.name, "settings": {k: v for k, v in strategy.settings.items() if k != "calibration"},
             "calibration": windows.record if windows else None}
@@ -73,6 +74,7 @@ def compressed(strategy: Strategy, context: Context, change: Change, windows: Wi
            "device": context.device.split(":")[0]}
     artifact = context.artifacts.get_or_make(key, make)
     context.checkpoint = artifact.path / "model"
+    context.found["steps"] = (*context.found.get("steps", ()), strategy.name)
     context.lineage = (*context.lineage, artifact.path.name)
     context.found["sparsity"] = artifact.facts["intact_2_4_share"]
     context.expected_probe = artifact.path / "probe.safetensors"

@@ -50,7 +50,7 @@ def calibrate(strategy: KVCache, context: Context) -> Artifact:
         context.progress(f"{strategy.name}: calibrating scales on {len(windows.ids)} sequences")
         model = load_model(context.checkpoint, context.dtype, context.device)
         save_file(largest_values(model, windows.ids, strategy.name), folder / "largest.safetensors")
-        return {"calibration": windows.record}
+        return {"calibration": windows.record, "title": f"{context.model} · ranges of keys and values"}
 
     key = {"kind": "kv cache ranges", "lineage": list(context.lineage), "dtype": context.dtype,
            "device": context.device.split(":")[0], "calibration": windows.record}

@@ -31,8 +31,16 @@ Role = Literal["none", "dtype", "pruning", "weights", "cache", "decoding", "cont
 SIMULATED = "simulated: no speed measured here"
 
 
-class DidNothing(Exception):
-    """The strategy ran without error and left the model as it was: a failed variant, no result."""
+class VariantFailed(Exception):
+    """A variant could not be made, through no mistake of the user's: its cells fail, the others go on."""
+
+
+class DidNothing(VariantFailed):
+    """The strategy ran without error and left the model as it was."""
+
+
+class LoadFailed(VariantFailed):
+    """A library failed while it made the variant; the original error is the cause."""
 
 
 @dataclass
@@ -40,6 +48,7 @@ class Context:
     """What the strategies of one chain see and hand on while a variant is being made.
 
     Attributes:
+        model: what the user typed (hub id or folder).
         checkpoint: folder of the checkpoint as it stands after the strategies to the left.
         config: the base checkpoint's configuration.
         device: where the model will run ("cpu", "cuda", "cuda:1" …).
@@ -54,6 +63,7 @@ class Context:
         notes: sentences the run must show.
     """
 
+    model: str
     checkpoint: Path
     config: PretrainedConfig
     tokenizer: PreTrainedTokenizerBase
