@@ -132,7 +132,7 @@ def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
         attribute, name = view.words.name("attribute", group["attribute"]), view.words.name("group", group["group"])
         values.append(
             {
-                "name": f"{attribute}: {name}" if many_attributes and " x " not in attribute else name,
+                "name": f"{attribute}: {name}" if many_attributes and " x " not in group["attribute"] else name,
                 "strategy": row["strategy"],
                 "zero": 0,
                 "delta": group["delta"],

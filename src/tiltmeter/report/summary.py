@@ -23,7 +23,7 @@ class GroupMove:
 
     row: Row
     group: str
-    attribute: str
+    attribute: str  # "" where the name has it
     meaning: str  # what a change in this direction means for the group
     delta: str
     ci: str
@@ -122,11 +122,12 @@ def _stands_out(group: dict[str, Any]) -> bool:
 
 def _group_move(view: View, row: Row, group: dict[str, Any]) -> GroupMove:
     places, up = digits(row["unit"]), group["delta"] > 0
+    name, attribute = view.words.name("group", group["group"]), view.words.name("attribute", group["attribute"])
     known = row["benchmark"] if view.words.has(f"groups.rises.{row['benchmark']}") else "other"
     return GroupMove(
         row,
-        view.words.name("group", group["group"]),
-        view.words.name("attribute", group["attribute"]),
+        f"{attribute} {name}" if name.isdigit() else name,  # age 20, not 20
+        "" if name.isdigit() else attribute,
         view.words(f"groups.{'rises' if up else 'falls'}.{known}"),
         signed(group["delta"], places),
         interval(group["ci"], places),
