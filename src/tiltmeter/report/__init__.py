@@ -10,6 +10,9 @@ write_items_parquet  every item, sample and variant
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,10 @@ def build_report(run: Path, *, out: Path | None = None, lang: str = "en") -> Pat
     from tiltmeter.report.page import build
 
     view = _view(run, lang)
-    return _write(out or run / "report.html", build(view, sample(view, stored_texts(run))))
+    with _progress() as say:
+        say("reading the examples …")
+        examples = sample(view, stored_texts(run))
+        return _write(out or run / "report.html", build(view, examples, progress=say))
 
 
 def write_figures(run: Path, folder: Path, *, lang: str = "en") -> list[Path]:
@@ -89,6 +95,18 @@ def enriched(document: dict[str, Any]) -> dict[str, Any]:
         timed = any((variant.get("speed") or {}).get("decode_tokens_per_s") for variant in variants)
         result["choice"] = null(as_json(choose(rows, variants, policy, "speed" if timed else "size")))
     return result
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What is being done, on one line of a terminal's stderr; silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
 
 
 def _write(path: Path, text: str) -> Path:

@@ -160,10 +160,10 @@ def _environment(view: View) -> Environment:
 def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
     """section -> figures as markup, or the reason there is none."""
     result: dict[str, list[dict[str, Any]]] = {name: [] for name in ("forest", "groups", "published", "pareto")}
-    for figure in figures(view):
-        if figure.on_page:
-            progress(f"drawing {figure.key}")
-            result[figure.section].append(_draw(figure))
+    shown = [figure for figure in figures(view) if figure.on_page]
+    for place, figure in enumerate(shown, 1):
+        progress(f"drawing picture {place} of {len(shown)}")
+        result[figure.section].append(_draw(figure))
     return result
 
 
