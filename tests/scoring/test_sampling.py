@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tiltmeter.scoring.sampling import choose_token, uniforms
@@ -42,13 +43,15 @@ def test_uniforms_depend_on_the_seed_alone_and_a_longer_draw_begins_with_the_sho
     assert not np.array_equal(uniforms(5, 3), uniforms(6, 3))
 
 
-def test_choosing_for_a_batch_equals_choosing_one_at_a_time():
+@pytest.mark.parametrize("vocabulary", [50, 256, 1000])
+def test_choosing_for_a_batch_equals_choosing_one_at_a_time(vocabulary):
     rng = np.random.Generator(np.random.PCG64(1))
-    logits = rng.normal(0, 3, (300, 50)).astype(np.float32)
+    logits = rng.normal(0, 3, (300, vocabulary)).astype(np.float32)
     logits[:20, :5] = logits[:20, 5:10]  # ties
     logits[20:30, 7] = -np.inf
     heat = rng.choice([0.3, 1.0, 2.5], 300)
     mass = rng.choice([0.2, 0.9, 1.0], 300)
     draw = rng.random(300)
+    draw[:3] = (0.0, 1 - 2**-53, 0.5)
     batched = choose_tokens(torch.from_numpy(logits), heat, mass, draw)
     assert batched == [choose_token(*row) for row in zip(logits, heat, mass, draw, strict=True)]

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from tiltmeter.scoring.requests import Generation
-from tiltmeter.scoring.sampling import uniforms
+from tiltmeter.scoring.sampling import choose_token, uniforms
+
+BLOCK_IDS = 256  # ids whose weights are summed together first
 
 
 @dataclass
@@ -44,19 +46,17 @@ class Writing:
 
 def extend(writings: Sequence[Writing], logits: Tensor) -> None:
     """Give each writing its next token from its row of `logits`, float32 (n, V)."""
-    largest, greedy = logits.max(-1)
+    largest = logits.amax(-1)
     finite = largest.isfinite().tolist()  # NaN or +inf anywhere in the row, or nothing but -inf
-    ids = greedy.tolist()
+    ids = [0] * len(writings)
     sampled = [row for row, writing in enumerate(writings) if writing.request.temperature and finite[row]]
-    if sampled:
-        chosen = choose_tokens(
-            logits[torch.tensor(sampled, device=logits.device)],
-            np.array([writings[row].request.temperature for row in sampled]),
-            np.array([writings[row].request.top_p for row in sampled]),
-            np.array([writings[row].draws[len(writings[row].ids)] for row in sampled]),  # type: ignore[index]
-        )
-        for row, token in zip(sampled, chosen, strict=True):
-            ids[row] = token
+    greedy = [row for row, writing in enumerate(writings) if not writing.request.temperature]
+    for rows, choose in ((greedy, _choose_greedy), (sampled, _choose_sampled)):
+        if rows:
+            every = len(rows) == len(writings)
+            part = logits if every else logits[torch.tensor(rows, device=logits.device)]
+            for row, token in zip(rows, choose([writings[row] for row in rows], part), strict=True):
+                ids[row] = token
     if any(writing.recorded for writing in writings):
         logprobs = (logits[torch.arange(len(ids)), ids] - logits.logsumexp(-1)).tolist()
         for writing, logprob in zip(writings, logprobs, strict=True):
@@ -68,20 +68,53 @@ def extend(writings: Sequence[Writing], logits: Tensor) -> None:
             writing.broken = True
 
 
+def _choose_greedy(writings: Sequence[Writing], logits: Tensor) -> list[int]:
+    ids: list[int] = logits.argmax(-1).tolist()
+    return ids
+
+
+def _choose_sampled(writings: Sequence[Writing], logits: Tensor) -> list[int]:
+    return choose_tokens(
+        logits,
+        np.array([writing.request.temperature for writing in writings]),
+        np.array([writing.request.top_p for writing in writings]),
+        np.array([writing.draws[len(writing.ids)] for writing in writings]),  # type: ignore[index]
+    )
+
+
 def choose_tokens(logits: Tensor, temperature: np.ndarray, top_p: np.ndarray, uniform: np.ndarray) -> list[int]:
     """Sampled ids, one per row: `sampling.choose_token` for logits (n, V) and arrays (n,), temperature above 0."""
     heat, mass, draw = (torch.from_numpy(part).to(logits.device)[:, None] for part in (temperature, top_p, uniform))
-    scaled = logits / heat.float()
+    scaled = logits if (temperature == 1).all() else logits / heat.float()
     weights = (scaled - scaled.amax(-1, keepdim=True)).exp_()  # (n, V)
     if (top_p < 1).any():
         ordered, order = weights.sort(dim=-1, descending=True, stable=True)
         before = ordered.cumsum(-1, dtype=torch.float64) - ordered
         ordered[(before >= mass * weights.sum(-1, keepdim=True, dtype=torch.float64)) & (mass < 1)] = 0
         weights = torch.zeros_like(weights).scatter_(-1, order, ordered)
-    cumulative = weights.cumsum(-1, dtype=torch.float64)
-    found = torch.searchsorted(cumulative, draw * cumulative[:, -1:], right=True)[:, 0]
-    beyond = found == weights.shape[-1]  # the uniform rounded up to the whole mass
-    if beyond.any():
-        found[beyond] = torch.stack([row.nonzero()[-1, 0] for row in weights[beyond]])
+    found, certain = _inverted(weights, draw)
+    for row in (~certain).nonzero()[:, 0].tolist():
+        found[row] = choose_token(logits[row].cpu().numpy(), temperature[row], top_p[row], uniform[row])
     ids: list[int] = found.tolist()
     return ids
+
+
+def _inverted(weights: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """First id whose cumulative weight exceeds draw (n, 1) times the whole, and whether rounding leaves no doubt.
+
+    In two steps, blocks of ids and then one block, because a cumulative sum over a whole vocabulary in float64 takes
+    longer than a small model.
+    """
+    size = weights.shape[-1]
+    whole = size // BLOCK_IDS * BLOCK_IDS
+    sums = weights[:, :whole].unflatten(-1, (-1, BLOCK_IDS)).sum(-1)
+    sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], -1)  # (n, blocks), the last may be empty
+    ends = sums.cumsum(-1, dtype=torch.float64)
+    target = draw * ends[:, -1:]
+    block = torch.searchsorted(ends, target, right=True).clamp_max(sums.shape[-1] - 1)  # (n, 1)
+    ids = block * BLOCK_IDS + torch.arange(BLOCK_IDS, device=weights.device)
+    inside = weights.gather(-1, ids.clamp_max(size - 1)).double().masked_fill(ids >= size, 0)
+    within = (ends.gather(-1, block) - sums.gather(-1, block)) + inside.cumsum(-1)
+    place = torch.searchsorted(within, target, right=True)
+    nearest = (within - target).abs().amin(-1) > 1e-6 * ends[:, -1]  # block sums are float32
+    return (block * BLOCK_IDS + place)[:, 0], nearest & (place[:, 0] < BLOCK_IDS)
