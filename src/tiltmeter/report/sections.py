@@ -108,6 +108,15 @@ def _flat(value: Any) -> str:
     return value if isinstance(value, str) else compact(value)
 
 
+def _lines(value: Any) -> str:
+    """One fact a line."""
+    return (
+        "\n".join(f"{name}: {_flat(inner)}" for name, inner in value.items())
+        if isinstance(value, dict)
+        else _flat(value)
+    )
+
+
 def published_rows(view: View) -> list[list[str]]:
     """Label, published and measured score, published and measured change; only rows with a published value."""
     return [
@@ -148,7 +157,7 @@ def gaps(view: View) -> list[tuple[str, list[tuple[str, str]]]]:
     return [(kind, members) for kind, members in kinds.items() if members]
 
 
-def about_benchmarks(view: View) -> list[dict[str, str]]:
+def about_benchmarks(view: View) -> list[dict[str, Any]]:
     """Each benchmark's question, source, licence and known limits, from its class."""
     from tiltmeter.registry import known
 
@@ -169,9 +178,16 @@ def about_benchmarks(view: View) -> list[dict[str, str]]:
                 "items": f"{row['n_items']:,}",
                 "ideal": f"{row['ideal']:g}",
                 "unit": words_unit(view, row),
+                "notes": _data_notes(view, name),
             }
         )
     return result
+
+
+def _data_notes(view: View, benchmark: str) -> list[str]:
+    """What must be said wherever numbers from this copy of the data appear."""
+    facts = view.run.get("data", {}).get(benchmark)
+    return list(facts.get("notes") or []) if isinstance(facts, dict) else []
 
 
 def method_values(view: View) -> dict[str, Any]:
@@ -196,7 +212,7 @@ def provenance(view: View) -> Iterator[tuple[str, Pairs]]:
             if value not in (None, [], "")
         ],
     )
-    yield words("provenance.data"), [(name, _flat(value)) for name, value in run.get("data", {}).items()]
+    yield words("provenance.data"), [(name, _lines(value)) for name, value in run.get("data", {}).items()]
     yield (
         words("provenance.weights"),
         [
