@@ -7,7 +7,7 @@ import pytest
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.published import published_value
-from tiltmeter.results import load, null, read_results, write_results
+from tiltmeter.results import load, null, read_results, recomputed, write_results
 from tiltmeter.scoring.requests import SequenceAnswer, SequenceLogprob
 from tiltmeter.store import Cell, CellId, Store, write_json
 from tiltmeter.study import make_study
@@ -170,3 +170,10 @@ def test_text_is_made_harmless_for_where_it_goes(tmp_path):
     assert r"a\|b&lt;script>" in table and "\x1b" not in table and "\u202e" not in table
     assert render(document, "latex").count(r"\\") == 3
     assert render(document, "csv").splitlines()[0].startswith("model,strategy")
+
+
+def test_statistics_are_made_anew_from_the_stored_answers_without_a_model(tmp_path):
+    run = write_run(tmp_path / "run", [1] * 8, [1] * 6 + [0] * 2)
+    expected = read_results(run)
+    (run / "results.json").write_text('{"rows": "from an older version"}')
+    assert recomputed(run) == expected == read_results(run)

@@ -47,7 +47,12 @@ class Artifact:
     @property
     def title(self) -> str:
         """What it is, in a few words for a person."""
-        return str(self.facts.get("title") or self.key.get("kind", "artifact"))
+        if self.facts.get("title"):
+            return str(self.facts["title"])
+        steps = [str(self.key[name]) for name in ("strategy", "settings") if self.key.get(name)]
+        weights = (*self.key.get("lineage", ()), str(self.key.get("weights", "")))[0]
+        made_of = [f"of weights {weights[:8]}"] if weights else []
+        return " ".join([str(self.key.get("kind", "artifact")), *steps, *made_of])
 
 
 def default_folder() -> Path:

@@ -142,12 +142,17 @@ def results(
             "--items", help="One row per item and variant, with prompt, answer and label (CSV; JSON lines with --json)."
         ),
     ] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Make the statistics anew from the stored answers; no model is needed.")
+    ] = False,
 ) -> None:
     """Print the results of a run: score, change, verdict, items scored and why others were not."""
     from tiltmeter import tables
-    from tiltmeter.results import item_rows, read_results, run_record
+    from tiltmeter.results import item_rows, read_results, recomputed, run_record
 
     run_record(run)
+    if recompute:
+        recomputed(run)
     if items:
         tables.write_items(item_rows(run), sys.stdout, as_json=json)
         return

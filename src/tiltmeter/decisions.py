@@ -63,7 +63,7 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
     else:
         for c in choice.candidates:
             _echo(f"{'*' if c in choice.chosen else 'P' if c.pareto else ' '} {c.strategy:<28} "
-                  f"{_figure(c.speed, 'tokens/s'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
+                  f"{_figure(c.speed, 'x base'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
                   f"largest change {_figure(c.largest_change, 'margins')}  {c.why_not or 'inside the policy'}")
         _echo("* chosen   P on the Pareto line (nothing is both better and less changed)")
         _echo(choice.text)

@@ -23,5 +23,6 @@ class UserError(Exception):
 
 def missing_extra(package: str, extra: str, needed_for: str) -> UserError:
     """The error for an optional library that is not installed."""
-    return UserError(f"{needed_for} needs the package {package!r}, which is not installed",
-                     fix=f'pip install "tiltmeter[{extra}]"')
+    return UserError(
+        f"{needed_for} needs the package {package!r}, which is not installed", fix=f'pip install "tiltmeter[{extra}]"'
+    )

@@ -15,7 +15,7 @@ from typing import Any
 from tiltmeter.benchmarks.base import Benchmark, Outcome, Score
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build, known
-from tiltmeter.store import Cell, finished_cells, read_json, write_json
+from tiltmeter.store import Cell, Store, finished_cells, read_json, write_json
 from tiltmeter.study import Study
 
 SCHEMA = "tiltmeter/results/1"
@@ -127,7 +127,6 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str,
     """The results document of a run, computed from its answers; `margins` override the study's for this once."""
     from tiltmeter.analysis import choose
     from tiltmeter.analysis.findings import findings
-    from tiltmeter.analysis.policy import Policy
     from tiltmeter.changes import add_changes
 
     record = run_record(run)
@@ -159,14 +158,15 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str,
         "failures": read_json(run / "failures.json", []),
     }
     rows = null(rows)
-    choices = {by: choose.as_json(choose.choose(rows, variants, Policy(), by)) for by in choose.CHOICES}
+    by: choose.By = "speed" if any((v.get("speed") or {}).get("decode_tokens_per_s") for v in variants) else "size"
+    choice = choose.as_json(choose.choose(rows, variants, choose.DEFAULT_POLICY, by))
     return null(
         {
             "schema": SCHEMA,
             "run": about,
             "rows": rows,  # type: ignore[no-any-return]
             "findings": findings(rows, seed=study.seed),
-            "choices": choices,
+            "choice": choice,
             "variants": [
                 {
                     "model": v["model"],
@@ -191,6 +191,12 @@ def write_results(run: Path) -> dict[str, Any]:
     result = document(run)
     write_json(run / "results.json", result)
     return result
+
+
+def recomputed(run: Path) -> dict[str, Any]:
+    """The document made anew from the stored answers, and stored. Raises UserError while another process writes."""
+    with Store(run):
+        return write_results(run)
 
 
 def read_results(run: Path) -> dict[str, Any]:
@@ -233,8 +239,8 @@ def item_rows(run: Path) -> Iterator[dict[str, Any]]:
                     "cluster": item.cluster,
                     "variation": item.variation,
                     "groups": dict(item.groups),
-                    "prompt": "\n---\n".join(map(_prompt, requests[mine])),
-                    "answer": "\n---\n".join(_shown(r, a) for r, a in zip(requests[mine], given[mine])),
+                    "prompt": "\n---\n".join(map(prompt_of, requests[mine])),
+                    "answer": "\n---\n".join(answer_text(r, a) for r, a in zip(requests[mine], given[mine])),
                     "label": sample.label,
                     "score": null(sample.score),
                     "reason": sample.reason,
@@ -242,11 +248,12 @@ def item_rows(run: Path) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _prompt(request: Any) -> str:
+def prompt_of(request: Any) -> str:
+    """The text a request sends."""
     return str(getattr(request, "prompt", None) or getattr(request, "text", ""))
 
 
-def _shown(request: Any, answer: Any) -> str:
+def answer_text(request: Any, answer: Any) -> str:
     """An answer as a person reads it; numbers with four digits."""
     if answer.error:
         return f"({answer.error})"

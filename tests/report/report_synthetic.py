@@ -298,3 +298,14 @@ def _variant(rng: np.random.Generator, model: str, strategy: str, poison: str) -
         if strategy in ("none", "int8", "int4", "wanda")
         else None,
     }
+
+
+def enriched(made: dict[str, Any]) -> dict[str, Any]:
+    """The document with findings and choice, as a run stores them."""
+    from tiltmeter.analysis import choose
+    from tiltmeter.analysis.findings import findings
+    from tiltmeter.results import null
+
+    timed = any((variant.get("speed") or {}).get("decode_tokens_per_s") for variant in made["variants"])
+    choice = choose.choose(made["rows"], made["variants"], choose.DEFAULT_POLICY, "speed" if timed else "size")
+    return {**made, "findings": findings(made["rows"], seed=0), "choice": null(choose.as_json(choice))}

@@ -8,7 +8,7 @@ import pytest
 import report_synthetic
 from report_run import POISON
 
-from tiltmeter.report import charts, enriched
+from tiltmeter.report import charts
 from tiltmeter.report.figures import figures, to_page, to_svg, write_all
 from tiltmeter.report.ink import INK
 from tiltmeter.report.view import View
@@ -18,7 +18,7 @@ SMALL = {"strategies": ("int4", "rerun"), "benchmarks": ("crows-pairs", "discrim
 
 
 def view(lang: str = "en", **document) -> View:
-    return View(enriched(report_synthetic.document(**{**SMALL, **document})), Words(lang))
+    return View(report_synthetic.enriched(report_synthetic.document(**{**SMALL, **document})), Words(lang))
 
 
 @pytest.mark.parametrize("kind", ["heatmap", "forest", "groups", "published", "pareto"])

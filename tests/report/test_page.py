@@ -33,7 +33,7 @@ class Tags(HTMLParser):
 
 
 def view(lang: str = "en", verdicts: tuple[str, ...] = (), **document) -> View:
-    made = View(report.enriched(report_synthetic.document(**{**SMALL, **document})), Words(lang))
+    made = View(report_synthetic.enriched(report_synthetic.document(**{**SMALL, **document})), Words(lang))
     rows = [row for row in made.compared if not made.is_control(row["strategy"])]
     for row, verdict in zip(rows, verdicts):
         row["change"]["verdict"] = verdict

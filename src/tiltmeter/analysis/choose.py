@@ -16,14 +16,17 @@ from tiltmeter.analysis.gate import Check, Gate, Row, row_checks
 from tiltmeter.analysis.policy import Policy
 
 By = Literal["speed", "size"]
-CHOICES: tuple[By, ...] = ("speed", "size")
+DEFAULT_POLICY = Policy(default={"allow_partial": True})  # nothing worse; a choice among what was asked so far
 SPEED_KEYS = ("decode_tokens_per_s", "decode_tokens_per_second")
 SIZE_KEYS = ("memory_bytes", "weight_bytes", "bytes")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One variant of one model. speed in decoded tokens/s, size in bytes; NaN: not measured here."""
+    """One variant of one model. NaN: not measured here.
+
+    speed: decoded tokens/s over the base's, measured in alternation with it (1 is the base); size: bytes of weights.
+    """
 
     model: str
     strategy: str
@@ -78,17 +81,26 @@ def _candidate(model: str, strategy: str, rows: Sequence[Row], variants: Sequenc
                ) -> Candidate:
     mine = [row for row in rows if row["model"] == model and row["strategy"] == strategy]
     facts = next((v for v in variants if v["model"] == model and v["strategy"] == strategy), {})
-    speed = facts.get("speed") or {}
+    measured = facts.get("speed") or {}
+    base = next((v.get("speed") or {} for v in variants if v["model"] == model and v["strategy"] == "none"), {})
+    speed, size = speed_ratio(base, measured), _first(measured, SIZE_KEYS)
     if strategy == "none":
-        return Candidate(model, strategy, 0, _first(speed, SPEED_KEYS), _first(speed, SIZE_KEYS), 0.0, "")
+        return Candidate(model, strategy, 0, speed, size, 0.0, "")
     gate = Gate(tuple(check for row in mine for check in row_checks(row, policy)) + tuple(
         Check(name, "present", "unjudged", "the policy names it, this variant has no row of it")
         for name in policy.benchmarks if not any(row["benchmark"] == name for row in mine)))
     bad = next((check for check in gate.checks if check.status == "fail"),
                next((check for check in gate.checks if check.status == "unjudged"), None))
     changes = [value for row in mine if math.isfinite(value := in_margins(row))]
-    return Candidate(model, strategy, gate.exit_code, _first(speed, SPEED_KEYS), _first(speed, SIZE_KEYS),
+    return Candidate(model, strategy, gate.exit_code, speed, size,
                      max(changes, default=math.nan), f"{bad.cell}: {bad.message}" if bad else "")
+
+
+def speed_ratio(base: Mapping[str, Any], variant: Mapping[str, Any]) -> float:
+    """Decoding speed over the base's: the ratio of interleaved rounds where they were timed (a machine that slows
+    down slows both), else of the two figures; NaN where either was not measured."""
+    paired = (variant.get("decode_speedup") or {}).get("median")
+    return float(paired) if paired else _first(variant, SPEED_KEYS) / _first(base, SPEED_KEYS)
 
 
 def in_margins(row: Row) -> float:
@@ -124,7 +136,7 @@ def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, st
         return None, (f"{model}: inside the policy: {names}; no {by} was measured here, so none is called the {word}: "
                       f"run `tiltmeter speed`.")
     best = max(measured, key=lambda c: (c.gain(by), -c.largest_change))
-    figure = f"{best.speed:.3g} tokens/s" if by == "speed" else f"{best.size / 1e6:.3g} MB"
+    figure = f"{best.speed:.3g} times the base's decoding speed" if by == "speed" else f"{best.size / 1e6:.3g} MB"
     if best.strategy == "none":
         return best, f"{model}: the base itself is the {word} inside the policy ({figure})."
     return best, (f"{model}: {best.strategy} is the {word} inside the policy ({figure}); its largest change is "

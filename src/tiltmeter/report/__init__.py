@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 
 def build_report(run: Path, *, out: Path | None = None, lang: str = "en") -> Path:
@@ -75,26 +74,7 @@ def _view(run: Path, lang: str):  # type: ignore[no-untyped-def]
     from tiltmeter.results import read_results
 
     words = Words(lang)
-    return View(enriched(read_results(run)), words)
-
-
-def enriched(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the analysis' findings, and its choice under the default policy, where they are not stored."""
-    from tiltmeter.analysis.choose import as_json, choose
-    from tiltmeter.analysis.findings import findings
-    from tiltmeter.analysis.policy import Policy
-    from tiltmeter.results import null
-
-    rows, variants = document["rows"], document["variants"]
-    seed = document.get("run", {}).get("study", {}).get("seed", 0)
-    result = dict(document)
-    if "findings" not in result:
-        result["findings"] = findings(rows, seed=seed)
-    if "choice" not in result:
-        policy = Policy(default={"allow_partial": True})  # the page marks partial cells itself
-        timed = any((variant.get("speed") or {}).get("decode_tokens_per_s") for variant in variants)
-        result["choice"] = null(as_json(choose(rows, variants, policy, "speed" if timed else "size")))
-    return result
+    return View(read_results(run), words)
 
 
 @contextmanager

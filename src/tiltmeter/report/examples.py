@@ -195,9 +195,8 @@ def _answers(cell: Any, indices: set[int]) -> dict[int, Any]:
 
 
 def _shown(item: Any, requests: tuple[Any, ...], answers: list[Any]) -> Shown:
-    from tiltmeter.results import _prompt
-    from tiltmeter.results import _shown as answer_text
+    from tiltmeter.results import answer_text, prompt_of
 
-    prompts = dict.fromkeys(_prompt(request)[: ANSWER_LIMIT + 1] for request in requests)
+    prompts = dict.fromkeys(prompt_of(request)[: ANSWER_LIMIT + 1] for request in requests)
     said = [answer_text(request, answer) for request, answer in zip(requests, answers)]
     return Shown("\n———\n".join(prompts), "\n———\n".join(said)[: 4 * ANSWER_LIMIT], dict(item.groups))
