@@ -55,7 +55,7 @@ def run_gate(run: Path, policy: Path | None = None, *, junit: Path | None = None
 
 def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "speed", as_json: bool = False) -> int:
     """Print the candidates and the choice; 0 when a variant was chosen, 3 when none could be."""
-    rules = load_policy(policy)
+    rules = load_policy(policy) if policy else choosing.DEFAULT_POLICY
     document = _judged(run, rules)
     choice = choosing.choose(document["rows"], document["variants"], rules, by)
     if as_json:

@@ -179,7 +179,7 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
             )
     except ImportError as error:  # transformers names the package that this kind of checkpoint needs
         raise UserError(f"{folder} cannot be loaded here: {_first_line(error)}",
-                        fix="install the package it names, or serve the model elsewhere and use --backend") from None
+                        fix="install the package it names, or give a checkpoint in compressed-tensors format") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be loaded: {_first_line(error)}", fix="fetch the checkpoint again") from None
     except ValueError as error:
