@@ -45,6 +45,8 @@ def main() -> None:
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
         "shape": options.shape, "scale": options.scale, "rounds": options.rounds, "load_before": os.getloadavg()[0],
     }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"speed-{options.shape}.json"
     for threads in options.threads:
         command = [sys.executable, "-m", "benchmarks.run", "--child", "--shared", str(options.shared), "--shape",
                    options.shape, "--rounds", str(options.rounds), "--scale", str(options.scale), "--threads",
@@ -52,11 +54,9 @@ def main() -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
         found[f"threads_{threads}"] = json.loads(child.stdout.splitlines()[-1])
-        print(f"\n{options.shape}, {threads} thread(s)\n{table(found[f'threads_{threads}'])}")
-    found["load_after"] = os.getloadavg()[0]
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"speed-{options.shape}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+        found["load_after"] = os.getloadavg()[0]
+        path.write_text(json.dumps(found, indent=1) + "\n")  # kept, should the next number of threads be interrupted
+        print(f"\n{options.shape}, {threads} thread(s)\n{table(found[f'threads_{threads}'])}", flush=True)
     print(f"\nwritten: {path}")
 
 
