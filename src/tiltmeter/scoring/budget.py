@@ -23,7 +23,8 @@ from tiltmeter.scoring.variant import LoadedVariant
 LOST_SHARE = 1 / 16
 MEMORY_SHARE = 0.6  # of what is free; the rest is for the allocator, masks and whoever else lives here
 ROW_TOKENS = 512  # prompt and answer of one decoding row, roughly
-SMALLEST = 64
+SMALLEST = 64  # however little memory is free
+AT_LEAST = {"cpu": 256}  # elsewhere 1024: a probe on a busy machine may come out far too small, and that costs most
 LARGEST = {"cpu": 2048}  # elsewhere 8192
 PROBE_TOKENS = {"cpu": 128}  # elsewhere 2048: enough to leave the range where reading weights dominates
 
@@ -34,7 +35,7 @@ def auto_batch_tokens(variant: LoadedVariant) -> int:
     wanted = overhead_tokens(variant, PROBE_TOKENS.get(kind, 2048)) / LOST_SHARE
     fitting = MEMORY_SHARE * free_bytes(variant.device) / bytes_per_token(variant)
     power = math.ceil(math.log2(max(wanted, 1)))
-    budget = min(2**power, LARGEST.get(kind, 8192))
+    budget = max(AT_LEAST.get(kind, 1024), min(2**power, LARGEST.get(kind, 8192)))
     return int(max(SMALLEST, min(budget, 2 ** math.floor(math.log2(max(fitting, 1))))))
 
 
