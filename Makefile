@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint docs bench validate published clean
 
 demo: $(VENV)/.ready-demo
-	@OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)/tiltmeter demo
+	@$(BIN)/tiltmeter demo
 
 test: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

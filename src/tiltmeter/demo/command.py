@@ -104,10 +104,13 @@ def study_of(strategies: list[str], full: bool, seed: int) -> Any:
 
 
 def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: Console, kept: bool) -> int:
+    import torch
+
     from tiltmeter.pipeline import run
     from tiltmeter.progress import Terminal
     from tiltmeter.results import read_results
 
+    torch.set_num_threads(1)  # a model this small loses more to threads waiting for each other than it gains
     summary = run(study_of(strategies, full, seed), out, Terminal())
     document = read_results(out)
     rows = [row for row in document["rows"] if row["format"] == "plain" and row["decoding"] == "greedy"]
