@@ -11,7 +11,7 @@ from tiltmeter.results import load, null, read_results, recomputed, write_result
 from tiltmeter.scoring.requests import SequenceAnswer, SequenceLogprob
 from tiltmeter.store import Cell, CellId, Store, write_json
 from tiltmeter.study import make_study
-from tiltmeter.tables import csv_safe, latex_safe, render
+from tiltmeter.tables import csv_safe, latex_safe, render, show
 
 ROW_KEYS = {
     "model",
@@ -177,3 +177,12 @@ def test_statistics_are_made_anew_from_the_stored_answers_without_a_model(tmp_pa
     expected = read_results(run)
     (run / "results.json").write_text('{"rows": "from an older version"}')
     assert recomputed(run) == expected == read_results(run)
+
+
+def test_replicates_under_calibration_seeds_are_shown_as_one_spread(tmp_path, capsys):
+    document = read_results(write_run(tmp_path / "run", [1] * 30 + [0] * 10, [1] * 32 + [0] * 8))
+    first = document["rows"][1]
+    first["strategy"] = "wanda"
+    document["rows"].append({**first, "strategy": "wanda:seed=1", "change": {**first["change"], "delta": -2.5}})
+    show(document)
+    assert "crows-pairs · wanda: change −2.50 to +5.00 over 2 seeds" in capsys.readouterr().out

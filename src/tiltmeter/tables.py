@@ -134,6 +134,7 @@ def show(document: dict[str, Any]) -> None:
     )
     _show_reasons(console, document)
     _show_robust(console, document)
+    _show_seeds(console, document)
     _show_variants(console, document)
 
 
@@ -213,6 +214,30 @@ def _show_robust(console: Any, document: dict[str, Any]) -> None:
         console.print("\n[bold]Does the change depend on how it is asked?[/bold]")
     for line in lines:
         console.print("  " + escape(clean(line)))
+
+
+def _show_seeds(console: Any, document: dict[str, Any]) -> None:
+    """How far a calibrated strategy's change depends on the text it happened to be calibrated on."""
+    from rich.markup import escape
+
+    from tiltmeter.changes import without_seed
+
+    replicates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in document["rows"]:
+        if row["change"]:
+            key = (row["model"], row["benchmark"], row["format"], row["decoding"], without_seed(row["strategy"]))
+            replicates.setdefault(key, []).append(row)
+    spread = {key: rows for key, rows in replicates.items() if len(rows) > 1}
+    if spread:
+        console.print("\n[bold]Calibration seeds[/bold] (replicates of one comparison, not further hypotheses)")
+    for (_, benchmark, *_, strategy), rows in spread.items():
+        moved = [row["change"]["delta"] for row in rows if row["change"]["delta"] is not None]
+        reach = (
+            f"{number(min(moved), rows[0]['unit'], True)} to {number(max(moved), rows[0]['unit'], True)}"
+            if moved
+            else "–"
+        )
+        console.print("  " + escape(clean(f"{benchmark} · {strategy}: change {reach} over {len(rows)} seeds")))
 
 
 def _show_variants(console: Any, document: dict[str, Any]) -> None:
