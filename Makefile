@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS ?= 1
 
@@ -28,10 +28,6 @@ validate: $(VENV)/.ready-test
 published: $(VENV)/.ready-test
 	@$(BIN)/python -m validation.published
 
-# Which published changes can be told from chance: docs/published.md.
-published: $(VENV)/.ready-test
-	@$(BIN)/python -m validation.published
-
 # Speed against peers, in their own environment: minutes.
 bench: $(VENV)/.ready-bench
 	@$(VENV)-bench/bin/python -m benchmarks.run
@@ -54,8 +50,8 @@ $(VENV)/.ready-test: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/.ready-bench: $(SOURCES)
 	@$(PYTHON) -m venv $(VENV)-bench
-	@$(VENV)-bench/bin/python -m pip -q install -c constraints.txt torch==2.13.0
-	@$(VENV)-bench/bin/python -m pip -q install -c constraints.txt -e ".[lm-eval]"
+	@$(VENV)-bench/bin/python -m pip -qq install -c constraints.txt torch==2.13.0
+	@$(VENV)-bench/bin/python -m pip -qq install -c constraints.txt -e ".[lm-eval]"
 	@mkdir -p $(VENV) && touch $@
 
 clean:
