@@ -49,7 +49,7 @@ def test_crows_pairs_equals_a_plain_transformers_loop_over_all_pairs(full, tinys
 
     (cell,) = (cell for cell in cells_of(full).values() if cell.id.benchmark == "crows-pairs")
     by_mean, by_sum = [], []
-    for item, _ in cell.inputs():
+    for item, _ in cell.inputs:
         more, less = log_likelihood(item.data["more"]), log_likelihood(item.data["less"])
         by_mean.append(more[0] > less[0])
         by_sum.append(more[1] > less[1])

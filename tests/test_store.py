@@ -4,6 +4,7 @@ import pytest
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
+from tiltmeter.inputs import request_from_dict, request_to_dict
 from tiltmeter.scoring.requests import (
     Generation,
     GenerationAnswer,
@@ -14,7 +15,7 @@ from tiltmeter.scoring.requests import (
     answer_from_dict,
     answer_to_dict,
 )
-from tiltmeter.store import Cell, CellId, Store, request_from_dict, request_to_dict, write_json
+from tiltmeter.store import Cell, CellId, Store, write_json
 
 ID = CellId(
     model="m",
@@ -89,7 +90,7 @@ def test_inputs_come_back_as_they_were_written(tmp_path):
     with Store(tmp_path / "run") as store:
         name = store.write_inputs([(item, (SequenceLogprob("a"), SequenceLogprob("b")))])
         cell = Cell(store.path, cell_id(inputs=name))
-        assert list(cell.inputs()) == [(item, (SequenceLogprob("a"), SequenceLogprob("b")))]
+        assert list(cell.inputs) == [(item, (SequenceLogprob("a"), SequenceLogprob("b")))]
 
 
 def test_a_second_process_on_the_same_run_is_refused(tmp_path):

@@ -23,55 +23,50 @@ RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, be
 FLIP_EXAMPLES = 200  # kept per row, most telling first
 
 
-def add_changes(
-    rows: list[dict[str, Any]],
-    behind: Mapping[RowKey, list[Outcome]],
-    variants: Sequence[Mapping[str, Any]],
-    study: Study,
-) -> list[Change]:
-    """Fill `change`, `ci` and the groups' changes of every row, in place; returns the settled changes.
+class Changes:
+    """Collects the rows of a run one by one, with the outcomes they need at that moment, and judges them together.
 
-    rows: result rows without change, in run order; behind: their outcomes, robustness variations included;
     variants: the variants' stored facts (text quality).
     """
-    quality = {(v["model"], v["strategy"]): v.get("text_quality", {}) for v in variants}
-    places = {key_of(row): row for row in rows}
-    judged: list[tuple[dict[str, Any], Row, dict[str, float]]] = []
-    for key, row in places.items():
+
+    def __init__(self, variants: Sequence[Mapping[str, Any]], study: Study) -> None:
+        self._study = study
+        self._quality = {(v["model"], v["strategy"]): v.get("text_quality", {}) for v in variants}
+        self._found: dict[RowKey, tuple[Row, dict[str, float]]] = {}
+
+    def add(self, row: dict[str, Any], outcomes: Sequence[Outcome], base: Sequence[Outcome] | None) -> None:
+        """Fill the row's own interval and measure its change from `base`; None where it has none.
+
+        Both sequences hold the robustness variations too. Nothing of them is kept.
+        """
         benchmark = build("benchmark", row["benchmark"])
-        row["ci"] = _level(benchmark, protocol(behind[key]), study)
-        base_key = (key[0], "none", *key[2:])
-        if key[1] == "none" or base_key not in places:
-            continue
-        change = paired_change(benchmark, protocol(behind[base_key]), protocol(behind[key]), study)
-        moved = {
-            f"robust:{name}": _score_change(benchmark, behind[base_key], behind[key], name)
-            for name in dict.fromkeys(o.variation for o in behind[key] if o.variation)
-        }
-        judged.append(
-            (
-                row,
-                Row(
-                    model=key[0],
-                    strategy=key[1],
-                    format=key[2],
-                    decoding=key[3],
-                    benchmark=key[4],
-                    change=change,
-                    not_exercised=not_exercised(key[1], benchmark),
-                    unusable=unusable(
-                        quality.get((key[0], "none"), {}), quality.get((key[0], key[1]), {}), key[4], key[2], key[3]
-                    ),
-                    hypothesis=without_seed(key[1]),
-                ),
-                moved,
-            )
+        row["ci"] = _level(benchmark, protocol(outcomes), self._study)
+        if base is None:
+            return
+        key = model, strategy, cell_format, decoding, name = key_of(row)
+        before, after = (self._quality.get((model, which), {}) for which in ("none", strategy))
+        found = Row(
+            model=model,
+            strategy=strategy,
+            format=cell_format,
+            decoding=decoding,
+            benchmark=name,
+            change=paired_change(benchmark, protocol(base), protocol(outcomes), self._study),
+            not_exercised=not_exercised(strategy, benchmark),
+            unusable=unusable(before, after, name, cell_format, decoding),
+            hypothesis=without_seed(strategy),
         )
-    settled = settle([row for _, row, _ in judged], method=study.correction)
-    for (row, _, moved), change in zip(judged, settled):
-        row["change"] = as_json(change, moved)
-        _fill_groups(row, change)
-    return settled
+        variations = dict.fromkeys(o.variation for o in outcomes if o.variation)
+        self._found[key] = found, {f"robust:{v}": _score_change(benchmark, base, outcomes, v) for v in variations}
+
+    def settle(self, rows: Sequence[dict[str, Any]]) -> list[Change]:
+        """Judge what was added, in the order of `rows`; fill their `change` and the groups' changes, in place."""
+        judged = [(row, *self._found[key]) for row in rows if (key := key_of(row)) in self._found]
+        settled = settle([found for _, found, _ in judged], method=self._study.correction)
+        for (row, _, moved), change in zip(judged, settled, strict=True):
+            row["change"] = as_json(change, moved)
+            _fill_groups(row, change)
+        return settled
 
 
 def key_of(row: Mapping[str, Any]) -> RowKey:

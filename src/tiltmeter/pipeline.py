@@ -72,6 +72,19 @@ def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary
     return summary
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One written file of inputs, and what it holds."""
+
+    benchmark: str
+    format: str
+    decoding: str
+    n_samples: int
+    inputs: str  # its hash
+    partial: bool
+    notes: list[str]
+
+
 class _Work:
     def __init__(
         self, store: Store, study: Study, benchmarks: list[Benchmark], record: dict[str, Any], progress: Progress
@@ -79,7 +92,7 @@ class _Work:
         self.store, self.study, self.benchmarks = store, study, benchmarks
         self.record, self.progress = record, progress
         self.loader = Loader(study, record, store.path / "run.json", progress)
-        self._items: dict[str, tuple[list[Item], bool]] = {}
+        self._written: dict[tuple[str, int], list[_Asked]] = {}
 
     def check(self, specs: list[VariantSpec]) -> None:
         """Raises UserError for an absent model, tokenizer, chat template or GPU before anything is computed."""
@@ -149,50 +162,64 @@ class _Work:
 
     def _open_cells(self, spec: VariantSpec, summary: RunSummary) -> list[Cell]:
         """Cells without done.json, their inputs written. The tokenizer suffices: no weights are loaded."""
-        from tiltmeter.scoring.prompts import renderer
-
         chain = spec.chain
         identity = self.loader.identity(spec.source)
+        seed = seed_for(self.study.seed, chain.salt) if chain.salt else self.study.seed
         result = []
-        for cell_format in self.study.formats:
-            render, notes = renderer(cell_format, identity.tokenizer)
-            for benchmark in self.benchmarks:
-                if cell_format not in benchmark.formats:
-                    continue
-                items, partial = self._items_of(benchmark)
-                for decoding in self.study.decodings:
-                    if decoding not in benchmark.decodings:
-                        if decoding == "sampling" and "greedy" in self.study.decodings:
-                            continue
-                        decoding = "greedy"
-                    n_samples = self.study.samples if decoding == "sampling" else 1
-                    seed = seed_for(self.study.seed, chain.salt) if chain.salt else self.study.seed
-                    rows = (
-                        (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))
-                        for item in items
-                    )
-                    cell = Cell(
-                        self.store.path,
-                        CellId(
-                            model=spec.model,
-                            strategy=spec.strategy,
-                            settings=self._settings(chain),
-                            format=cell_format,
-                            decoding=decoding,
-                            benchmark=benchmark.name,
-                            weight_hash=identity.weight_hash,
-                            inputs=self.store.write_inputs(rows),
-                            dtype=identity.dtype,
-                            n_samples=n_samples,
-                            partial=partial,
-                        ),
-                    )
-                    environment.remember_cell(self.store, self.record, cell.id, notes)
-                    if cell.done is None:
-                        result.append(cell)
-                    else:
-                        summary.reused += 1
+        for asked in self._asked(spec.source, seed):
+            cell = Cell(
+                self.store.path,
+                CellId(
+                    model=spec.model,
+                    strategy=spec.strategy,
+                    settings=self._settings(chain),
+                    format=asked.format,
+                    decoding=asked.decoding,
+                    benchmark=asked.benchmark,
+                    weight_hash=identity.weight_hash,
+                    inputs=asked.inputs,
+                    dtype=identity.dtype,
+                    n_samples=asked.n_samples,
+                    partial=asked.partial,
+                ),
+            )
+            environment.remember_cell(self.store, self.record, cell.id, asked.notes)
+            if cell.done is None:
+                result.append(cell)
+            else:
+                summary.reused += 1
         return result
+
+    def _asked(self, source: str, seed: int) -> list[_Asked]:
+        """What one model is asked under one seed, written once: every strategy of it is asked the same."""
+        if (source, seed) not in self._written:
+            self._written[source, seed] = [
+                asked for benchmark in self.benchmarks for asked in self._write_inputs(source, seed, benchmark)
+            ]
+        formats: list[str] = list(self.study.formats)
+        return sorted(self._written[source, seed], key=lambda asked: formats.index(asked.format))
+
+    def _write_inputs(self, source: str, seed: int, benchmark: Benchmark) -> Iterator[_Asked]:
+        """The benchmark's inputs in every format and decoding. Its items are in memory only here."""
+        from tiltmeter.scoring.prompts import renderer
+
+        items, partial = self._items_of(benchmark)
+        for cell_format in self.study.formats:
+            render, notes = renderer(cell_format, self.loader.identity(source).tokenizer)
+            if cell_format not in benchmark.formats:
+                continue
+            for decoding in self.study.decodings:
+                if decoding not in benchmark.decodings:
+                    if decoding == "sampling" and "greedy" in self.study.decodings:
+                        continue
+                    decoding = "greedy"
+                n_samples = self.study.samples if decoding == "sampling" else 1
+                rows = (
+                    (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))
+                    for item in items
+                )
+                inputs = self.store.write_inputs(rows)
+                yield _Asked(benchmark.name, cell_format, decoding, n_samples, inputs, partial, notes)
 
     def _settings(self, chain: Chain) -> dict[str, Any]:
         """The chain's full settings; with the calibration text they depend on, by content, and the run's seed."""
@@ -206,14 +233,13 @@ class _Work:
         return settings
 
     def _items_of(self, benchmark: Benchmark) -> tuple[list[Item], bool]:
-        if benchmark.name not in self._items:
-            everything = benchmark.load(Path(self.study.data).expanduser())
-            items = benchmark.subset(everything, self.study.limit_of(benchmark.name), self.study.seed)
-            partial = len(items) < len(everything)
-            if self.study.robust:
-                items = items + benchmark.robust_items(items)
-            self._items[benchmark.name] = (items, partial)
-        return self._items[benchmark.name]
+        """The study's items of a benchmark, and whether they are a part of it."""
+        everything = benchmark.load(Path(self.study.data).expanduser())
+        items = benchmark.subset(everything, self.study.limit_of(benchmark.name), self.study.seed)
+        partial = len(items) < len(everything)
+        if self.study.robust:
+            items = items + benchmark.robust_items(items)
+        return items, partial
 
     def _ask(self, cell: Cell, salt: str) -> None:
         """Every request of the cell that has no committed answer yet, batch by batch."""
@@ -221,16 +247,15 @@ class _Work:
 
         engine = self.loader.engine()
         cell.start()
-        requests = [request for _, asked in cell.inputs() for request in asked]
         answered = {index for batch in cell.batches() for index, _ in batch["rows"]}
-        plan = self._halved(cell, engine.plan(requests, salt=salt))
-        with self.progress.cell(cell.id, len(requests), len(answered)) as bar:
+        plan = self._halved(cell, engine.plan(cell.inputs.requests(), salt=salt))
+        with self.progress.cell(cell.id, cell.inputs.n_requests, len(answered)) as bar:
             queue = [batch for batch in plan if not answered.issuperset(batch)]
             while queue:
                 batch = queue.pop(0)
                 started, before = time.perf_counter(), engine.stats.tokens_asked
                 try:
-                    answers: list[Answer] = engine.answer([requests[index] for index in batch])
+                    answers: list[Answer] = engine.answer(cell.inputs.requests_at(batch))
                 except Exception as error:
                     if not is_out_of_memory(error) or len(batch) == 1:
                         raise

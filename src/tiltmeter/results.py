@@ -57,13 +57,20 @@ def row_key(cell: Cell) -> RowKey:
     return (cell.id.model, cell.id.strategy, cell.id.format, cell.id.decoding, cell.id.benchmark)
 
 
-def outcomes(cell: Cell, benchmark: Benchmark) -> Iterator[Outcome]:
-    """One outcome per item of a finished cell, in item order."""
-    answers = cell.answers()
-    start = 0
-    for item, requests in cell.inputs():
-        yield benchmark.outcome(item, answers[start : start + len(requests)])
-        start += len(requests)
+def outcomes(cell: Cell, benchmark: Benchmark) -> list[Outcome]:
+    """One outcome per item of a finished cell, in item order. Raises ValueError when it is not finished."""
+    found: dict[int, Outcome] = {}
+    for place, item, _, answers in cell.answered_items():
+        found[place] = benchmark.outcome(item, answers)
+    return [found[place] for place in range(len(found))]
+
+
+def places_of(cells: Mapping[RowKey, Cell]) -> list[list[RowKey]]:
+    """The rows that are compared with one another, the base's row first in each list."""
+    places: dict[tuple[str, ...], list[RowKey]] = {}
+    for model, strategy, *where in cells:
+        places.setdefault((model, *where), []).append((model, strategy, *where))  # type: ignore[arg-type]
+    return [sorted(keys, key=lambda key: key[1] != "none") for keys in places.values()]
 
 
 def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict[str, Any], list[Outcome]]:
@@ -71,7 +78,7 @@ def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict
     published files) may stand beside a published number."""
     from tiltmeter.published import published_value
 
-    everything = list(outcomes(cell, benchmark))
+    everything = outcomes(cell, benchmark)
     protocol = [outcome for outcome in everything if not outcome.variation]
     score = benchmark.score(protocol)
     extra = dict(score.extra)
@@ -127,24 +134,26 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str,
     """The results document of a run, computed from its answers; `margins` override the study's for this once."""
     from tiltmeter.analysis import choose
     from tiltmeter.analysis.findings import findings
-    from tiltmeter.changes import add_changes
+    from tiltmeter.changes import Changes
 
     record = run_record(run)
     study = Study(**record["study"])
     if margins:
         study = study.model_copy(update={"margins": {**study.margins, **margins}})
-    rows: list[dict[str, Any]] = []
-    behind: dict[RowKey, list[Outcome]] = {}
-    for key, cell in cells_of(run).items():
-        if cell.done is None:
-            continue
-        genuine = record["data"].get(cell.id.benchmark, {}).get("published", False)
-        row, behind[key] = row_of(cell, build("benchmark", cell.id.benchmark), genuine)
-        rows.append(row)
+    cells = {key: cell for key, cell in cells_of(run).items() if cell.done is not None}
     variants = [read_json(path) for path in sorted((run / "variants").glob("*.json"))]
+    changes, found = Changes(variants, study), {}
+    for keys in places_of(cells):
+        base: list[Outcome] | None = None
+        for key in keys:
+            genuine = record["data"].get(key[4], {}).get("published", False)
+            found[key], items = row_of(cells[key], build("benchmark", key[4]), genuine)
+            changes.add(found[key], items, base)
+            base = items if key[1] == "none" else base
+    rows = [found[key] for key in cells]
+    changes.settle(rows)
     order = {(row["model"], row["strategy"]): place for place, row in enumerate(rows)}
     variants.sort(key=lambda v: order.get((v["model"], v["strategy"]), len(order)))
-    add_changes(rows, behind, variants, study)
     notes = {note for cell in cells_of(run).values() for note in (cell.done or {}).get("notes", [])}
     about = {
         "path": run.name,
@@ -221,7 +230,7 @@ def item_rows(run: Path) -> Iterator[dict[str, Any]]:
         benchmark = build("benchmark", cell.id.benchmark)
         answers = cell.answers()
         start = 0
-        for item, requests in cell.inputs():
+        for item, requests in cell.inputs:
             given = answers[start : start + len(requests)]
             start += len(requests)
             outcome = benchmark.outcome(item, given)

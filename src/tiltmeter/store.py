@@ -21,6 +21,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,8 @@ from filelock import FileLock, Timeout
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
-from tiltmeter.scoring.requests import (
-    Answer,
-    Generation,
-    OptionProbs,
-    Request,
-    SequenceLogprob,
-    answer_from_dict,
-    answer_to_dict,
-)
-
-_REQUEST_KINDS: dict[str, type] = {"sequence": SequenceLogprob, "options": OptionProbs, "generation": Generation}
+from tiltmeter.inputs import Asked, Inputs, write_inputs
+from tiltmeter.scoring.requests import Answer, Request, answer_from_dict, answer_to_dict
 
 
 def digest(value: Any) -> str:
@@ -63,18 +55,6 @@ def read_json(path: Path, default: Any = None) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return default
-
-
-def request_to_dict(request: Request) -> dict[str, Any]:
-    kind = next(name for name, cls in _REQUEST_KINDS.items() if isinstance(request, cls))
-    return {"kind": kind, **request.__dict__}
-
-
-def request_from_dict(data: dict[str, Any]) -> Request:
-    fields = {key: value for key, value in data.items() if key != "kind"}
-    if data["kind"] == "options":
-        fields["options"] = tuple(tuple(forms) for forms in fields["options"])
-    return _REQUEST_KINDS[data["kind"]](**fields)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -115,7 +95,7 @@ class CellId:
 
 
 class Cell:
-    """One cell's files. `items` streams its inputs, `answered` what is finished, `commit` adds a batch."""
+    """One cell's files: what it asks (`inputs`), what is finished (`batches`), and `commit`, which adds a batch."""
 
     def __init__(self, run: Path, cell_id: CellId) -> None:
         self.id = cell_id
@@ -135,11 +115,13 @@ class Cell:
         """A kill may leave half a line at the end: cut it off, so that appending stays well-formed."""
         if not self.answers_path.exists():
             return
-        content = self.answers_path.read_bytes()
-        keep = content.rfind(b"\n") + 1
-        if keep != len(content):
-            with self.answers_path.open("r+b") as out:
-                out.truncate(keep)
+        keep = size = 0
+        with self.answers_path.open("r+b") as file:
+            for line in file:
+                size += len(line)
+                keep = size if line.endswith(b"\n") else keep
+            if keep != size:
+                file.truncate(keep)
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """Finished batches: {"rows": [[request index, answer dict]…], "seconds": s, "tokens": n}."""
@@ -177,9 +159,42 @@ class Cell:
             {"seconds": round(seconds, 3), "tokens": tokens, "n_answers": n, "notes": sorted(notes)},
         )
 
-    def inputs(self) -> Iterator[tuple[Item, tuple[Request, ...]]]:
-        """Items with their requests, in order."""
-        yield from read_inputs(self.run / "inputs" / f"{self.id.inputs}.jsonl")
+    @cached_property
+    def inputs(self) -> Inputs:
+        """Items with their requests, read from disk as they are asked for."""
+        return Inputs(self.run / "inputs" / f"{self.id.inputs}.jsonl")
+
+    def answered_items(self) -> Iterator[tuple[int, Item, tuple[Request, ...], list[Answer]]]:
+        """(place, item, requests, answers) of every item, in the order in which their last answers came.
+
+        One batch is in memory at a time, and the answers of items that other batches will complete. Raises
+        ValueError when the cell is not finished.
+        """
+        waiting: dict[int, dict[int, Answer]] = {}
+        yielded = bytearray(self.inputs.n_items)
+        for batch in self.batches():
+            complete = []
+            for index, data in batch["rows"]:
+                place = self.inputs.item_of(index)
+                given = waiting.setdefault(place, {})
+                given[index] = answer_from_dict(data)
+                if len(given) == len(self.inputs.span(place)):
+                    complete.append(place)
+            yield from self._complete(complete, waiting, yielded)
+        yield from self._complete([p for p in range(len(yielded)) if not self.inputs.span(p)], waiting, yielded)
+        if not all(yielded):
+            raise ValueError(f"{self.path} is not finished")
+
+    def _complete(
+        self, places: list[int], waiting: dict[int, dict[int, Answer]], yielded: bytearray
+    ) -> Iterator[tuple[int, Item, tuple[Request, ...], list[Answer]]]:
+        """The items at `places` with the answers that waited for them; each item once, whatever was repeated."""
+        fresh = [place for place in dict.fromkeys(places) if not yielded[place]]
+        for place, (item, requests) in zip(fresh, self.inputs.items_at(fresh), strict=True):
+            yielded[place] = True
+            yield place, item, requests, [waiting[place][index] for index in self.inputs.span(place)]
+        for place in places:
+            waiting.pop(place, None)
 
     def answers(self) -> list[Answer]:
         """All answers in request order. Raises ValueError when the cell is not finished."""
@@ -190,13 +205,6 @@ class Cell:
         if sorted(found) != list(range(len(found))):
             raise ValueError(f"{self.path} is not finished")
         return [found[index] for index in range(len(found))]
-
-
-def read_inputs(path: Path) -> Iterator[tuple[Item, tuple[Request, ...]]]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            yield Item(**row["item"]), tuple(request_from_dict(request) for request in row["requests"])
 
 
 class Store:
@@ -224,22 +232,9 @@ class Store:
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
 
-    def write_inputs(self, rows: Iterable[tuple[Item, tuple[Request, ...]]]) -> str:
+    def write_inputs(self, rows: Iterable[Asked]) -> str:
         """Store items and requests, streamed, under the hash of their content; returns the hash."""
-        folder = self.path / "inputs"
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{os.getpid()}.part"
-        content = hashlib.sha256()
-        with draft.open("w", encoding="utf-8") as out:
-            for item, requests in rows:
-                fields = {**item.__dict__, "groups": dict(item.groups), "data": dict(item.data)}
-                row = {"item": fields, "requests": [request_to_dict(request) for request in requests]}
-                line = json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n"
-                content.update(line.encode())
-                out.write(line)
-        name = content.hexdigest()[:16]
-        os.replace(draft, folder / f"{name}.jsonl")
-        return name
+        return write_inputs(self.path / "inputs", rows)
 
 
 def variant_file(run: Path, model: str, strategy: str) -> Path:

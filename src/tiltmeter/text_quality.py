@@ -106,46 +106,41 @@ def cell_name(cell: CellId) -> str:
     return f"{cell.benchmark} {cell.format} {cell.decoding}"
 
 
-def _generations(cell: Cell) -> Iterator[tuple[Generation, GenerationAnswer]]:
-    requests = [request for _, asked in cell.inputs() for request in asked]
-    for request, answer in zip(requests, cell.answers()):
-        if isinstance(request, Generation) and isinstance(answer, GenerationAnswer) and answer.error is None:
-            yield request, answer
+def _generations(cell: Cell) -> Iterator[tuple[int, Generation, GenerationAnswer]]:
+    """(number of the request, request, answer) of everything that was generated, in no particular order."""
+    for place, _, requests, answers in cell.answered_items():
+        for index, request, answer in zip(cell.inputs.span(place), requests, answers, strict=True):
+            if isinstance(request, Generation) and isinstance(answer, GenerationAnswer) and answer.error is None:
+                yield index, request, answer
 
 
 def _describe(cell: Cell) -> dict[str, Any]:
     """Shares in [0, 1] over the cell's answers; `unparsed` and `contradictory` as the benchmark says."""
-    texts, ended, foreign = [], [], []
-    for request, answer in _generations(cell):
-        texts.append(answer.clean or "")
-        ended.append(answer.stopped == "eos")
-        foreign.append(_other_script(answer.clean or "", request.prompt))
-    if not texts:
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("words", "eos_rate", "repeated", "empty", "unparsed", "contradictory", "other_script")
+    }
+    for _, request, answer in _generations(cell):
+        text = answer.clean or ""
+        columns["words"].append(len(text.split()))
+        columns["eos_rate"].append(answer.stopped == "eos")
+        columns["repeated"].append(repeated_share(text))
+        columns["empty"].append(not text.strip())
+        columns["other_script"].append(_other_script(text, request.prompt))
+    n = len(columns["words"])
+    if not n:
         return {"n": 0}
     benchmark = build("benchmark", cell.id.benchmark)
-    answers, start = cell.answers(), 0
-    unparsed, contradictory = [], []
-    for item, requests in cell.inputs():
-        outcome = benchmark.outcome(item, answers[start : start + len(requests)])
-        start += len(requests)
-        for sample in outcome.samples:
-            unparsed.append(sample.values.get("unparsed", float(math.isnan(sample.score))))
-            contradictory.append(sample.values.get("contradictory", math.nan))
-    known = [value for value in contradictory if not math.isnan(value)]
-    return {
-        "n": len(texts),
-        "words": _mean([len(text.split()) for text in texts]),
-        "eos_rate": _mean(ended),
-        "repeated": _mean([repeated_share(text) for text in texts]),
-        "empty": _mean([not text.strip() for text in texts]),
-        "unparsed": _mean(unparsed),
-        "contradictory": _mean(known) if known else None,
-        "other_script": _mean(foreign),
-    }
+    for _, item, _, answers in cell.answered_items():
+        for sample in benchmark.outcome(item, answers).samples:
+            columns["unparsed"].append(sample.values.get("unparsed", float(math.isnan(sample.score))))
+            contradictory = sample.values.get("contradictory", math.nan)
+            columns["contradictory"] += [] if math.isnan(contradictory) else [contradictory]
+    return {"n": n, **{name: _mean(values) if values else None for name, values in columns.items()}}
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(np.asarray(values, dtype=float)))
+    """Summed exactly, so that the order in which answers came does not show."""
+    return math.fsum(values) / len(values)
 
 
 def repeated_share(text: str) -> float:
@@ -176,11 +171,13 @@ def _under_base(cell: Cell, engine: Engine, seed: int) -> dict[str, Any]:
     log p(prompt + answer) - log p(prompt), each tokenized as one string: prompt and answer ids are
     never glued. Answers that add no token are left out and counted.
     """
-    pairs = [(request.prompt, answer.clean) for request, answer in _generations(cell) if answer.clean]
-    if not pairs:
+    spoken = sorted(index for index, _, answer in _generations(cell) if answer.clean)
+    if not spoken:
         return {"base_logprob": None, "base_logprob_n": 0}
-    order = np.random.default_rng(seed_for(seed, "judge", cell.id.benchmark)).permutation(len(pairs))[:ANSWERS]
-    chosen = [pairs[index] for index in sorted(order)]
+    order = np.random.default_rng(seed_for(seed, "judge", cell.id.benchmark)).permutation(len(spoken))[:ANSWERS]
+    wanted = {spoken[place] for place in order}
+    pairs = {i: (request.prompt, answer.clean or "") for i, request, answer in _generations(cell) if i in wanted}
+    chosen = [pairs[index] for index in sorted(pairs)]
     texts = [prompt + answer for prompt, answer in chosen] + [prompt for prompt, _ in chosen]
     found = _log_likelihoods(engine, texts)
     nats = [

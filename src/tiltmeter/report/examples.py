@@ -183,7 +183,7 @@ def stored_texts(run: Path) -> Texts:
 def _items(cell: Any, ids: set[str]) -> dict[str, tuple[Any, int, tuple[Any, ...]]]:
     """id -> (item, index of its first request, its requests)."""
     found, start = {}, 0
-    for item, requests in cell.inputs():
+    for item, requests in cell.inputs:
         if item.id in ids:
             found[item.id] = (item, start, requests)
         start += len(requests)

@@ -7,8 +7,7 @@ batch. A resumed run repeats a batch whole, so the same arithmetic is done again
 from __future__ import annotations
 
 import time
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -75,10 +74,17 @@ class Engine:
         self._scorer: Method | None = None
         self._writer: Method | None = None
 
-    def plan(self, requests: Sequence[Request], salt: str = "") -> list[list[int]]:
-        """Batches of indices into `requests`: a pure function of requests, token budget and `salt`."""
-        tokens = [array("i", encode(self.variant.tokenizer, text_of(request))) for request in requests]
-        return planning.plan(requests, tokens, self.batch_tokens, salt)
+    def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]:
+        """Batches of numbers of `requests`, which are read once: a pure function of them, token budget and `salt`."""
+        kinds: list[type] = []
+
+        def ids() -> Iterator[list[int]]:
+            for request in requests:
+                kinds.append(type(request))
+                yield encode(self.variant.tokenizer, text_of(request))
+
+        with planning.tokens_on_disk(ids()) as tokens:
+            return planning.plan(kinds, tokens, self.batch_tokens, salt)
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> list[Answer]:

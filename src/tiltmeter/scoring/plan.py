@@ -7,17 +7,23 @@ done. Requests are sorted so that shared prefixes stand together, then cut into 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from typing import IO, overload
 
 import numpy as np
 
 from tiltmeter.scoring.prefix_tree import common_prefix
-from tiltmeter.scoring.requests import Generation, Request
+from tiltmeter.scoring.requests import Generation
 
 PACKS_PER_BATCH = 8  # forwards of one scoring batch: enough to share prefixes, little enough to lose when killed
 TOKENS_PER_ROW = 4  # a decoding step runs batch_tokens / 4 rows: 128 where a forward takes 512 tokens
 ROWS_PER_BATCH = 2  # times the decoding width: how many generations make a batch, so that finished rows are refilled
+KEY_TOKENS = 8  # tokens of the first sort key; ties are sorted by the next, twice as long
 
 
 @dataclass(frozen=True)
@@ -38,52 +44,106 @@ def widths(batch_tokens: int) -> Widths:
     return Widths(max(1, batch_tokens), max(1, batch_tokens // TOKENS_PER_ROW))
 
 
+class TokensOnDisk(Sequence[Sequence[int]]):
+    """Token ids of many texts in a temporary file; in memory only where each begins (8 bytes a text)."""
+
+    def __init__(self, file: IO[bytes], texts: Iterable[Sequence[int]]) -> None:
+        self._file = file
+        self._starts = array("q", [0])  # in tokens
+        for ids in texts:
+            self._file.write(np.asarray(ids, dtype="<i4").tobytes())
+            self._starts.append(self._starts[-1] + len(ids))
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sequence[int]]: ...
+    def __getitem__(self, index: int | slice) -> Sequence[int] | Sequence[Sequence[int]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start, end = self._starts[index], self._starts[index + 1]
+        self._file.seek(4 * start)
+        return np.frombuffer(self._file.read(4 * (end - start)), dtype="<i4").tolist()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def tokens_on_disk(texts: Iterable[Sequence[int]]) -> Iterator[TokensOnDisk]:
+    """The ids of `texts`, written as they come; gone when the context ends."""
+    with tempfile.TemporaryFile() as file:
+        yield TokensOnDisk(file, texts)
+
+
 def plan(
-    requests: Sequence[Request], tokens: Sequence[Sequence[int]], batch_tokens: int, salt: str = ""
+    kinds: Sequence[type], tokens: Sequence[Sequence[int]], batch_tokens: int, salt: str = ""
 ) -> list[list[int]]:
-    """Batches of indices into `requests`; every index comes once.
+    """Batches of the numbers of requests; every number comes once.
 
     Without a salt, requests of a kind are sorted by their token ids: neighbours share prefixes, samples of one prompt
     stay together. With one, prompts are shuffled by it instead (samples still together) and the batches are a
     different size: the composition differs, the questions do not.
 
     Args:
+        kinds: the class of each request.
         tokens: the ids of each request's text.
         batch_tokens: tokens in one forward.
         salt: names another composition.
     """
-    kinds: dict[str, list[int]] = {}
-    for index, request in enumerate(requests):
-        kinds.setdefault(type(request).__name__, []).append(index)
+    by_kind: dict[type, array[int]] = {}
+    for index, kind in enumerate(kinds):
+        by_kind.setdefault(kind, array("q")).append(index)
     batches = []
-    for kind in sorted(kinds):
-        indices = sorted(kinds[kind], key=lambda index: (_place(tokens[index], salt), index))
-        batches += _cut(indices, requests, tokens, widths(batch_tokens), salt)
+    for kind in sorted(by_kind, key=lambda kind: kind.__name__):
+        indices = _shuffled(by_kind[kind], tokens, salt) if salt else list(_sorted(by_kind[kind], tokens))
+        batches += _cut(indices, tokens, kind is Generation, widths(batch_tokens), salt)
     return batches
 
 
-def _place(ids: Sequence[int], salt: str) -> bytes:
-    """Sort key: the ids as big-endian bytes sort as the ids do, in a tenth of a tuple's memory."""
-    if not salt:
-        return np.asarray(ids, dtype=">u4").tobytes()
-    return hashlib.sha256(repr((salt, tuple(ids))).encode()).digest()
+def _sorted(indices: Sequence[int], tokens: Sequence[Sequence[int]], start: int = 0) -> Iterator[int]:
+    """`sorted(indices, key=lambda index: tokens[index])`, holding a few tokens of each text at a time.
+
+    Texts are sorted by their tokens from `start` to `end`; those that agree there and go on, by what follows.
+    """
+    end = start + max(KEY_TOKENS, start)
+
+    def key(index: int) -> bytes:  # big-endian bytes sort as the ids do
+        return np.asarray(tokens[index][start:end], dtype=">u4").tobytes()
+
+    keyed = sorted((key(index), index) for index in indices)
+    for found, group in groupby(keyed, key=lambda each: each[0]):
+        members = [index for _, index in group]
+        if len(members) > 1 and len(found) == 4 * (end - start):
+            yield from _sorted(members, tokens, end)
+        else:
+            yield from members
+
+
+def _shuffled(indices: Sequence[int], tokens: Sequence[Sequence[int]], salt: str) -> list[int]:
+    """Texts in the order of their hashes; equal ones stay together."""
+    keyed = [(hashlib.sha256(repr((salt, tuple(tokens[index]))).encode()).digest(), index) for index in indices]
+    return [index for _, index in sorted(keyed)]
 
 
 def _cut(
-    indices: list[int], requests: Sequence[Request], tokens: Sequence[Sequence[int]], size: Widths, salt: str
+    indices: Sequence[int], tokens: Sequence[Sequence[int]], generates: bool, size: Widths, salt: str
 ) -> list[list[int]]:
     """Cut sorted `indices` where the next prompt would exceed the batch's work; equal prompts are never parted."""
-    generates = isinstance(requests[indices[0]], Generation)
     limit = size.rows * ROWS_PER_BATCH if generates else size.pack_tokens * PACKS_PER_BATCH
-    costs = [1 if generates else len(tokens[index]) - common_prefix(tokens[index], before)
-             for index, before in zip(indices, [(), *(tokens[index] for index in indices)], strict=False)]
+    costs, repeats = array("q"), bytearray()
+    before: list[int] = []
+    for place, index in enumerate(indices):
+        ids = list(tokens[index])
+        costs.append(1 if generates else len(ids) - common_prefix(ids, before))
+        repeats.append(place > 0 and ids == before)
+        before = ids
     if salt:  # another size too, and never everything together again
         limit = min(int(0.75 * limit), int(0.6 * sum(costs)))
     batches: list[list[int]] = []
     used = 0
-    for index, cost in zip(indices, costs, strict=True):
-        repeats = bool(batches) and list(tokens[index]) == list(tokens[batches[-1][-1]])
-        if not batches or (used + cost > limit and not repeats):
+    for index, cost, repeated in zip(indices, costs, repeats, strict=True):
+        if not batches or (used + cost > limit and not repeated):
             batches.append([])
             used = 0
         batches[-1].append(index)
