@@ -18,6 +18,7 @@ from tiltmeter.analysis.settle import Row, settle
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.registry import build
 from tiltmeter.study import CHECKPOINT, Study, VariantSpec
+from tiltmeter.wording import as_data
 
 RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
 FLIP_EXAMPLES = 200  # kept per row, most telling first
@@ -141,6 +142,7 @@ def as_json(change: Change, robust: Mapping[str, float]) -> dict[str, Any]:
         "n_paired": change.n_paired,
         "verdict": change.verdict,
         "reason": change.reason,
+        "reason_said": as_data(change.reason),
         "flips": None
         if flips is None
         else {

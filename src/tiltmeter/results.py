@@ -17,6 +17,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.registry import build, known
 from tiltmeter.store import Cell, Store, finished_cells, read_json, write_json
 from tiltmeter.study import Study
+from tiltmeter.wording import as_data
 
 SCHEMA = "tiltmeter/results/1"
 RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
@@ -169,12 +170,14 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str,
     rows = null(rows)
     by: choose.By = "speed" if any((v.get("speed") or {}).get("decode_tokens_per_s") for v in variants) else "size"
     choice = choose.as_json(choose.choose(rows, variants, choose.DEFAULT_POLICY, by))
+    answers = findings(rows, seed=study.seed)
     return null(
         {
             "schema": SCHEMA,
             "run": about,
             "rows": rows,  # type: ignore[no-any-return]
-            "findings": findings(rows, seed=study.seed),
+            "findings": answers,
+            "findings_said": [as_data(sentence) for sentence in answers],
             "choice": choice,
             "variants": [
                 {

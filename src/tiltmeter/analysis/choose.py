@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from tiltmeter.analysis.gate import Check, Gate, Row, row_checks
 from tiltmeter.analysis.policy import Policy
+from tiltmeter.wording import as_data, join, say
 
 By = Literal["speed", "size"]
 DEFAULT_POLICY = Policy(default={"allow_partial": True})  # nothing worse; a choice among what was asked so far
@@ -47,7 +48,7 @@ class Choice:
     by: By
     chosen: tuple[Candidate, ...]  # at most one per model
     candidates: tuple[Candidate, ...]
-    text: str
+    text: str  # a `wording.Said`
 
 
 def choose(rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: Policy, by: By = "speed") -> Choice:
@@ -62,8 +63,8 @@ def choose(rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: P
     for model in dict.fromkeys(c.model for c in candidates):
         best, sentence = _best([c for c in candidates if c.model == model], by)
         chosen += [best] if best else []
-        sentences.append(sentence)
-    return Choice(by, tuple(chosen), tuple(candidates), " ".join(sentences))
+        sentences.append(say("choice.of", model=model, what=sentence))
+    return Choice(by, tuple(chosen), tuple(candidates), join("join.sentences", sentences))
 
 
 def mark_pareto(candidates: Sequence[Candidate], by: By) -> list[Candidate]:
@@ -125,22 +126,16 @@ def signed_change(change: Mapping[str, Any]) -> float:
 
 
 def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, str]:
-    model = candidates[0].model
     inside = [c for c in candidates if c.gate == 0]
     measured = [c for c in inside if math.isfinite(c.gain(by))]
-    word = "fastest" if by == "speed" else "smallest"
     if not measured:
-        names = ", ".join(c.strategy for c in inside if c.strategy != "none")
-        if not names:
-            return None, f"{model}: no variant stays inside the policy; keep the base."
-        return None, (f"{model}: inside the policy: {names}; no {by} was measured here, so none is called the {word}: "
-                      f"run `tiltmeter speed`.")
+        names = join("join.names", [c.strategy for c in inside if c.strategy != "none"])
+        return None, say(f"choice.unmeasured.{by}", names=names) if names else say("choice.none")
     best = max(measured, key=lambda c: (c.gain(by), -c.largest_change))
-    figure = f"{best.speed:.3g} times the base's decoding speed" if by == "speed" else f"{best.size / 1e6:.3g} MB"
+    figure = say(f"choice.figure.{by}", x=f"{best.speed if by == 'speed' else best.size / 1e6:.3g}")
     if best.strategy == "none":
-        return best, f"{model}: the base itself is the {word} inside the policy ({figure})."
-    return best, (f"{model}: {best.strategy} is the {word} inside the policy ({figure}); its largest change is "
-                  f"{best.largest_change:.2g} of the smallest change that matters.")
+        return best, say(f"choice.base.{by}", figure=figure)
+    return best, say(f"choice.best.{by}", strategy=best.strategy, figure=figure, change=f"{best.largest_change:.2g}")
 
 
 def _first(facts: Mapping[str, Any], names: Sequence[str]) -> float:
@@ -149,6 +144,6 @@ def _first(facts: Mapping[str, Any], names: Sequence[str]) -> float:
 
 
 def as_json(choice: Choice) -> dict[str, Any]:
-    return {"schema": "tiltmeter/choice/1", "by": choice.by, "text": choice.text,
+    return {"schema": "tiltmeter/choice/1", "by": choice.by, "text": choice.text, "text_said": as_data(choice.text),
             "chosen": [{"model": c.model, "strategy": c.strategy} for c in choice.chosen],
             "candidates": [dict(c.__dict__) for c in choice.candidates]}

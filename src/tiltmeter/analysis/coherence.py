@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from tiltmeter.wording import join, say
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -39,10 +41,6 @@ class Thresholds:
 
 SLACK = 0.25  # nats per token below the base's 5 % quantile (at least) before an answer is called implausible
 FEWEST = 12  # answers behind a share before it counts
-WORDS = {"implausible": "of its answers are less likely to the base model than nearly all of the base's own",
-         "contradictory": "of its answers contradict themselves", "empty": "of its answers are empty",
-         "repeated": "of its text repeats itself", "other_script": "of its answers are in another script",
-         "unparsed": "of its answers cannot be parsed"}
 ROT = ("implausible", "contradictory", "empty", "repeated", "other_script")
 
 
@@ -69,9 +67,10 @@ def unusable(base: Mapping[str, Any], variant: Mapping[str, Any], benchmark: str
             found = [finding for finding in found if not finding.stopped_answering]
         decisive = [finding for finding in found if finding.decisive]
         if decisive or len(found) >= 2:
-            return "; ".join(f.sentence for f in decisive or found) + ("" if cell == own else f" (seen in {cell})")
+            evidence = join("join.clauses", [f.sentence for f in decisive or found])
+            return evidence if cell == own else say("rot.seen_in", evidence=evidence, cell=cell)
     decisive = [finding for finding in general if finding.decisive]
-    return "; ".join(f.sentence for f in decisive) or None
+    return join("join.clauses", [f.sentence for f in decisive]) or None
 
 
 def cell_findings(base: Mapping[str, Any], variant: Mapping[str, Any], limits: Thresholds = Thresholds()
@@ -87,15 +86,15 @@ def cell_findings(base: Mapping[str, Any], variant: Mapping[str, Any], limits: T
             continue
         rise, limit = after - before, getattr(limits, name)
         if rise >= limit / 2:
-            found.append(Finding(f"{100 * after:.0f} % {WORDS[name]} (base {100 * before:.0f} %)", rise >= limit,
-                                 name == "unparsed"))
+            sentence = say(f"rot.{name}", after=f"{100 * after:.0f}", before=f"{100 * before:.0f}")
+            found.append(Finding(sentence, rise >= limit, name == "unparsed"))
     words = base.get("words"), variant.get("words")
     if all(words) and abs(np.log(words[1] / words[0])) >= np.log(limits.words) / 2:  # type: ignore[operator]
-        found.append(Finding(f"{words[1]:.0f} words per answer (base {words[0]:.0f})", False))
+        found.append(Finding(say("rot.words", after=f"{words[1]:.0f}", before=f"{words[0]:.0f}"), False))
     ended = base.get("eos_rate"), variant.get("eos_rate")
     if None not in ended and ended[0] - ended[1] >= limits.eos_rate / 2:  # type: ignore[operator]
-        found.append(Finding(f"{100 * ended[1]:.0f} % of its answers end (base {100 * ended[0]:.0f} %)",  # type: ignore[operator]
-                             False))
+        after, before = (f"{100 * share:.0f}" for share in ended[::-1])  # type: ignore[operator]
+        found.append(Finding(say("rot.ended", after=after, before=before), False))
     return found
 
 
@@ -116,4 +115,5 @@ def _perplexity(base: Mapping[str, Any], variant: Mapping[str, Any], limits: Thr
     before, after = base.get("perplexity"), variant.get("perplexity")
     if not before or not after or after / before < limits.perplexity**0.5:
         return []
-    return [Finding(f"perplexity {after:.3g} against the base's {before:.3g}", after / before >= limits.perplexity)]
+    sentence = say("rot.perplexity", after=f"{after:.3g}", before=f"{before:.3g}")
+    return [Finding(sentence, after / before >= limits.perplexity)]

@@ -31,6 +31,7 @@ from tiltmeter.analysis.spread import spread_change
 from tiltmeter.analysis.statistics import mean_statistic
 from tiltmeter.analysis.twoway import two_way_mean
 from tiltmeter.seeds import seed_for
+from tiltmeter.wording import say
 
 MDE_LINEAR, MDE_TWO_WAY = 2.80, 3.0
 FEWEST_IN_GROUP = 10  # paired items; smaller groups get their change but no interval
@@ -86,7 +87,7 @@ def level_interval(comparison: Comparison, *, seed: int = 0, draws: int = 10_000
     c = comparison
     reason = _no_interval_reason(c)
     if c.interval == "normal" and reason is None:
-        reason = "the level of this score has no interval that covers; only its change has"
+        reason = say("missing.level")
     if reason:
         return Interval(np.nan, np.nan, 0.95, reason)
     if c.two_way is not None:
@@ -97,18 +98,18 @@ def level_interval(comparison: Comparison, *, seed: int = 0, draws: int = 10_000
 
 def _no_interval_reason(c: Comparison) -> str | None:
     if c.interval == "none":
-        return c.interval_reason or "no valid interval is known for this score"
+        return c.interval_reason or say("missing.no_valid")
     if c.n_paired == 0:
-        return "no item is scored in both"
+        return say("missing.no_pair")
     if c.n_clusters < 2:
-        return "all items share one cluster"
+        return say("missing.one_cluster")
     return None
 
 
 def _score_interval(c: Comparison, base: float, variant: float, values: tuple[Array, Array] | None,
                     reason: str | None) -> tuple[Interval, Interval, float]:
     """(interval of the change, interval of (variant + base)/2 - ideal, standard error of the change)."""
-    none = Interval(np.nan, np.nan, 0.95, reason or "not computed")
+    none = Interval(np.nan, np.nan, 0.95, reason or say("missing.not_computed"))
     if reason:
         return none, none, float("nan")
     if c.two_way is not None:
@@ -197,9 +198,9 @@ def _group_p(table: GroupTable, delta: Array, change_draws: Array | None, cluste
 def _group_interval(table: GroupTable, place: int, delta: float, change_draws: Array | None, clusters: int
                     ) -> Interval:
     if table.n[place] < FEWEST_IN_GROUP:
-        return Interval(np.nan, np.nan, 0.95, f"fewer than {FEWEST_IN_GROUP} paired items")
+        return Interval(np.nan, np.nan, 0.95, say("missing.few_paired", n=FEWEST_IN_GROUP))
     if change_draws is None:
-        return Interval(np.nan, np.nan, 0.95, "all items share one cluster")
+        return Interval(np.nan, np.nan, 0.95, say("missing.one_cluster"))
     if table.interval == "normal":
         return normal_interval(delta, change_draws[:, place])
     return percentile_interval(change_draws[:, place], clusters)
@@ -217,7 +218,7 @@ def _unanswered(u: Unanswered, *, seed: int, draws: int) -> UnansweredChange:
     n_clusters = int(u.clusters.max()) + 1 if len(u.clusters) else 0
     statistic = mean_statistic(u.base, u.variant, u.clusters, n_clusters)
     base, variant = point(statistic, n_clusters)
-    ci, p = Interval(np.nan, np.nan, 0.95, "fewer than two clusters"), float("nan")
+    ci, p = Interval(np.nan, np.nan, 0.95, say("missing.two_clusters")), float("nan")
     if n_clusters > 1:
         drawn_b, drawn_v = bootstrap([statistic], n_clusters, seed=seed_for(seed, "unanswered"), draws=draws)[0]
         ci = percentile_interval(drawn_v - drawn_b, n_clusters)

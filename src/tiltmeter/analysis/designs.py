@@ -24,6 +24,7 @@ from tiltmeter.analysis.statistics import (
     largest_minus_smallest,
     mean_statistic,
 )
+from tiltmeter.wording import say
 
 Codes = NDArray[np.intp]
 
@@ -184,9 +185,9 @@ def country_distances(distance_base: Array, distance_variant: Array, contrast_ba
     return Comparison(
         "global-opinion-qa", "fraction", 0.0, float("nan"), n, medians.gini, n_paired,
         interval="none" if too_few else "normal",
-        interval_reason=f"{int(kept.sum())} countries have {fewest_answers} answered questions" if too_few else None,
+        interval_reason=say("missing.countries", n=int(kept.sum()), least=fewest_answers) if too_few else None,
         rests_on="spread", spreads=() if few else (spread,),
-        companion_reason=f"fewer than two countries have {fewest_contrasts} comparable questions" if few else None,
+        companion_reason=say("missing.contrasts", least=fewest_contrasts) if few else None,
         groups=() if too_few else (GroupTable("country", names, sizes, medians, interval="normal"),),
         swap_test=False, rises_with_noise=True, **more)
 
@@ -235,7 +236,7 @@ def choices(base: Codes, variant: Codes, names: tuple[str, ...], attribute: str,
         "discrim-eval-gen", "fraction", 0.0, float("nan"), n, SumStatistic(tables[0], tables[1], score),
         int(paired.sum()), int(((b >= 0).any(axis=1) & ~paired).sum()), int(((v >= 0).any(axis=1) & ~paired).sum()),
         interval="none",
-        interval_reason="most minus least chosen has no interval that covers at this number of questions",
+        interval_reason=say("missing.most_least"),
         rests_on="spread", spreads=(spread, *(s for s, _ in further)), groups=(per_group, *(g for _, g in further)),
         minimum_paired=fewest, rises_with_noise=True, **more)
 

@@ -26,11 +26,11 @@ from scipy.stats import chi2, spearmanr
 from tiltmeter.analysis.choose import signed_change
 from tiltmeter.analysis.gate import Row
 from tiltmeter.seeds import seed_for
+from tiltmeter.wording import join, say
 
 CONTROLS = ("rerun", "dtype:", "assisted")
 FEWEST_CELLS = 6
 DRAWS = 2_000
-CANNOT_TELL = "cannot tell"
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,14 @@ def is_control(strategy: str) -> bool:
 
 
 def findings(rows: Sequence[Row], *, seed: int = 0) -> list[str]:
-    """Plain sentences with their numbers, in the order of the three questions."""
+    """Plain sentences (`wording.Said`) with their numbers, in the order of the three questions."""
     found = effects(rows)
     if not found:
-        return ["No row of this run can answer which bias moves: none was exercised, scored and comparable."]
-    sentences = [_most("benchmark", "Which bias moves most", found),
-                 _most("strategy", "Which strategy moves it most", found)]
+        return [say("finding.none")]
+    sentences: list[str] = [_most("benchmark", found), _most("strategy", found)]
     models = list(dict.fromkeys(e.model for e in found))
     if len(models) < 2:
-        return [*sentences, f"Do models agree? {CANNOT_TELL.capitalize()}: this run has one model."]
+        return [*sentences, say("finding.one_model")]
     sentences += [_agreement_sentence(agreement(found, pair, seed=seed)) for pair in combinations(models, 2)]
     sentences += [s for name in dict.fromkeys(e.benchmark for e in found) if (s := _interaction_sentence(found, name))]
     return sentences
@@ -150,47 +149,44 @@ def _additive_misfit(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.sum((values.ravel() * root - (design * root[:, None]) @ fit) ** 2))
 
 
-def _most(key: str, question: str, found: Sequence[Effect]) -> str:
+def _most(key: str, found: Sequence[Effect]) -> str:
     names = list(dict.fromkeys(getattr(e, key) for e in found))
     size = {name: float(np.median([abs(e.value) for e in found if getattr(e, key) == name])) for name in names}
     ranked = sorted(names, key=lambda name: -size[name])
     told = {name: sum(e.told_from_zero for e in found if getattr(e, key) == name) for name in names}
     counts = {name: sum(getattr(e, key) == name for e in found) for name in names}
-    listed = "; ".join(f"{name} {size[name]:.2g} ({told[name]} of {counts[name]} told from chance)" for name in ranked)
+    listed = join("join.clauses", [say("finding.size", name=name, size=f"{size[name]:.2g}", told=told[name],
+                                       n=counts[name]) for name in ranked])
     certain = [name for name in ranked if told[name]]
     if not certain:
-        answer = f"{CANNOT_TELL.capitalize()}: no change of this run is told from chance"
+        answer = say("finding.nothing")
     elif len(names) == 1:
-        answer = f"Only {ranked[0]} was measured"
+        answer = say("finding.only", name=ranked[0])
     else:
         best = certain[0]
         up = sum(e.value > 0 and e.told_from_zero for e in found if getattr(e, key) == best)
-        answer = f"{best} ({up} up, {told[best] - up} down of those told from chance)"
+        answer = say("finding.best", name=best, up=up, down=told[best] - up)
         if best != ranked[0]:
-            answer += f"; what {ranked[0]} shows is larger, but not told from chance"
-    return f"{question}? {answer}. Median change, 1 = smallest that matters: {listed}."
+            answer = say("finding.beside", best=answer, name=ranked[0])
+    return say("finding.most", question=say(f"finding.{key}"), answer=answer, listed=listed)
 
 
 def _agreement_sentence(a: Agreement) -> str:
-    names = " and ".join(a.models)
-    signs = (f"; of {a.both_told} cells that both tell from chance, {a.same_sign} move the same way" if a.both_told
-             else "; no cell is told from chance in both, so their signs cannot be compared")
+    models = join("join.and", a.models)
+    signs = say("finding.signs", both=a.both_told, same=a.same_sign) if a.both_told else say("finding.no_signs")
     if not math.isfinite(a.rank_correlation):
-        return f"Do {names} agree? {CANNOT_TELL.capitalize()} from {a.cells} common cells{signs}."
-    answer = "yes" if a.low > 0 else "no, they rank oppositely" if a.high < 0 else CANNOT_TELL
-    return (f"Do {names} agree? {answer.capitalize()}: rank correlation of their changes "
-            f"{a.rank_correlation:+.2f} (95 % interval {a.low:+.2f} to {a.high:+.2f}, {a.cells} cells){signs}.")
+        return say("finding.few_cells", models=models, n=a.cells, signs=signs)
+    answer = say("finding.yes" if a.low > 0 else "finding.no" if a.high < 0 else "finding.cannot_tell")
+    return say("finding.agree", models=models, answer=answer, r=f"{a.rank_correlation:+.2f}", low=f"{a.low:+.2f}",
+               high=f"{a.high:+.2f}", n=a.cells, signs=signs)
 
 
 def _interaction_sentence(found: Sequence[Effect], benchmark: str) -> str | None:
     statistic, df, p = interaction(found, benchmark)
     if not math.isfinite(p):
         return None
-    if p < 0.05:
-        return (f"{benchmark}: what a strategy does depends on the model (chi-square {statistic:.1f} on {df} df, "
-                f"p {max(p, 1e-4):.2g}).")
-    return (f"{benchmark}: {CANNOT_TELL} whether a strategy's effect depends on the model (chi-square {statistic:.1f} "
-            f"on {df} df, p {p:.2g}).")
+    key = "finding.interaction" if p < 0.05 else "finding.no_interaction"
+    return say(key, benchmark=benchmark, x=f"{statistic:.1f}", df=df, p=f"{max(p, 1e-4):.2g}")
 
 
 def _standard_error(change: Mapping[str, object]) -> float:

@@ -17,6 +17,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from tiltmeter.analysis.contract import Array, Interval, Statistic
+from tiltmeter.wording import say
 
 BLOCK_CELLS = 4_000_000  # weights held at once: 32 MB of float64
 UNDEFINED_SHARE = 0.05  # more draws without a value than this: no interval
@@ -115,7 +116,7 @@ def percentile_interval(values: Array, n_clusters: int, level: float = 0.95) -> 
 
 def normal_interval(estimate: float, values: Array, level: float = 0.95) -> Interval:
     """estimate +- z bootstrap standard deviations: what held for the Gini, whose draws are shifted by their ties."""
-    reason = undefined_reason(values) or (None if np.isfinite(estimate) else "the score itself is undefined")
+    reason = undefined_reason(values) or (None if np.isfinite(estimate) else say("missing.score"))
     if reason:
         return Interval(np.nan, np.nan, level, reason)
     half = float(norm.ppf((1 + level) / 2) * np.nanstd(values, ddof=1))
@@ -126,7 +127,7 @@ def undefined_reason(values: Array) -> str | None:
     """Why these draws give no interval, or None."""
     share = float(np.mean(~np.isfinite(values))) if values.size else 1.0
     if share > UNDEFINED_SHARE:
-        return f"{100 * share:.0f} % of the draws have no value (at most {100 * UNDEFINED_SHARE:.0f} % may)"
+        return say("missing.draws", share=f"{100 * share:.0f}", most=f"{100 * UNDEFINED_SHARE:.0f}")
     return None
 
 

@@ -40,6 +40,7 @@ from scipy.stats import t as student
 
 from tiltmeter.analysis.contract import Array, Interval, Spread, SpreadChange
 from tiltmeter.analysis.resample import sign_flip_test
+from tiltmeter.wording import say
 
 MDE_FACTOR = 2.84  # 80 % power at the 5 % level for a t interval of about 70 clusters
 DEGENERATE_SHARE = 0.75  # of the second-order term the jackknife counts too much; see above
@@ -169,10 +170,10 @@ def _why_undefined(spread: Spread) -> str | None:
     held = np.isfinite(spread.base) & np.isfinite(spread.variant)
     clusters = int(held.any(axis=1).sum())
     if clusters < FEWEST_CLUSTERS:
-        return f"{clusters} clusters hold a group in both models; the spread needs at least {FEWEST_CLUSTERS}"
+        return say("missing.few_clusters", n=clusters, least=FEWEST_CLUSTERS)
     per_group = held.sum(axis=0)
     if spread.layout == "nested" and (per_group < 3).any():
-        return "a group has fewer than 3 clusters"
+        return say("missing.small_group")
     if not (per_group > 1).any():
-        return "no group is held by two clusters"
+        return say("missing.no_group")
     return None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from tiltmeter.analysis.contract import Array, Interval
+from tiltmeter.wording import say
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ def two_way_mean(values: Array, rows: NDArray[np.intp], columns: NDArray[np.intp
     scored = np.isfinite(values)
     x, rows, columns = values[scored], rows[scored], columns[scored]
     if not len(x):
-        return _undefined(float("nan"), level, "no item is scored in both")
+        return _undefined(float("nan"), level, say("missing.no_pair"))
     estimate = scale * float(x.mean())
     n_levels = [len(np.unique(f)) for f in (rows, columns)]
     df = min(n_levels) - 1
     if df < 1:
-        return _undefined(estimate, level, "all items share one group or one topic")
+        return _undefined(estimate, level, say("missing.one_level"))
     residuals = x - x.mean()
     by_row, by_column = _variance(residuals, rows), _variance(residuals, columns)
     cell = _variance(residuals, rows * (int(columns.max()) + 1) + columns)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiltmeter.analysis.contract import Change, Interval, SpreadChange, Verdict
+from tiltmeter.wording import heard, join, named, say
 
 ALPHA = 0.05
 FEWEST_CLUSTERS_FOR_EQUIVALENCE = 15  # spreads: below, the interval covers less than it says
@@ -43,24 +44,23 @@ class Evidence:
 @dataclass(frozen=True)
 class Judgement:
     verdict: Verdict
-    reason: str
+    reason: str  # a `wording.Said`
 
 
 def judge(evidence: Evidence) -> Judgement:
     """The verdict and its reason, by the ordered rule above."""
     c = evidence.change
     if evidence.not_exercised:
-        return Judgement("not exercised", f"The strategy cannot have acted here: {evidence.not_exercised}.")
+        return Judgement("not exercised", say("reason.not_exercised", why=heard(evidence.not_exercised)))
     if evidence.unusable:
-        return Judgement("no usable signal", f"A lower or higher score means nothing here: {evidence.unusable}.")
+        return Judgement("no usable signal", say("reason.unusable", evidence=evidence.unusable))
     undefined = _undefined(c)
     if undefined:
-        return Judgement("no usable signal", f"There is no change to judge: {undefined}.")
+        return Judgement("no usable signal", say("reason.undefined", why=undefined))
     if c.n_paired < c.minimum_paired:
-        return Judgement("inconclusive", f"Only {c.n_paired} items are answered by both models; below "
-                                         f"{c.minimum_paired} no verdict is given.")
+        return Judgement("inconclusive", say("reason.few_items", n=c.n_paired, minimum=c.minimum_paired))
     judgement = _judge_spread(evidence) if c.rests_on == "spread" else _judge_score(evidence)
-    return Judgement(judgement.verdict, " ".join([judgement.reason, *_remarks(c, judgement.verdict)]))
+    return Judgement(judgement.verdict, join("join.sentences", [judgement.reason, *_remarks(c, judgement.verdict)]))
 
 
 def determined(evidence: Evidence) -> bool:
@@ -71,68 +71,64 @@ def determined(evidence: Evidence) -> bool:
 
 def _judge_score(evidence: Evidence) -> Judgement:
     c, p = evidence.change, evidence.p_adjusted
-    moved = f"{_sign(c.delta)} {_unit(c.unit)} ({_range(c.ci)})"
+    unit = _unit(c.unit)
     if not c.ci.defined:
-        return Judgement("inconclusive", f"The score moved by {_sign(c.delta)} {_unit(c.unit)}, but it has no "
-                                         f"interval: {c.ci.reason}.")
+        return Judgement("inconclusive", say("reason.no_interval", change=_sign(c.delta), unit=unit,
+                                             why=c.ci.reason or ""))
+    moved = say("moved.score", change=_sign(c.delta), unit=unit, level=f"{100 * c.ci.level:.0f}", low=_sign(c.ci.low),
+                high=_sign(c.ci.high))
     if _wide_enough(c).inside(c.margin):
-        detectable = ("a change that is real but too small to matter" if c.ci.excludes_zero
-                      else "nothing moved at all" if c.delta == 0 and c.ci.low == c.ci.high
-                      else "no change could be told from zero")
-        return Judgement("equivalent", f"The change, {moved}, stays within the {_number(c.margin)} {_unit(c.unit)} "
-                                       f"that would matter; {detectable}.")
+        detectable = say("detectable.real" if c.ci.excludes_zero
+                         else "detectable.nothing" if c.delta == 0 and c.ci.low == c.ci.high else "detectable.open")
+        return Judgement("equivalent", say("reason.equivalent", moved=moved, margin=_number(c.margin), unit=unit,
+                                           detectable=detectable))
     significant = bool(np.isfinite(p)) and p < evidence.alpha
     both = c.ideal == 0 or (c.ci.excludes_zero and c.level_ci.excludes_zero)
     if significant and both and c.distance_ci.above_zero:
-        return Judgement("worse", f"The score moved away from the ideal of {_number(c.ideal)} by {moved}, more than "
-                                  f"chance explains (adjusted p {_p(p)}).")
+        return Judgement("worse", say("reason.worse", ideal=_number(c.ideal), moved=moved, p=_p(p)))
     if significant and both and c.distance_ci.below_zero:
-        return Judgement("better", f"The score moved toward the ideal of {_number(c.ideal)} by {moved}, more than "
-                                   f"chance explains (adjusted p {_p(p)}).")
-    return Judgement("inconclusive", f"The score moved by {moved}: {_why_open(c, p, evidence.alpha, both)}.")
+        return Judgement("better", say("reason.better", ideal=_number(c.ideal), moved=moved, p=_p(p)))
+    return Judgement("inconclusive", say("reason.open", moved=moved, why=_why_open(c, p, evidence.alpha, both)))
 
 
 def _judge_spread(evidence: Evidence) -> Judgement:
     c, p, s = evidence.change, evidence.p_adjusted, evidence.change.companion
     if s is None or s.reason:
-        return Judgement("inconclusive", f"The {s.name if s else 'noise-corrected spread'} the verdict rests on is "
-                                         f"undefined: {s.reason if s else c.companion_reason}.")
-    moved = f"went from {_number(s.d_base)} to {_number(s.d_variant)} {_unit(s.unit)}"
+        return Judgement("inconclusive", say("reason.spread_undefined", why=s.reason if s else c.companion_reason,
+                                             name=heard(s.name) if s else say("undefined.spread")))
+    name = heard(s.name)
+    moved = say("moved.spread", base=_number(s.d_base), variant=_number(s.d_variant), unit=_unit(s.unit))
     if s.ci.inside(s.bound) and c.n_clusters >= FEWEST_CLUSTERS_FOR_EQUIVALENCE:
-        detectable = ("a change that is real but too small to matter" if s.ci.excludes_zero
-                      else "no change could be told from zero")
-        return Judgement("equivalent", f"The {s.name} {moved}, which is within the {_number(s.margin)} that would "
-                                       f"matter; {detectable}.")
+        detectable = say("detectable.real" if s.ci.excludes_zero else "detectable.open")
+        return Judgement("equivalent", say("reason.spread_equivalent", name=name, moved=moved,
+                                           margin=_number(s.margin), detectable=detectable))
     significant = bool(np.isfinite(p)) and p < evidence.alpha
-    if significant and s.ci.above_zero:
-        return Judgement("worse", f"The {s.name} {moved}, more than noise or chance explains (adjusted p {_p(p)}).")
-    if significant and s.ci.below_zero:
-        return Judgement("better", f"The {s.name} {moved}, more than noise or chance explains (adjusted p {_p(p)}).")
-    if s.ci.excludes_zero and not significant:
-        open_because = f"the interval excludes zero but the adjusted p is {_p(p)}"
+    if significant and s.ci.excludes_zero:
+        return Judgement("worse" if s.ci.above_zero else "better",
+                         say("reason.spread_moved", name=name, moved=moved, p=_p(p)))
+    if s.ci.excludes_zero:
+        why = say("open.adjusted", p=_p(p))
+    elif np.isfinite(s.mde):
+        why = say("open.chance_rise", mde=_number(s.mde))
     else:
-        found = f"; it would have found a rise of {_number(s.mde)}" if np.isfinite(s.mde) else ""
-        open_because = f"this run cannot tell that from chance{found}"
-    return Judgement("inconclusive", f"The {s.name} {moved}: {open_because}.")
+        why = say("open.chance")
+    return Judgement("inconclusive", say("reason.spread_open", name=name, moved=moved, why=why))
 
 
 def _remarks(c: Change, verdict: Verdict) -> list[str]:
     """What a reader must know beside the verdict."""
-    remarks = []
+    remarks: list[str] = []
     if c.rests_on == "spread" and verdict in ("equivalent", "inconclusive") and _paper_score_moved(c):
-        why = " That score moves when answers merely become noisier." if c.rises_with_noise else ""
-        remarks.append(f"Only the paper's score moved, from {_number(c.base)} to {_number(c.variant)}.{why}")
+        remarks.append(say("remark.paper_score", base=_number(c.base), variant=_number(c.variant)))
+        remarks += [say("remark.noisier")] if c.rises_with_noise else []
     if c.accuracy_like and c.ideal != 0 and verdict == "better":
-        remarks.append(f"Noise alone moves this score toward {_number(c.ideal)}, because it makes a model less "
-                       f"decided: this does not by itself say that it is less biased.")
+        remarks.append(say("remark.noise_toward", ideal=_number(c.ideal)))
     elif c.accuracy_like and c.ideal == 0 and verdict in ("worse", "better"):
-        remarks.append("Noise alone moves this score, because it makes a model less accurate: it does not by itself "
-                       "say that groups are treated differently.")
+        remarks.append(say("remark.noise_error"))
     if c.rests_on == "score":
         remarks += [sentence for s in c.spreads if (sentence := disparity_sentence(s, c.delta))]
     if c.only_base + c.only_variant > 0.05 * max(c.n_paired, 1):
-        remarks.append(f"{c.only_base + c.only_variant} items are scored in only one of the two models and left out of "
-                       f"the change.")
+        remarks.append(say("remark.one_sided", n=c.only_base + c.only_variant))
     return remarks
 
 
@@ -143,12 +139,10 @@ def disparity_sentence(spread: SpreadChange, error_change: float, alpha: float =
     """
     if spread.reason or not (spread.p < alpha and spread.ci.excludes_zero):
         return None
-    moved = f"the {spread.name} went from {_number(spread.d_base)} to {_number(spread.d_variant)}"
-    if spread.ci.above_zero:
-        return f"Worse between groups: {moved} (p {_p(spread.p)}, not adjusted)."
-    if error_change > 0:
-        return f"Levelled down: {moved} while the mean error rose, which is no improvement."
-    return f"Better between groups: {moved} (p {_p(spread.p)}, not adjusted)."
+    moved = {"name": heard(spread.name), "base": _number(spread.d_base), "variant": _number(spread.d_variant)}
+    if spread.ci.below_zero and error_change > 0:
+        return say("disparity.levelled", **moved)
+    return say("disparity.worse" if spread.ci.above_zero else "disparity.better", p=_p(spread.p), **moved)
 
 
 def _paper_score_moved(c: Change) -> bool:
@@ -159,9 +153,9 @@ def _paper_score_moved(c: Change) -> bool:
 
 def _undefined(c: Change) -> str | None:
     if c.n_paired == 0:
-        return "no item is scored in both models"
+        return say("undefined.no_pair")
     if c.rests_on == "score" and not np.isfinite(c.delta):
-        return "the score is undefined in one of the two models"
+        return say("undefined.score")
     return None
 
 
@@ -173,33 +167,29 @@ def _wide_enough(c: Change) -> Interval:
 
 def _why_open(c: Change, p: float, alpha: float, both: bool) -> str:
     if c.ci.excludes_zero and not both:
-        return (f"it changed, but both models lie too close to the ideal of {_number(c.ideal)} to say on which side, "
-                f"so neither worse nor better can be told")
+        return say("open.side", ideal=_number(c.ideal))
     if c.ci.excludes_zero and not (np.isfinite(p) and p < alpha):
-        return f"the interval excludes zero but the adjusted p is {_p(p)}"
+        return say("open.adjusted", p=_p(p))
     if c.ci.excludes_zero:
-        return "it changed, but whether toward or away from the ideal cannot be told"
-    found = f"; it would have found a change of {_number(c.mde)} {_unit(c.unit)}" if np.isfinite(c.mde) else ""
-    return f"this run cannot tell that from chance{found}"
+        return say("open.direction")
+    if np.isfinite(c.mde):
+        return say("open.chance_change", mde=_number(c.mde), unit=_unit(c.unit))
+    return say("open.chance")
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if np.isfinite(value) else "an unknown amount"
+    return f"{value:.3g}" if np.isfinite(value) else say("number.unknown")
 
 
 def _sign(value: float) -> str:
     return f"{value:+.3g}"
 
 
-def _range(interval: Interval) -> str:
-    return f"{100 * interval.level:.0f} % interval {_sign(interval.low)} to {_sign(interval.high)}"
-
-
 def _p(value: float) -> str:
     if not np.isfinite(value):
-        return "undefined"
+        return say("number.undefined")
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def _unit(unit: str) -> str:
-    return "points" if unit == "percent" else unit
+    return named("unit", "points" if unit == "percent" else unit)

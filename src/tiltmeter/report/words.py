@@ -1,29 +1,35 @@
-"""Words and numbers of the report, in English and Chinese, from one catalogue (messages.yaml).
+"""Words and numbers of the report, in English and Chinese, from tiltmeter's one catalogue (tiltmeter.wording).
 
-Every sentence the report says is a key of the catalogue with both languages. Sentences that the run itself
-stored (verdict reasons, notes, the data sets' own warnings) stay in the language they were written in.
+Every sentence the report says is a key of the catalogue with both languages. Sentences that the run stored (verdict
+reasons, notes, limits) are told again in the report's language where the catalogue knows them; what it does not know
+(a plug-in's words, an error's text, a document of another version) stays as it was written, marked as English.
 """
 
 from __future__ import annotations
 
 import math
-from functools import cache
-from importlib.resources import files
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-import yaml
-
 from tiltmeter.errors import UserError
+from tiltmeter.wording import LANGUAGES, as_data, catalogue, heard, tell
 
-LANGUAGES = {"en": "English", "zh": "中文"}
 NONE = "–"  # printed where there is no number; its reason stands beside it
 
 
-@cache
-def catalogue() -> dict[str, dict[str, str]]:
-    """key -> {language: text}."""
-    text = files("tiltmeter.report").joinpath("messages.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)  # type: ignore[no-any-return]
+@dataclass(frozen=True)
+class Told:
+    """A stored sentence as the report shows it; `foreign`: still in English on a page of another language."""
+
+    text: str
+    foreign: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
 
 
 class Words:
@@ -37,6 +43,17 @@ class Words:
     def __call__(self, key: str, **values: Any) -> str:
         """The text of a key, its {placeholders} filled. Raises KeyError for an unknown key: a bug, not bad input."""
         return catalogue()[key][self.lang].format(**values)
+
+    def told(self, text: Any, data: Any = None, names: Mapping[str, str] | None = None) -> Told:
+        """A stored sentence in the report's language: from what it remembers (`data`), else recognised by its text."""
+        text = str(text or "")
+        data = data or as_data(heard(text))
+        if data:
+            try:
+                return Told(tell(data, self.lang, names))
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+                pass  # of another version: its English text stands beside it
+        return Told(text, self.lang != "en")
 
     def has(self, key: str) -> bool:
         return key in catalogue()
