@@ -1,4 +1,4 @@
-"""Does peak memory grow with the number of items? DiscrimEval with about 1,000 and with all 9,450 items.
+"""Does peak memory grow with the number of items? DiscrimEval, base and rerun, with 1,000 and all 9,450 items.
 
     python -m benchmarks.memory [--shared ../shared]
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from tiltmeter.pipeline import run
 from tiltmeter.study import make_study
 model, data, limit, out = sys.argv[1:]
-run(make_study(models=[model], benchmarks=["discrim-eval"], data=data, limit=int(limit), text_quality=False,
+run(make_study(models=[model], strategies=["rerun"], benchmarks=["discrim-eval"], data=data, limit=int(limit), text_quality=False,
                batch_tokens=2048, draws=200), Path(out))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -59,7 +59,7 @@ def main() -> None:
     growth = found["9450"] - found["1000"]
     print(f"8,450 more items cost {growth:,.1f} MiB: {growth * 1024 / 8450:.2f} KiB each")
     result = {
-        "what": "peak resident memory, discrim-eval on tinystories-656k, fp32",
+        "what": "peak resident memory, discrim-eval, base and rerun compared, tinystories-656k, fp32",
         "peak_mib": found,
         "python": platform.python_version(),
         "machine": platform.machine(),

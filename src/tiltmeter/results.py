@@ -8,7 +8,9 @@ data frames.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,16 @@ def row_key(cell: Cell) -> RowKey:
 
 
 def outcomes(cell: Cell, benchmark: Benchmark) -> list[Outcome]:
-    """One outcome per item of a finished cell, in item order. Raises ValueError when it is not finished."""
+    """One outcome per item of a finished cell, in item order. Raises ValueError when it is not finished.
+
+    What many items have in common (their groups, their cluster) is held once.
+    """
+    groups: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
     found: dict[int, Outcome] = {}
     for place, item, _, answers in cell.answered_items():
-        found[place] = benchmark.outcome(item, answers)
+        outcome = benchmark.outcome(item, answers)
+        shared = groups.setdefault(tuple(outcome.groups.items()), outcome.groups)
+        found[place] = replace(outcome, cluster=sys.intern(outcome.cluster), groups=shared)
     return [found[place] for place in range(len(found))]
 
 

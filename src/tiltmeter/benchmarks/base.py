@@ -66,7 +66,7 @@ class Item:
     counted: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What one answer (or one set of answers) says about one item.
 
@@ -81,7 +81,7 @@ class Sample:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """One item under one variant: one Sample per sample index (greedy: exactly one).
 
