@@ -22,8 +22,8 @@ from pathlib import Path
 from tiltmeter.pipeline import run
 from tiltmeter.study import make_study
 model, data, limit, out = sys.argv[1:]
-run(make_study(models=[model], strategies=["rerun"], benchmarks=["discrim-eval"], data=data, limit=int(limit), text_quality=False,
-               batch_tokens=2048, draws=200), Path(out))
+run(make_study(models=[model], strategies=["rerun"], benchmarks=["discrim-eval"], data=data, limit=int(limit),
+               text_quality=False, batch_tokens=2048, draws=200), Path(out))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -12,11 +12,13 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tiltmeter import registry
-from tiltmeter.scoring.prompts import renderer
-from tiltmeter.scoring.requests import Generation, OptionProbs, Request, SequenceLogprob
+from tiltmeter.scoring.prompts import encode, renderer
+from tiltmeter.scoring.reference import text_of
+from tiltmeter.scoring.requests import Generation, OptionProbs, Request
 from tiltmeter.scoring.variant import LoadedVariant
 
 SYSTEM_TOKENS = 400
+RUNS = 4
 YES_NO = (("yes",), ("no",))
 
 
@@ -45,18 +47,22 @@ def random_variant(shared: Path, shape: str) -> LoadedVariant:
 
 
 def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
-    """The seven kinds of work; `scale` shrinks or enlarges them (generation keeps 64 sequences from 0.5 on)."""
+    """The seven kinds of work; `scale` shrinks or enlarges them (generation keeps 64 sequences from 0.5 on).
 
-    def prompts(name: str, count: int, **settings: Any) -> list[Any]:
+    Each is a part of the whole benchmark as a full run meets it: runs of neighbours in the order of the token ids, for
+    peers and tiltmeter alike. The first rows of a file would share more or less than the benchmark does.
+    """
+
+    def prompts(name: str, count: int) -> list[Any]:
         benchmark = registry.build("benchmark", name)
         render, _ = renderer("plain", variant.tokenizer)
-        items = benchmark.load(shared / "data")[: max(2, int(count * scale))]
-        options = {"decoding": "greedy", "n_samples": 1, "seed": 0, **settings}
-        return [request for item in items for request in benchmark.requests(item, render, **options)]
+        requests = [request for item in benchmark.load(shared / "data")
+                    for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)]
+        return neighbours(variant, requests, max(4, int(count * scale)))
 
-    crows = prompts("crows-pairs", 128)
-    dt = sorted({request.prompt for request in prompts("dt-stereotyping", 192)})
-    discrim = [request.prompt for request in prompts("discrim-eval", 48)]
+    crows = prompts("crows-pairs", 256)
+    dt = [request.prompt for request in prompts("dt-stereotyping", 192)]
+    discrim = [request.prompt for request in prompts("discrim-eval", 96)]
     few = 64 if scale >= 0.5 else max(4, int(64 * scale))
     world = [request.prompt for request in prompts("worldbench", 128)][:few]
     words = " ".join(" ".join(request.text for request in crows).split()[: SYSTEM_TOKENS * 3])
@@ -75,6 +81,11 @@ def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
     ]
 
 
-def texts(work: Work) -> list[str]:
-    """What each request's text is."""
-    return [request.text if isinstance(request, SequenceLogprob) else request.prompt for request in work.requests]
+def neighbours(variant: LoadedVariant, requests: Sequence[Request], count: int) -> list[Request]:
+    """About `count` of the requests, without repeats, in RUNS runs from all over the order of their token ids."""
+    ordered = sorted(dict.fromkeys(requests), key=lambda request: encode(variant.tokenizer, text_of(request)))
+    each = -(-count // RUNS)
+    if count >= len(ordered):
+        return ordered
+    starts = [run * (len(ordered) - each) // (RUNS - 1) for run in range(RUNS)]
+    return [ordered[index] for index in sorted({start + i for start in starts for i in range(each)})]
