@@ -98,7 +98,7 @@ def test_a_ready_made_checkpoint_answers_as_the_strategy_that_made_it(stories, c
 
 
 def test_a_checkpoint_whose_library_is_missing_says_which(copy):
-    edit(copy, "config.json", quantization_config={"quant_method": "awq", "bits": 4, "group_size": 64})
+    edit(copy, "config.json", quantization_config={"quant_method": "aqlm"})
     with pytest.raises(UserError, match="cannot be loaded here") as caught:
         models.load(str(copy), parse("none"))
     assert "install the package it names" in caught.value.fix

@@ -1,7 +1,8 @@
 """Every variant row against its base row: paired item by item, judged over all rows of the run.
 
-The numbers are `tiltmeter.analysis`'s; here rows are paired, cells that a strategy cannot have touched
-and variants whose text degenerated are marked, and the JSON form of design section 6 is written.
+The numbers are `tiltmeter.analysis`'s; here rows are paired, cells that a strategy cannot have touched,
+variants whose text degenerated and ready-made checkpoints that were asked something else than their base
+are marked, and the JSON form of design section 6 is written.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.contract import Change, GroupChange, Interval, align
 from tiltmeter.analysis.settle import Row, settle
 from tiltmeter.benchmarks.base import Benchmark, Outcome
+from tiltmeter.compare_models import incomparable, same_tokens
 from tiltmeter.registry import build
 from tiltmeter.study import CHECKPOINT, Study, VariantSpec
-from tiltmeter.wording import as_data
+from tiltmeter.wording import as_data, heard
 
 RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
 FLIP_EXAMPLES = 200  # kept per row, most telling first
@@ -27,12 +29,13 @@ FLIP_EXAMPLES = 200  # kept per row, most telling first
 class Changes:
     """Collects the rows of a run one by one, with the outcomes they need at that moment, and judges them together.
 
-    variants: the variants' stored facts (text quality).
+    variants: the variants' stored facts (text quality, proof).
     """
 
     def __init__(self, variants: Sequence[Mapping[str, Any]], study: Study) -> None:
         self._study = study
         self._quality = {(v["model"], v["strategy"]): v.get("text_quality", {}) for v in variants}
+        self._proof = {(v["model"], v["strategy"]): v.get("proof", {}) for v in variants}
         self._found: dict[RowKey, tuple[Row, dict[str, float]]] = {}
 
     def add(self, row: dict[str, Any], outcomes: Sequence[Outcome], base: Sequence[Outcome] | None) -> None:
@@ -46,6 +49,10 @@ class Changes:
             return
         key = model, strategy, cell_format, decoding, name = key_of(row)
         before, after = (self._quality.get((model, which), {}) for which in ("none", strategy))
+        proof = self._proof.get((model, strategy), {})
+        differs = incomparable(proof, name, cell_format)
+        if not same_tokens(proof):
+            after = {**after, "perplexity": None}
         found = Row(
             model=model,
             strategy=strategy,
@@ -54,7 +61,7 @@ class Changes:
             benchmark=name,
             change=paired_change(benchmark, protocol(base), protocol(outcomes), self._study),
             not_exercised=not_exercised(strategy, benchmark),
-            unusable=unusable(before, after, name, cell_format, decoding),
+            unusable=heard(differs) if differs else unusable(before, after, name, cell_format, decoding),
             hypothesis=without_seed(strategy),
         )
         variations = dict.fromkeys(o.variation for o in outcomes if o.variation)

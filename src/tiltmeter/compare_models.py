@@ -2,12 +2,18 @@
 
 A paired comparison asks both models the same thing. Another tokenizer, chat template, end token or context length asks
 them different things; each is named with the benchmarks that it makes incomparable. The paired change is still
-computed, but it mixes the compression with the difference.
+computed and shown, but it mixes the compression with the difference: such a row's verdict is "no usable signal" with
+the difference as its reason, so that a gate cannot pass it.
+
+What could be a difference and is removed instead: both models run in the base's floating-point type. Weights that this
+rounds are named.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.artifacts import Artifacts
@@ -24,6 +30,9 @@ SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"
          "intermediate_size")
 SAMPLES = ("Once upon a time, 3 small dogs ran home.", "yes", " no", "(A) strongly agree\n\nThe answer is: 5,000,000",
            "São Tomé and Côte d'Ivoire — naïve Überraschung")
+HOLDS = {"float32": {"float32", "float16", "bfloat16"}, "bfloat16": {"bfloat16"}, "float16": {"float16"}}  # exactly
+STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in a safetensors header
+CAST = ("weight", "bias", "scales", "weight_scale")  # tensors that loading casts to the run's type
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Difference:
     """One way in which a checkpoint asks or is asked something else than its base.
 
     Attributes:
-        about: "tokenizer", "chat template", "end tokens", "context length" or "architecture".
+        about: "tokenizer", "chat template", "end tokens", "context length", "architecture" or "dtype".
         text: the sentence for the run.
         incomparable: benchmarks whose paired change does not show the compression alone.
         chat_only: it concerns prompts in chat format only.
@@ -74,12 +83,19 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     """
     from tiltmeter.strategies._probes import probe_logits
 
-    found = differences(base, variant.model_name)
+    folders = resolve(base), resolve(variant.model_name)
+    found = [*differences(base, variant.model_name), *_rounded(*folders, variant.dtype)]
     quantized, total, method = _quantized_layers(variant)
     lines = [f"ready-made checkpoint, {method}: {quantized} of {total} linear layers quantized"]
+    settings = _settings(variant)
+    computes = settings.get("bnb_4bit_compute_dtype")
+    if settings.get("load_in_4bit") and computes != variant.dtype:
+        lines.append(f"its 4-bit layers compute in {computes}, as its configuration says")
     proof: dict[str, Any] = {"quantized_layers": quantized, "linear_layers": total, "method": method,
                              "differences": [asdict(each) for each in found]}
-    if not any(each.about == "tokenizer" for each in found):
+    if variant.proof.get("converted"):
+        lines.append(how_converted(variant.proof["converted"]))
+    if same_tokens(proof):
         now = probe_logits(variant.model, variant.tokenizer)
         before = base_probe(base, variant.device, variant.dtype, Artifacts(cache_dir))
         if now.shape == before.shape:
@@ -92,11 +108,61 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     return found
 
 
+def incomparable(proof: Mapping[str, Any], benchmark: str, text_format: str) -> str | None:
+    """Why a ready-made checkpoint's row shows more than the compression, from its stored proof; None when it does not.
+    """
+    for each in proof.get("differences", ()):
+        if benchmark in each["incomparable"] and (text_format == "chat" or not each["chat_only"]):
+            return str(each["text"])
+    return None
+
+
+def same_tokens(proof: Mapping[str, Any]) -> bool:
+    """Whether a variant cuts texts into the base's tokens, so that numbers per token compare; from its stored proof."""
+    return not any(each["about"] == "tokenizer" and each["incomparable"] for each in proof.get("differences", ()))
+
+
+def how_converted(facts: Mapping[str, Any]) -> str:
+    """One clause on a checkpoint that was converted to be loaded (`tiltmeter.quantized_formats`)."""
+    dense = facts["dense_layers"]
+    if not dense:
+        return "converted by compressed-tensors for loading: same integers, same scales"
+    packed = facts["quantized_layers"] - dense
+    rest = f", {packed} converted by compressed-tensors: same integers, same scales" if packed else ""
+    return f"{dense} layers whose groups do not follow their inputs' order loaded as the weights they stand for{rest}"
+
+
+def _rounded(base: Path, variant: Path, dtype: str) -> list[Difference]:
+    """Types that only the variant is stored in and the run's type cannot hold exactly."""
+    lost = sorted(_stored_dtypes(variant) - _stored_dtypes(base) - HOLDS[dtype])
+    if not lost:
+        return []
+    return [Difference("dtype", f"values saved in {' and '.join(lost)} that are rounded to {dtype}, the type in which "
+                                "base and variant run; to keep them as saved, add --dtype float32")]
+
+
+def _stored_dtypes(folder: Path) -> set[str]:
+    """The 16 and 32 bit floating-point types of a folder's weights and scales, from the headers of its files."""
+    from safetensors import safe_open
+
+    kinds: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name.rpartition(".")[2] in CAST]  # noqa: SIM118
+            kinds.update(file.get_slice(name).get_dtype() for name in names)
+    return {STORED[kind] for kind in kinds if kind in STORED}
+
+
 def _tokenizer(base: Any, variant: Any) -> list[Difference]:
     ours, theirs = base.get_vocab(), variant.get_vocab()
     same_ids = [base(text).input_ids == variant(text).input_ids for text in SAMPLES]
     if ours == theirs and all(same_ids):
         return []
+    only_one = dict(ours.items() ^ theirs.items())
+    special = {*base.all_special_tokens, *variant.all_special_tokens}
+    if all(same_ids) and special.issuperset(only_one) and not any(t in ours and t in theirs for t in only_one):
+        return [Difference("tokenizer", f"special tokens of only one of the two ({', '.join(sorted(only_one))}), which "
+                                        "cut no text otherwise")]
     if ours != theirs:
         why = f"vocabulary of {len(theirs)} instead of {len(ours)} entries" if len(ours) != len(theirs) else \
             f"{sum(ours.get(token) != index for token, index in theirs.items())} entries with other ids"
@@ -125,15 +191,22 @@ def _end_ids(folder: Any, config: Any) -> set[int]:
     return set() if ids is None else set(ids) if isinstance(ids, list) else {ids}
 
 
+def _settings(variant: LoadedVariant) -> dict[str, Any]:
+    """The quantization settings of a loaded checkpoint; {} where it is not quantized."""
+    config = getattr(variant.model.config, "quantization_config", None)
+    return config if isinstance(config, dict) else getattr(config, "to_dict", dict)()
+
+
 def _quantized_layers(variant: LoadedVariant) -> tuple[int, int, str]:
     """(quantized linear layers, all linear layers, method) of a loaded checkpoint."""
     from torch import nn
 
-    config = getattr(variant.model.config, "quantization_config", None)
-    settings = config if isinstance(config, dict) else getattr(config, "to_dict", dict)()
-    method = settings.get("quant_method", "not quantized")
+    method = _settings(variant).get("quant_method", "not quantized")
     method = str(getattr(method, "value", method))
     linear = [m for m in variant.model.modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__]
-    quantized = [m for m in linear if type(m) is not nn.Linear
-                 or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None]
-    return len(quantized), len(linear), method
+    quantized = len([m for m in linear if type(m) is not nn.Linear
+                     or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None])
+    converted = variant.proof.get("converted")
+    if converted:  # the original's own format and count, not the loaded copy's
+        return converted["quantized_layers"], len(linear), converted["summary"]
+    return quantized, len(linear), method

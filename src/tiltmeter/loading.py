@@ -45,7 +45,7 @@ class Loader:
             spec.source,
             spec.chain,
             device=self.study.device,
-            dtype=self.study.dtype,
+            dtype=self.identity(spec.source).dtype,
             calibration=self.study.calibration,
             seed=self.study.seed,
             progress=self.progress.note,
@@ -70,16 +70,23 @@ class Loader:
         return self._engine
 
     def identity(self, source: str) -> Identity:
-        """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights."""
+        """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights.
+
+        A ready-made checkpoint runs in its base's dtype, whatever it was saved in: a change of type is no part of the
+        compression. Raises UserError for a format that cannot be read.
+        """
         if source not in self._identities:
             from tiltmeter import checkpoints, models
+            from tiltmeter.quantized_formats import read_format
 
             folder = checkpoints.resolve(source)
+            read_format(folder, source)
+            base = source if source in self.study.models else self.study.models[0]
             device = models.pick_device(self.study.device)
             self._identities[source] = Identity(
                 tokenizer=models.load_tokenizer(folder, source),
                 weight_hash=models.fingerprint(source),
-                dtype=models.pick_dtype(self.study.dtype, device, models.load_config(folder, source)),
+                dtype=models.pick_dtype(self.study.dtype, device, models.load_config(checkpoints.resolve(base), base)),
             )
         return self._identities[source]
 

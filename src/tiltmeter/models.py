@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tiltmeter.artifacts import Artifacts
 from tiltmeter.checkpoints import fingerprint_folder, resolve, weights_on_disk
 from tiltmeter.errors import UserError
+from tiltmeter.quantized_formats import loadable
 from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies._quiet import held_back
@@ -76,6 +77,8 @@ def load(
     )
     acts = any(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts)
     try:
+        context.checkpoint, context.found["converted"] = loadable(
+            folder, model, context.lineage[0], base_dtype, context.artifacts, say)
         for part in chain.parts:
             part.before_loading(context)
         probe = base_probe(model, device, base_dtype, context.artifacts, say) if acts else None
@@ -264,7 +267,8 @@ def base_probe(model: str, device: str, dtype: str, artifacts: Artifacts,
 
     def make(place: Path) -> dict[str, Any]:
         say(f"loading {model} for its probe answers")
-        loaded = load_model(folder, dtype, device)
+        readable, _ = loadable(folder, model, fingerprint_folder(folder), dtype, artifacts, say)
+        loaded = load_model(readable, dtype, device)
         save_file({"logits": probe_logits(loaded, load_tokenizer(folder, model))}, place / "probe.safetensors")
         return {"title": f"{model} · answers to the probe prompts"}
 
@@ -280,6 +284,10 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     steps = {part.name: part.prove(variant, context) for part in chain.parts}
     proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps,
                              "checkpoint_bytes": weights_on_disk(context.checkpoint)}
+    if context.found["converted"]:  # what lies on disk is the original, the copy is for loading only
+        proof["converted"] = context.found["converted"]
+        if not chain.parts:
+            proof["checkpoint_bytes"] = weights_on_disk(resolve(context.model))
     lines = [f"{name}: {step['summary']}" if len(steps) > 1 else step["summary"] for name, step in steps.items()]
     lines = lines or ["the base model, unchanged"]
     if before is not None:
