@@ -24,7 +24,7 @@ import yaml
 LANGUAGES = {"en": "English", "zh": "中文"}
 PARTS = ("report", "analysis", "stored")
 STORED = "stored."  # keys of sentences that other parts write as plain English text
-CLAUSE = "clause"  # a placeholder that must itself be recognised, so that "{name}: {clause}" does not match everything
+CLAUSE = "clause"  # this placeholder may hold a list ("a; b") and must itself be recognised: "{name}: {clause}"
 LONGEST = 800  # characters of a text that is still looked up
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -102,27 +102,42 @@ def heard(text: str) -> str:
     """
     if isinstance(text, Said) or not 0 < len(text) <= LONGEST:
         return text
-    for key, pattern in _patterns():
+    particular, general = _patterns()
+    found = _match(text, particular)
+    if found is None and "; " in text:
+        parts = [heard(part) for part in text.split("; ")]
+        found = join("join.clauses", parts) if any(isinstance(part, Said) for part in parts) else None
+    return found or _match(text, general) or text
+
+
+Patterns = tuple[tuple[str, re.Pattern[str]], ...]
+
+
+def _match(text: str, patterns: Patterns) -> Said | None:
+    for key, pattern in patterns:
         found = pattern.fullmatch(text)
         if found:
             values = {name: heard(value) for name, value in found.groupdict().items()}
-            if all(isinstance(value, Said) for name, value in values.items() if name == CLAUSE):
+            if CLAUSE not in values or isinstance(values[CLAUSE], Said):
                 return Said(text, key, values)
-    parts = [heard(part) for part in text.split("; ")] if "; " in text else []
-    return join("join.clauses", parts) if any(isinstance(part, Said) for part in parts) else text
+    return None
 
 
 @cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """Templates with the most words of their own first: a general one must not win over a particular one."""
-    stored = [(key, texts["en"]) for key, texts in catalogue().items() if key.startswith(STORED)]
-    own = {key: sum(len(literal) for literal, *_ in Formatter().parse(text)) for key, text in stored}
-    return tuple((key, _pattern(text)) for key, text in sorted(stored, key=lambda entry: -own[entry[0]]))
+def _patterns() -> tuple[Patterns, Patterns]:
+    """Templates that have words of their own, those with most of them first; and the general ones ("{a}: {b}")."""
+    own: dict[str, int] = {}
+    for key, texts in catalogue().items():
+        if key.startswith(STORED):
+            own[key] = sum(len(literal) for literal, *_ in Formatter().parse(texts["en"]))
+    ranked = [(key, _pattern(catalogue()[key]["en"])) for key in sorted(own, key=lambda key: -own[key])]
+    return tuple(e for e in ranked if own[e[0]] > 2), tuple(e for e in ranked if own[e[0]] <= 2)
 
 
 def _pattern(template: str) -> re.Pattern[str]:
+    """Values end before the next clause ("; ") or explanation (": "); a {clause} may hold both."""
     written = "".join(
-        re.escape(literal) + (f"(?P<{name}>.*?)" if name else "")
+        re.escape(literal) + (f"(?P<{name}>{'.*?' if name == CLAUSE else '(?:(?![;:] ).)*?'})" if name else "")
         for literal, name, _, _ in Formatter().parse(template)
     )
     return re.compile(written, re.DOTALL)

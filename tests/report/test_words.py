@@ -19,13 +19,15 @@ def placeholders(text: str) -> set[str]:
 def test_every_sentence_exists_in_both_languages_with_the_same_placeholders():
     for key, texts in words.catalogue().items():
         assert set(texts) == {"en", "zh"}, key
-        assert all(text.strip() for text in texts.values()), key
+        assert all(text.strip() for text in texts.values()) or key == "join.sentences", key  # "" and " " between
         assert placeholders(texts["en"]) == placeholders(texts["zh"]), key
 
 
 def test_chinese_sentences_are_chinese():
     same = [key for key, texts in words.catalogue().items() if not re.search(r"[\u4e00-\u9fff]", texts["zh"])]
-    assert set(same) == {"page.title", "unit.percent", "facts.p", "flips.cell"}  # signs, the same in both
+    signs = {"page.title", "unit.percent", "facts.p", "flips.cell"}
+    signs |= {"choice.of", "reason.spread_open", "choice.figure.size", "stored.step"}
+    assert {key for key in same if not key.startswith("join.")} == signs
 
 
 def test_every_key_the_templates_and_the_code_name_is_in_the_catalogue():

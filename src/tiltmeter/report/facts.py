@@ -22,7 +22,9 @@ def row_facts(view: View, row: Row) -> Pairs:
         facts.append((words("facts.ci"), interval(row["ci"], places).replace("+", "")))
     if row["n_samples"] > 1:
         facts.append((words("facts.samples"), str(row["n_samples"])))
-    facts += [(words("facts.unscored", reason=reason), f"{count:,}") for reason, count in row["unscored"].items()]
+    facts += [
+        (words("facts.unscored", reason=view.told(reason)), f"{count:,}") for reason, count in row["unscored"].items()
+    ]
     change = row.get("change")
     if change:
         base = view.base_of(row)
@@ -87,7 +89,7 @@ def _spread_facts(view: View, change: dict[str, Any]) -> Pairs:
     )
     facts: Pairs = []
     for spread in spreads:
-        name = view.words.name("companion", spread["name"])
+        name = str(view.told(spread["name"]))
         if defined(spread.get("base")):
             facts.append(
                 (

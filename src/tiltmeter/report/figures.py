@@ -101,12 +101,12 @@ def _forests(view: View) -> Iterator[Figure]:
             full_width=False,
         )
         if companions:
-            name = companions[0]["change"]["companion"]
+            name = str(view.told(companions[0]["change"]["companion"]))
             yield Figure(
                 "forest",
                 _slug("forest", *_parts(view, key), "companion"),
-                _titled(view, rows, key["benchmark"], words.name("companion", name)),
-                words("forest.companion", name=words.name("companion", name)),
+                _titled(view, rows, key["benchmark"], name),
+                words("forest.companion", name=name),
                 _why_empty(view, rows),
                 partial(charts.forest, view, companions, companion=True),
                 _filters(view, rows),
@@ -166,7 +166,7 @@ def _pareto(view: View) -> Iterator[Figure]:
 
 def _why_empty(view: View, rows: list[Row]) -> str:
     """Why a benchmark's panel shows nothing: the rows' own reasons, each once."""
-    reasons = dict.fromkeys(row["change"].get("reason") or row.get("reason") or "" for row in rows)
+    reasons = dict.fromkeys(str(view.reason(row) or view.told(row.get("reason"))) for row in rows)
     return " ".join([view.words("empty.changes"), *list(filter(None, reasons))[:1]])
 
 

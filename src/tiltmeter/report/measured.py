@@ -47,7 +47,7 @@ def speeds(view: View) -> dict[str, Any]:
         (variant_label(view, variant), [_speed_cell(name, values.get(name)) for name in names])
         for variant, values in facts
     ]
-    notes = [(variant_label(view, variant), values["note"]) for variant, values in facts if values.get("note")]
+    notes = [(variant_label(view, variant), view.told(speed["note"])) for variant, speed in facts if speed.get("note")]
     return {"names": names, "rows": rows, "notes": notes}
 
 

@@ -83,6 +83,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "sure": sections.sure(view),
         "choice": sections.choice(view),
         "findings": sections.findings(view),
+        "notes": [view.told(note) for note in view.run.get("notes", [])],
         "lines": lines,
         "advice": summary.advice(view, lines),
         "name_of": lambda line: summary.name_of(view, line),
@@ -142,7 +143,7 @@ def _environment(view: View) -> Environment:
         loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if type(value) is str else value,
+        finalize=lambda value: clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     environment.filters["breakable"] = breakable
     environment.globals.update(

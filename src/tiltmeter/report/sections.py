@@ -8,8 +8,9 @@ from typing import Any
 from tiltmeter.report.facts import Pairs, words_unit
 from tiltmeter.report.measured import variant_label
 from tiltmeter.report.view import Panel, Row, View
-from tiltmeter.report.words import NONE, compact, defined, digits, number, signed, size
+from tiltmeter.report.words import NONE, Told, compact, defined, digits, foreign, number, signed, size
 
+LISTED = 12  # entries of a stored list that are printed
 METHODS = ("paired", "interval", "spread", "verdict", "floor", "groups", "flips", "kv")
 
 
@@ -32,18 +33,22 @@ def sure(view: View) -> Iterator[str]:
         yield view.words("sure.partial", k=partial, n=len(rows))
 
 
-def choice(view: View) -> str:
-    """The stored choice in words, empty where the run holds none."""
-    found = view.document.get("choice")
-    text = str((found or {}).get("text") or "")
+def choice(view: View) -> Told:
+    """The stored choice in words, empty where the run holds none; a single model needs no name."""
+    found = view.document.get("choice") or {}
+    text, data = str(found.get("text") or ""), found.get("text_said")
     for model in view.models:
         text = text.replace(f"{model}: ", f"{view.short(model)}: " if len(view.models) > 1 else "")
-    return text[:1].upper() + text[1:]
+    if data and len(view.models) == 1:
+        data = data["values"][0]["values"]["what"]
+    told = view.told(text, data)
+    return foreign(told[:1].upper() + told[1:], told.foreign)
 
 
-def findings(view: View) -> list[str]:
+def findings(view: View) -> list[Told]:
     found = view.document.get("findings") or []
-    return [text for one in found if (text := one if isinstance(one, str) else str(one.get("text") or ""))]
+    remembered = view.document.get("findings_said") or [None] * len(found)
+    return [view.told(text, data) for text, data in zip(found, remembered)]
 
 
 def by_benchmark(view: View) -> list[tuple[str, list[Row]]]:
@@ -85,7 +90,7 @@ def proofs(view: View) -> list[dict[str, Any]]:
         proof = variant.get("proof") or {}
         if variant["strategy"] == "none" and not proof:
             continue
-        pairs = [(name, _flat(value)) for name, value in proof.items() if name != "summary"]
+        pairs = [(name, str(view.told(_flat(value)))) for name, value in _evidence(proof)]
         pairs += [
             (name, _flat(variant[name])) for name in ("dtype", "device", "weight_hash", "settings") if variant.get(name)
         ]
@@ -93,25 +98,38 @@ def proofs(view: View) -> list[dict[str, Any]]:
             {
                 "label": variant_label(view, variant),
                 "facts": pairs,
-                "notes": variant.get("notes") or [],
-                "summary": proof.get("summary") or view.words("proof.none"),
+                "notes": [view.told(note) for note in variant.get("notes") or []],
+                "summary": view.told(proof["summary"]) if proof.get("summary") else Told(view.words("proof.none")),
             }
         )
     return result
 
 
+def _evidence(proof: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The facts of a proof; those of a chain's steps under the step's name, summaries left out (they stand above)."""
+    for name, value in proof.items():
+        if name == "steps" and isinstance(value, dict):
+            for step, facts in value.items():
+                for fact, found in facts.items() if isinstance(facts, dict) else [("", facts)]:
+                    if fact != "summary":
+                        yield f"{step}: {fact}", found
+        elif name != "summary":
+            yield name, value
+
+
 def _flat(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}={_flat(inner)}" for name, inner in value.items())
+        shown = list(value.items())[:LISTED]
+        return ", ".join(f"{name}={_flat(inner)}" for name, inner in shown) + (" …" if len(value) > LISTED else "")
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_flat, value[:12])) + (" …" if len(value) > 12 else "")
+        return ", ".join(map(_flat, value[:LISTED])) + (" …" if len(value) > LISTED else "")
     return value if isinstance(value, str) else compact(value)
 
 
 def _lines(value: Any) -> str:
-    """One fact a line."""
+    """One fact a line; notes stand with their benchmark."""
     return (
-        "\n".join(f"{name}: {_flat(inner)}" for name, inner in value.items())
+        "\n".join(f"{name}: {_flat(inner)}" for name, inner in value.items() if name != "notes")
         if isinstance(value, dict)
         else _flat(value)
     )
@@ -132,26 +150,28 @@ def published_rows(view: View) -> list[list[str]]:
     ]
 
 
-def gaps(view: View) -> list[tuple[str, list[tuple[str, str]]]]:
+def gaps(view: View) -> list[tuple[str, list[tuple[str, Told]]]]:
     """What the run does not say, by kind: failed, not exercised, no usable signal, undefined, partial."""
     failures = [
         (
             f"{view.short(failure['model'])} · {failure['strategy']} · {_flat(failure.get('cells', ''))}",
-            failure.get("reason", ""),
+            view.told(failure.get("reason", "")),
         )
         for failure in view.run.get("failures", [])
     ]
 
-    def reasons(rows: list[Row]) -> list[tuple[str, str]]:
-        return [(view.label(row), (row.get("change") or {}).get("reason") or row.get("reason") or "") for row in rows]
+    def reasons(rows: list[Row]) -> list[tuple[str, Told]]:
+        return [(view.label(row), view.reason(row) or view.told(row.get("reason"))) for row in rows]
 
     kinds = {
         "failed": failures,
         "idle": reasons([row for row in view.compared if view.verdict(row) == "not exercised"]),
         "unusable": reasons([row for row in view.compared if view.verdict(row) == "no usable signal"]),
-        "undefined": [(view.label(row), row.get("reason") or "") for row in view.rows if not defined(row["score"])],
+        "undefined": [
+            (view.label(row), view.told(row.get("reason"))) for row in view.rows if not defined(row["score"])
+        ],
         "partial": [
-            (view.label(row), f"{row['n_scored']:,} / {row['n_items']:,}") for row in view.rows if row["partial"]
+            (view.label(row), Told(f"{row['n_scored']:,} / {row['n_items']:,}")) for row in view.rows if row["partial"]
         ],
     }
     return [(kind, members) for kind, members in kinds.items() if members]
@@ -169,10 +189,8 @@ def about_benchmarks(view: View) -> list[dict[str, Any]]:
         result.append(
             {
                 "name": name,
-                "title": view.words.name("benchmark", name)
-                if view.words.has(f"benchmark.{name}")
-                else getattr(cls, "title", ""),
-                "limits": getattr(cls, "limits", view.words("benchmarks.unknown")),
+                "title": view.told(getattr(cls, "title", "")),
+                "limits": view.told(cls.limits) if cls else Told(view.words("benchmarks.unknown")),
                 "source": getattr(cls, "source", ""),
                 "licence": getattr(cls, "licence", NONE),
                 "items": f"{row['n_items']:,}",
@@ -184,10 +202,10 @@ def about_benchmarks(view: View) -> list[dict[str, Any]]:
     return result
 
 
-def _data_notes(view: View, benchmark: str) -> list[str]:
+def _data_notes(view: View, benchmark: str) -> list[Told]:
     """What must be said wherever numbers from this copy of the data appear."""
     facts = view.run.get("data", {}).get(benchmark)
-    return list(facts.get("notes") or []) if isinstance(facts, dict) else []
+    return [view.told(note) for note in facts.get("notes") or []] if isinstance(facts, dict) else []
 
 
 def method_values(view: View) -> dict[str, Any]:

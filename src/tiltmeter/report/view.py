@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tiltmeter.report.words import NONE, Words, defined, digits, interval, number, p_value, signed
+from tiltmeter.report.words import NONE, Told, Words, defined, digits, interval, number, p_value, signed
 
 Row = dict[str, Any]
 VERDICTS = ("worse", "better", "equivalent", "inconclusive", "not exercised", "no usable signal")
@@ -143,6 +143,21 @@ class View:
     def is_control(self, strategy: str) -> bool:
         """A strategy that measures noise (rerun, dtype alone, speculative decoding), alone or at the end of a chain."""
         return strategy.split("+")[-1].split(":")[0] in CONTROLS
+
+    # stored sentences
+
+    def told(self, text: Any, data: Any = None) -> Told:
+        """A stored sentence in the report's language, models by their short names."""
+        return self.words.told(text, data, self._short_names)
+
+    @cached_property
+    def _short_names(self) -> dict[str, str]:
+        return {model: self.short(model) for model in self.models}
+
+    def reason(self, row: Row) -> Told:
+        """Why the row has its verdict."""
+        change = row.get("change") or {}
+        return self.told(change.get("reason"), change.get("reason_said"))
 
     # printed numbers
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from tiltmeter.errors import UserError
@@ -18,18 +17,16 @@ from tiltmeter.wording import LANGUAGES, as_data, catalogue, heard, tell
 NONE = "–"  # printed where there is no number; its reason stands beside it
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(str):
     """A stored sentence as the report shows it; `foreign`: still in English on a page of another language."""
 
-    text: str
     foreign: bool = False
 
-    def __str__(self) -> str:
-        return self.text
 
-    def __bool__(self) -> bool:
-        return bool(self.text)
+def foreign(text: str, is_foreign: bool) -> Told:
+    told = Told(text)
+    told.foreign = is_foreign
+    return told
 
 
 class Words:
@@ -53,7 +50,7 @@ class Words:
                 return Told(tell(data, self.lang, names))
             except (KeyError, TypeError, ValueError, IndexError, AttributeError):
                 pass  # of another version: its English text stands beside it
-        return Told(text, self.lang != "en")
+        return foreign(text, self.lang != "en")
 
     def has(self, key: str) -> bool:
         return key in catalogue()
