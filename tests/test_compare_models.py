@@ -8,10 +8,17 @@ import pytest
 import torch
 
 from tiltmeter import models
-from tiltmeter.compare_models import READS_TOKENS, WRITES, describe, differences
+from tiltmeter.analysis.gate import evaluate
+from tiltmeter.analysis.policy import read_policy
+from tiltmeter.compare_models import READS_TOKENS, WRITES, describe, differences, incomparable, same_tokens
 from tiltmeter.errors import UserError
+from tiltmeter.loading import Loader
+from tiltmeter.pipeline import run
+from tiltmeter.progress import Silent
+from tiltmeter.results import read_results
 from tiltmeter.strategies.base import DidNothing
 from tiltmeter.strategies.chain import parse
+from tiltmeter.study import make_study
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +115,77 @@ def test_a_quantized_checkpoint_is_not_quantized_again(stories, copy):
     edit(copy, "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
     with pytest.raises(UserError, match="quantized already"):
         models.load(str(copy), parse("int8"))
+
+
+def test_a_special_token_more_leaves_everything_comparable(stories, copy):
+    """Many quantized checkpoints bring a padding token that their base has not; no text is cut otherwise."""
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    padding = {"id": 2048, "content": "<|padding|>", "special": True, "normalized": False, "lstrip": False,
+               "rstrip": False, "single_word": False}
+    tokenizer["added_tokens"].append(padding)
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    edit(copy, "tokenizer_config.json", pad_token="<|padding|>")
+    [found] = differences(stories, str(copy))
+    assert (found.about, found.incomparable) == ("tokenizer", ())
+    assert "<|padding|>" in found.text
+
+
+def test_what_makes_a_row_incomparable_depends_on_benchmark_and_format():
+    proof = {"differences": [
+        {"about": "tokenizer", "text": "another tokenizer", "incomparable": ["crows-pairs"], "chat_only": False},
+        {"about": "chat template", "text": "chat template", "incomparable": ["worldbench"], "chat_only": True}]}
+    assert incomparable(proof, "crows-pairs", "plain") == "another tokenizer"
+    assert incomparable(proof, "worldbench", "chat") == "chat template"
+    assert incomparable(proof, "worldbench", "plain") is None
+    assert incomparable({}, "crows-pairs", "plain") is None
+    assert not same_tokens(proof) and same_tokens({"differences": proof["differences"][1:]}) and same_tokens({})
+
+
+def test_a_row_under_another_tokenizer_gets_no_verdict_and_no_gate_passes_it(stories, copy, shared, tmp_path):
+    """Whatever its numbers: even a change of 0 must not read as equivalent."""
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = None  # no BOS
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    edit(copy, "tokenizer_config.json", add_bos_token=False, tokenizer_class="PreTrainedTokenizerFast")
+    study = make_study(models=[stories], checkpoints=[str(copy)], benchmarks=["crows-pairs"], limit=6, draws=200,
+                       data=str(shared / "data"), text_quality=False, batch_tokens=2048)
+    assert run(study, tmp_path / "run").failures == []
+    [_, row] = read_results(tmp_path / "run")["rows"]
+    assert row["score"] is not None and row["change"]["delta"] is not None  # the numbers stay
+    assert row["change"]["verdict"] == "no usable signal"
+    assert "another tokenizer (the same vocabulary cuts or opens texts differently" in row["change"]["reason"]
+    assert row["change"]["p_adjusted"] is None  # and it is no hypothesis among the others
+    gate = evaluate([row | {"partial": False}], read_policy({}))
+    assert gate.exit_code == 3 and [check.status for check in gate.checks] == ["unjudged"]
+
+
+def test_a_checkpoint_runs_in_the_type_of_its_base(stories, copy, tmp_path, monkeypatch):
+    """Where "auto" means the checkpoint's own type, a bfloat16 base and a float16 variant both run in bfloat16."""
+    base = tmp_path / "base"
+    shutil.copytree(copy, base)
+    edit(base, "config.json", dtype="bfloat16")
+    edit(copy, "config.json", dtype="float16")
+    monkeypatch.setattr(models, "pick_device", lambda device: "cuda")
+    asked = []
+    monkeypatch.setattr(models, "load", lambda source, chain, **settings: asked.append(settings["dtype"]))
+    monkeypatch.setattr("tiltmeter.compare_models.describe", lambda variant, base: None)
+    study = make_study(models=[str(base)], checkpoints=[str(copy)], benchmarks=["crows-pairs"])
+    loader = Loader(study, {}, tmp_path / "run.json", Silent())
+    for spec in study.variants():
+        loader.load(spec)
+    assert asked == ["bfloat16", "bfloat16"]
+    assert loader.identity(str(copy)).dtype == "bfloat16"  # what the answers are stored under
+    other = Loader(make_study(models=[str(copy)]), {}, tmp_path / "run.json", Silent())
+    assert other.identity(str(copy)).dtype == "float16"  # alone, it has its own
+
+
+def test_values_that_the_run_rounds_are_named(stories, copy):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copy / "model.safetensors")
+    save_file({name: tensor.half() + 0.01 for name, tensor in tensors.items()}, copy / "model.safetensors")
+    variant = models.load(str(copy), parse("none"), dtype="bfloat16")
+    [found] = describe(variant, stories)
+    assert found.about == "dtype" and found.incomparable == ()
+    assert "saved in float16 that are rounded to bfloat16" in found.text and found.text in variant.notes
+    assert describe(models.load(str(copy), parse("none"), dtype="float32"), stories) == []
