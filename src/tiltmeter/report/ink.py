@@ -45,7 +45,7 @@ def styled(chart: Any) -> Any:
     }  # fmt: skip
     return (
         chart.configure(font=FONT, background=INK["paper"], padding={"left": 12, "right": 12, "top": 4, "bottom": 4})
-        .configure_axis(**small, **lines, **words, labelFlush=False, labelOverlap=True)
+        .configure_axis(**small, **lines, **words, labelFlush=False, labelOverlap=True, aria=False)  # marks speak
         .configure_legend(**small, **legend)
         .configure_view(stroke=None)
         .configure_header(
