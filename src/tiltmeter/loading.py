@@ -73,8 +73,11 @@ class Loader:
         """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights.
 
         A ready-made checkpoint runs in its base's dtype, whatever it was saved in: a change of type is no part of the
-        compression. Raises UserError for a format that cannot be read.
+        compression. Raises UserError for a format that cannot be read, and for a strategy that cannot work with any of
+        the study's models: both before anything is computed.
         """
+        if not self._identities:
+            self._check_strategies()
         if source not in self._identities:
             from tiltmeter import checkpoints, models
             from tiltmeter.quantized_formats import read_format
@@ -89,6 +92,19 @@ class Loader:
                 dtype=models.pick_dtype(self.study.dtype, device, models.load_config(checkpoints.resolve(base), base)),
             )
         return self._identities[source]
+
+    def _check_strategies(self) -> None:
+        from tiltmeter import models
+
+        chains = {spec.strategy: spec.chain for spec in self.study.variants() if spec.source in self.study.models}
+        refused = [
+            models.refusals(model, chains.values(), device=self.study.device, dtype=self.study.dtype,
+                            calibration=self.study.calibration)
+            for model in self.study.models
+        ]
+        for name in chains:
+            if all(name in each for each in refused):
+                raise refused[0][name]
 
     def release(self) -> None:
         from tiltmeter import models

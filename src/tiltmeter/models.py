@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,28 +58,14 @@ def load(
         LoadFailed when a library failed.
     """
     say = progress or (lambda line: None)
-    device = pick_device(device)
-    folder = resolve(model)
-    config, tokenizer = load_config(folder, model), load_tokenizer(folder, model)
-    base_dtype = pick_dtype(dtype, device, config)
-    context = Context(
-        model=model,
-        checkpoint=folder,
-        config=config,
-        tokenizer=tokenizer,
-        device=device,
-        dtype=base_dtype,
-        base_dtype=base_dtype,
-        calibration=calibration,
-        artifacts=Artifacts(cache_dir),
-        lineage=(fingerprint(model),),
-        progress=say,
-        seed=seed,
-    )
+    context = _context(model, chain, device, dtype, calibration, Artifacts(cache_dir), say, seed)
+    device, base_dtype = context.device, context.base_dtype
     acts = any(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts)
     try:
+        for part in chain.parts:
+            part.check(context)
         context.checkpoint, context.found["converted"] = loadable(
-            folder, model, context.lineage[0], base_dtype, context.artifacts, say)
+            context.checkpoint, model, context.lineage[0], base_dtype, context.artifacts, say)
         for part in chain.parts:
             part.before_loading(context)
         probe = base_probe(model, device, base_dtype, context.artifacts, say) if acts else None
@@ -102,6 +89,46 @@ def load(
     except Exception as error:
         raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
     return variant
+
+
+def refusals(model: str, chains: Iterable[Chain], *, device: str, dtype: str, calibration: str | None
+             ) -> dict[str, UserError]:
+    """Canonical chain -> what `load` would say, for those it would refuse; as far as no weight need be read."""
+    context = _context(model, Chain(()), device, dtype, calibration, Artifacts(), lambda line: None, 0)
+    found = {}
+    for chain in chains:
+        try:
+            for part in chain.parts:
+                part.check(replace(context, dtype=_dtype_of(chain, context.base_dtype)))
+        except UserError as error:
+            found[chain.canonical] = error
+    return found
+
+
+def _dtype_of(chain: Chain, base: str) -> str:
+    return next((part.settings["type"] for part in chain.parts if part.role == "dtype"), base)
+
+
+def _context(model: str, chain: Chain, device: str, dtype: str, calibration: str | None, artifacts: Artifacts,
+             say: Callable[[str], None], seed: int) -> Context:
+    device = pick_device(device)
+    folder = resolve(model)
+    config = load_config(folder, model)
+    base_dtype = pick_dtype(dtype, device, config)
+    return Context(
+        model=model,
+        checkpoint=folder,
+        config=config,
+        tokenizer=load_tokenizer(folder, model),
+        device=device,
+        dtype=_dtype_of(chain, base_dtype),
+        base_dtype=base_dtype,
+        calibration=calibration,
+        artifacts=artifacts,
+        lineage=(fingerprint(model),),
+        progress=say,
+        seed=seed,
+    )
 
 
 def fingerprint(model: str) -> str:

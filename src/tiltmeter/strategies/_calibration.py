@@ -46,6 +46,10 @@ class Calibrated(Strategy):
         """The windows of these settings under `context`."""
         return draw(context, source=self.calibration, samples=self.samples, length=self.length, seed=self.seed)
 
+    def check_text(self, context: Context) -> None:
+        """Raises UserError where `windows` will."""
+        check_text(context, source=self.calibration, length=self.length)
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -65,17 +69,12 @@ def draw(context: Context, *, source: str, samples: int, length: int, seed: int)
 
     Raises UserError for a text that is missing, unreadable, or shorter than two windows.
     """
-    chosen = source or context.calibration or str(BUILT_IN)
+    chosen, length = _chosen(context, source), _fitting(context, length)
     built_in = chosen == str(BUILT_IN)
-    longest = getattr(context.config.get_text_config(decoder=True), "max_position_embeddings", None) or length
-    length = min(length, int(longest))
     text = "\n\n".join(read_texts(chosen))[:MAX_CHARACTERS]
     tokens = context.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     if len(tokens) < 2 * length:
-        raise UserError(
-            f"the calibration text {chosen} has {len(tokens)} tokens; windows of {length} need at least {2 * length}",
-            fix="give a longer text with --calibration, or a smaller length setting",
-        )
+        raise _too_short(chosen, len(tokens), length)
     start = tuple(_start_tokens(context.tokenizer))
     body = length - len(start)
     rng = np.random.default_rng(seed_for(context.seed, "calibration", seed))
@@ -97,11 +96,47 @@ def draw(context: Context, *, source: str, samples: int, length: int, seed: int)
     return Windows(ids, record)
 
 
+def check_text(context: Context, *, source: str, length: int) -> None:
+    """Raises UserError where `draw` will, from as much of the text as that takes; a hub data set is not fetched."""
+    chosen, length = _chosen(context, source), _fitting(context, length)
+    if not _is_file(chosen):
+        return
+    text = "\n\n".join(read_texts(chosen))[:MAX_CHARACTERS]
+    for part in (text[: 100 * length], text):
+        tokens = len(context.tokenizer(part, add_special_tokens=False, verbose=False).input_ids)
+        if tokens >= 2 * length:
+            return
+    raise _too_short(chosen, tokens, length)
+
+
+def _chosen(context: Context, source: str) -> str:
+    return source or context.calibration or str(BUILT_IN)
+
+
+def _fitting(context: Context, length: int) -> int:
+    """`length`, or the model's context where that is shorter."""
+    longest = getattr(context.config.get_text_config(decoder=True), "max_position_embeddings", None) or length
+    return min(length, int(longest))
+
+
+def _too_short(chosen: str, tokens: int, length: int) -> UserError:
+    return UserError(
+        f"the calibration text {chosen} has {tokens} tokens; windows of {length} need at least {2 * length}",
+        fix="give a longer text with --calibration, or a smaller length setting",
+    )
+
+
+def _is_file(source: str) -> bool:
+    """Whether `source` is a file, or can be meant as nothing else."""
+    named = Path(source).suffix in (".txt", ".json", ".jsonl") or source.startswith((".", "/", "~"))
+    return named or Path(source).expanduser().is_file()
+
+
 def read_texts(source: str) -> list[str]:
     """The passages of a file or hub data set, in order. Raises UserError when there is none."""
     path = Path(source).expanduser()
     if not path.is_file():
-        if path.suffix in (".txt", ".json", ".jsonl") or source.startswith((".", "/", "~")):
+        if _is_file(source):
             raise UserError(f"there is no calibration file {source}", fix="check the path given with --calibration")
         return _from_data_set(source)
     try:

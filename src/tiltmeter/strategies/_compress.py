@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -97,6 +98,12 @@ def oneshot(model: PreTrainedModel, recipe: Sequence[Any], context: Context, win
                 "max_seq_length": length, "shuffle_calibration_samples": False}
     with _pinning_needs_a_gpu():
         run(model=model, recipe=list(recipe), processor=cast(Any, context.tokenizer), **data)
+
+
+def check_library(package: str, name: str) -> None:
+    """Raises UserError when a package of the extra `compress` is not installed; imports nothing."""
+    if find_spec(package) is None:
+        raise missing_extra(package, "compress", name)
 
 
 def require_library(name: str) -> None:

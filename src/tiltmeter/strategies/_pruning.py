@@ -72,12 +72,16 @@ class OneShotPruning(Calibrated):
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return cannot_prune_after(self.name, earlier)
 
-    def before_loading(self, context: Context) -> None:
+    def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
-        _compress.require_library(self.name)
+        _compress.check_library("llmcompressor", self.name)
         shapes = _layers.require_linear_layers(context.config, self.name)
         if self.two_four:
             _layers.require_multiple(shapes, 4, f"{self.name}: a group of")
+        self.check_text(context)
+
+    def before_loading(self, context: Context) -> None:
+        _compress.require_library(self.name)
         windows = self.windows(context)
 
         def change(model: PreTrainedModel) -> None:

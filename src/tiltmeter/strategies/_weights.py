@@ -37,20 +37,26 @@ class OneShotQuantizer(Strategy):
         """The scheme in words, for the proof."""
         raise NotImplementedError
 
-    def calibration_windows(self, context: Context) -> Windows | None:
-        """Windows of a strategy that calibrates; None for one that does not."""
-        return self.windows(context) if hasattr(self, "windows") else None
+    @property
+    def looks_at_text(self) -> bool:
+        """Whether these settings calibrate."""
+        return hasattr(self, "windows")
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
-    def before_loading(self, context: Context) -> None:
+    def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
-        _compress.require_library(self.name)
+        _compress.check_library("llmcompressor", self.name)
         shapes = _layers.require_linear_layers(context.config, self.name)
         if "group_size" in self.settings:
             _layers.require_multiple(shapes, self.settings["group_size"], f"{self.name}: group_size")
-        windows = self.calibration_windows(context)
+        if self.looks_at_text:
+            self.check_text(context)  # type: ignore[attr-defined]
+
+    def before_loading(self, context: Context) -> None:
+        _compress.require_library(self.name)
+        windows: Windows | None = self.windows(context) if self.looks_at_text else None  # type: ignore[attr-defined]
 
         def change(model: PreTrainedModel) -> None:
             _compress.oneshot(model, self.recipe(_compress.ignore_list(model)), context, windows)

@@ -1,7 +1,9 @@
 """What a strategy is: one file, one frozen dataclass whose fields are its settings.
 
-A strategy acts at up to five moments, each a method that does nothing by default:
+A strategy acts at up to six moments, each a method that does nothing by default:
 
+    check(context)                     refuse a model, text or device that it cannot work with, from configuration,
+                                       tokenizer and settings alone; asked before a run computes anything
     before_loading(context)            look at the checkpoint first; replace it by a compressed one (an
                                        artifact), or calibrate scales that are attached after loading
     loading_options(context)           keyword arguments for ``from_pretrained`` (weight quantization, dtype)
@@ -99,6 +101,9 @@ class Strategy:
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         """Why this strategy cannot come after `earlier` in a chain; None when it can."""
         return None
+
+    def check(self, context: Context) -> None:
+        """Raises UserError for what can be known to be impossible before any weight is read. Cheap."""
 
     def before_loading(self, context: Context) -> None:
         """Look at or replace `context.checkpoint` before anything is loaded for answering."""

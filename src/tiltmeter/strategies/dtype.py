@@ -39,9 +39,6 @@ class Dtype(Strategy):
             return f"the floating-point type is set at loading, so dtype comes before {earlier[0].name}"
         return None
 
-    def before_loading(self, context: Context) -> None:
-        context.dtype = self.type
-
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         kinds = sorted(
             {str(p.dtype).removeprefix("torch.") for p in variant.model.parameters() if p.is_floating_point()}

@@ -39,7 +39,7 @@ class DynamicInt8(Strategy):
             return "dynamic-int8 runs in float32 only, so it cannot follow dtype"
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
-    def before_loading(self, context: Context) -> None:
+    def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
         if context.device != "cpu":
             raise UserError("dynamic-int8 runs on CPUs only", fix="add --device cpu, or use int8 on a GPU")

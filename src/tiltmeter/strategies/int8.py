@@ -45,9 +45,11 @@ class Int8(Strategy):
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
+    def check(self, context: Context) -> None:
+        _bitsandbytes.check_weights_float(context.config, self.name)
+
     def before_loading(self, context: Context) -> None:
         _bitsandbytes.require()
-        _bitsandbytes.check_weights_float(context.config, self.name)
 
     def loading_options(self, context: Context) -> dict[str, Any]:
         from transformers import BitsAndBytesConfig

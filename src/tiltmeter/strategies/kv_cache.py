@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tiltmeter.errors import UserError
 from tiltmeter.registry import register
-from tiltmeter.strategies import _kv_quantized, _kv_transformers
+from tiltmeter.strategies import _calibration, _kv_quantized, _kv_transformers
 from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ class KVCache(Strategy):
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         other = next((part.name for part in earlier if part.role == "cache"), None)
         return f"one KV cache cannot be both {other} and {self.name}" if other else None
+
+    def check(self, context: Context) -> None:
+        if self.read == "quantized":
+            _calibration.check_text(context, source=self.calibration, length=self.length)
 
     def before_loading(self, context: Context) -> None:
         if self.read == "quantized":

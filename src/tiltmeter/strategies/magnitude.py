@@ -45,9 +45,11 @@ class Magnitude(Strategy):
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return _pruning.cannot_prune_after(self.name, earlier)
 
-    def before_loading(self, context: Context) -> None:
+    def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
         _layers.require_linear_layers(context.config, self.name)
+
+    def before_loading(self, context: Context) -> None:
         context.found[self.name] = _compress.compressed(self, context, self._prune, None)
 
     def _prune(self, model: PreTrainedModel) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.registry import register
-from tiltmeter.strategies._calibration import Calibrated, Windows
+from tiltmeter.strategies._calibration import Calibrated
 from tiltmeter.strategies._weights import OneShotQuantizer
-from tiltmeter.strategies.base import Context
 
 
 @register("strategy", "w8a8")
@@ -35,8 +34,9 @@ class W8A8(Calibrated, OneShotQuantizer):
         if not 0.0 <= self.smooth <= 1.0:
             raise UserError(f"w8a8: smooth is between 0 and 1, got {self.smooth}", fix="the usual value is smooth=0.8")
 
-    def calibration_windows(self, context: Context) -> Windows | None:
-        return self.windows(context) if self.smooth else None
+    @property
+    def looks_at_text(self) -> bool:
+        return self.smooth > 0
 
     def recipe(self, ignore: list[str]) -> list[Any]:
         from llmcompressor.modifiers.quantization import QuantizationModifier
