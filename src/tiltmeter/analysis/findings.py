@@ -168,7 +168,8 @@ def _most(key: str, found: Sequence[Effect]) -> str:
         answer = say("finding.best", name=best, up=up, down=told[best] - up)
         if best != ranked[0]:
             answer = say("finding.beside", best=answer, name=ranked[0])
-    return say("finding.most", question=say(f"finding.{key}"), answer=answer, listed=listed)
+    asked = say("finding.most", question=say(f"finding.{key}"), answer=answer)
+    return join("join.sentences", [asked, say("finding.medians", listed=listed)])
 
 
 def _agreement_sentence(a: Agreement) -> str:

@@ -111,8 +111,11 @@ def _spread_unit(view: View, row: Row) -> str:
     return view.words.name("unit", spread.get("unit") or row["unit"])
 
 
-def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
-    """Change of every demographic group with its interval: one column a strategy. None when no group has a change."""
+def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = False) -> Any | None:
+    """Change of every demographic group with its interval: one column a strategy. None when no group has a change.
+
+    narrow: two columns, drawn for a phone.
+    """
     found = [(row, group) for row in rows for group in row["groups"] if defined(group.get("delta"))]
     if not found:
         return None
@@ -157,7 +160,7 @@ def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
             "name:N",
             sort=order,
             title=None,
-            axis=alt.Axis(labelLimit=180, domain=False, ticks=False, grid=True, gridDash=[1, 3]),
+            axis=alt.Axis(labelLimit=128 if narrow else 180, domain=False, ticks=False, grid=True, gridDash=[1, 3]),
         )
     )
     keyed: dict[str, Any] = {} if file else {"legend": None}
@@ -169,20 +172,20 @@ def groups(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
     )
     unit = view.words.name("groups.unit", rows[0]["benchmark"])
     title = unit if unit != rows[0]["benchmark"] else view.words("chart.change", unit=view.unit(rows[0]))
-    x = alt.X("delta:Q", title=None, axis=alt.Axis(tickCount=3))
+    x = alt.X("delta:Q", title=None, axis=alt.Axis(tickCount=2 if narrow else 3))
     layered = alt.layer(
         alt.Chart().mark_rule(color=INK["muted"], aria=False).encode(x="min(zero):Q"),
         base.mark_rule(strokeWidth=1.5, aria=False).encode(x=alt.X("low:Q"), x2="high:Q", color=colour),
         base.mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, description="said:N"),
         data=data(values),
-    ).properties(width=150, height=alt.Step(17))
+    ).properties(width=84 if narrow else 150, height=alt.Step(17))
     strategies = list(dict.fromkeys(clean(value["strategy"], NAME_LIMIT) for value in values))
     chart = layered.facet(
         facet=alt.Facet("strategy:N", sort=strategies, title=title, header=alt.Header(titleOrient="bottom")),
-        columns=min(4, len(strategies)),
-        spacing=14,
+        columns=min(2 if narrow else 4, len(strategies)),
+        spacing=8 if narrow else 14,
     )
-    return styled(chart)
+    return styled(chart, narrow=narrow)
 
 
 def group_sentence(view: View, row: Row, group: dict[str, Any]) -> str:

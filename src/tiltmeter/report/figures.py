@@ -16,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.report import charts
-from tiltmeter.report.ink import INK
+from tiltmeter.report.ink import FONT, INK
 from tiltmeter.report.view import Row, View
 from tiltmeter.report.words import defined
 
 PNG_SCALE = 2.0
+# What Vega writes beside a mark and nobody sees: empty outlines, and English names of containers for screen readers.
+_NOTHING = re.compile(
+    r'<path class="(?:foreground|background)" aria-hidden="true" d="(?:M0,0h0v0h0Z)?"[^>]*/>'
+    r'|(?<=") role="graphics-(?:object|symbol)" aria-roledescription="(?!point)[^"]*"(?: aria-label="Title text [^"]*")?'
+)
 _LINK_BASE = "https://vega.github.io/vega-datasets/"  # the renderer resolves #fragments against this
 
 
@@ -37,6 +42,7 @@ class Figure:
     filters: dict[str, str]  # model, benchmark, asked: what the page's filter looks at
     on_page: bool = True
     full_width: bool = False
+    for_phones: bool = False  # `draw(narrow=True)` gives a second drawing
 
 
 def figures(view: View) -> list[Figure]:
@@ -129,6 +135,7 @@ def _groups(view: View) -> Iterator[Figure]:
             partial(charts.groups, view, rows),
             _filters(view, rows, view.short(key["model"])),
             full_width=True,
+            for_phones=True,
         )
 
 
@@ -179,8 +186,8 @@ def to_svg(chart: Any) -> str:
 
 
 def to_page(chart: Any) -> str:
-    """The chart as an inline <svg>: colours become the page's custom properties, the canvas the page itself."""
-    svg = to_svg(chart)
+    """The chart as an inline <svg>: colours become the page's custom properties, the canvas and font the page's."""
+    svg = _NOTHING.sub("", to_svg(chart).replace(f' font-family="{FONT}"', ""))
     for name, colour in INK.items():
         svg = svg.replace(f'"{colour}"', f'"var(--{name})"')
     return re.sub(r'<rect width="[\d.]+" height="[\d.]+" fill="var\(--paper\)"/>', "", svg, count=1)

@@ -35,21 +35,22 @@ def data(values: list[dict[str, Any]]) -> alt.Data:
     )
 
 
-def styled(chart: Any) -> Any:
-    """The chart with the report's axes, legend and fonts."""
-    small = {"labelFontSize": 12, "titleFontSize": 12}
+def styled(chart: Any, *, narrow: bool = False) -> Any:
+    """The chart with the report's axes, legend and fonts; `narrow`: smaller letters and edges, for a phone."""
+    size, edge = (11, 8) if narrow else (12, 12)
+    small = {"labelFontSize": size, "titleFontSize": size}
     lines = {"gridColor": INK["grid"], "domainColor": INK["grid"], "tickColor": INK["grid"]}
     words = {"labelColor": INK["muted"], "titleColor": INK["ink"], "titleFontWeight": "normal", "titlePadding": 8}
     legend = {
         "labelColor": INK["ink"], "titleColor": INK["muted"], "orient": "top", "symbolSize": 90, "labelLimit": 0,
     }  # fmt: skip
     return (
-        chart.configure(font=FONT, background=INK["paper"], padding={"left": 12, "right": 12, "top": 4, "bottom": 4})
+        chart.configure(font=FONT, background=INK["paper"], padding={"left": edge, "right": edge, "top": 4, "bottom": 4})
         .configure_axis(**small, **lines, **words, labelFlush=False, labelOverlap=True, aria=False)  # marks speak
         .configure_legend(**small, **legend)
         .configure_view(stroke=None)
         .configure_header(
-            **small, labelColor=INK["ink"], titleColor=INK["muted"], labelLimit=150, titleFontWeight="normal"
+            **small, labelColor=INK["ink"], titleColor=INK["muted"], labelLimit=105 if narrow else 150, titleFontWeight="normal"
         )
         .configure_title(color=INK["ink"], anchor="start", fontSize=14, offset=12)
     )

@@ -145,7 +145,7 @@ def _environment(view: View) -> Environment:
         undefined=StrictUndefined,
         finalize=lambda value: clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    environment.filters["breakable"] = breakable
+    environment.filters.update(breakable=breakable, coded=coded)
     environment.globals.update(
         w=view.words,
         view=view,
@@ -170,6 +170,7 @@ def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[s
 
 def _draw(figure: Figure) -> dict[str, Any]:
     chart = figure.draw(file=False)
+    narrow = figure.draw(file=False, narrow=True) if figure.for_phones else None
     empty = {"benchmark": "", "model": "", "asked": ""}
     return {
         "key": figure.key,
@@ -179,12 +180,18 @@ def _draw(figure: Figure) -> dict[str, Any]:
         "full_width": figure.full_width,
         "filters": {**empty, **figure.filters},
         "svg": Markup(to_page(chart)) if chart is not None else None,
+        "narrow": Markup(to_page(narrow)) if narrow is not None else None,
     }
 
 
 def breakable(name: str) -> Markup:
     """A strategy's name that may wrap after its separators."""
     return Markup(re.sub(r"([:+,=])", r"\1<wbr>", str(escape(clean(name)))))
+
+
+def coded(text: str) -> Markup:
+    """Text whose `commands` are set as code."""
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(clean(text)))))
 
 
 def _file(name: str) -> str:

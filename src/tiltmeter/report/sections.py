@@ -45,10 +45,16 @@ def choice(view: View) -> Told:
     return foreign(told[:1].upper() + told[1:], told.foreign)
 
 
-def findings(view: View) -> list[Told]:
+def findings(view: View) -> list[list[Told]]:
+    """The stored findings, each as its sentences."""
     found = view.document.get("findings") or []
     remembered = view.document.get("findings_said") or [None] * len(found)
-    return [view.told(text, data) for text, data in zip(found, remembered)]
+    return [
+        [view.told("", part) for part in data["values"]]
+        if data and data["key"] == "join.sentences"
+        else [view.told(text, data)]
+        for text, data in zip(found, remembered)
+    ]
 
 
 def by_benchmark(view: View) -> list[tuple[str, list[Row]]]:
