@@ -224,7 +224,10 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
             f" and {len(info['missing_keys']) - 1} more", fix="fetch the whole checkpoint again")
     if "bitsandbytes" in sys.modules:  # by a strategy, or because the checkpoint itself is of that kind
         _bitsandbytes.keep_plain_packing(model)
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    if getattr(model.config, "quantization_config", None) is not None:
+        _unpack_quietly(model)
+    return model
 
 
 def out_of_memory(model: str, device: str) -> UserError:
@@ -249,8 +252,6 @@ def load_config(folder: Path, model: str) -> Any:
 
 def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]) -> LoadedVariant:
     loaded = load_model(context.checkpoint, context.dtype, context.device, **options)
-    if getattr(loaded.config, "quantization_config", None) is not None:
-        _unpack_quietly(loaded)
     text_config = context.config.get_text_config(decoder=True)
     return LoadedVariant(
         model_name=model,

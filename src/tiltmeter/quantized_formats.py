@@ -74,7 +74,8 @@ def read_format(folder: Path, model: str) -> QuantizedFormat | None:
     bits = int(settings.get("bits", settings.get("w_bit", 4)))
     if bits not in BITS[method]:
         raise UserError(f"{model} holds {bits}-bit {method.upper()} weights",
-                        fix=f"{method.upper()} is read with {', '.join(map(str, BITS[method]))} bits")
+                        fix=f"{' and '.join(map(str, BITS[method]))} bits can be read; or let tiltmeter quantize the "
+                        f"base: tiltmeter run BASE -s {method}")
     if any(not str(rule).startswith("-") for rule in settings.get("dynamic") or ()):
         raise UserError(f"{model} has GPTQ settings that differ by layer (dynamic), which cannot be read",
                         fix="quantize it with one setting for all layers")

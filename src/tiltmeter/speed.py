@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.seeds import seed_for
+from tiltmeter.strategies.base import SIMULATED
 
 if TYPE_CHECKING:
     import torch
@@ -135,6 +136,8 @@ def measure(model: str, strategies: Sequence[str], *, setting: Setting | None = 
         say(f"measuring {chain.canonical}")
         variant = base if not chain.parts else models.load(source, chain, progress=say, **options)
         label = "" if chain.speed_is_real is True or _use_sparse_kernels(variant) else str(chain.speed_is_real)
+        if base.proof.get("converted"):  # an AWQ or GPTQ checkpoint runs dense here
+            label = SIMULATED
         timed = None if label else _time(base, variant, _tokens(setting, vocabulary, seed, base.device), setting)
         highest = _peak(source, chain.canonical, setting, vocabulary, options) if peak and not label else None
         found.append(_summary(chain.canonical, variant, setting, timed, highest, label))

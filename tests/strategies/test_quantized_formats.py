@@ -153,7 +153,7 @@ REFUSED = {
     "AWQ for Marlin": (write_awq, {"version": "marlin"}, "'marlin' layout", "tiltmeter run BASE -s awq"),
     "GPTQ for Marlin": (write_gptq, {"checkpoint_format": "marlin"}, "'marlin' layout", "tiltmeter run BASE -s gptq"),
     "GPTQ for Marlin, old flag": (write_gptq, {"is_marlin_format": True}, "'marlin' layout", "layout 'gptq'"),
-    "3 bit": (write_gptq, {"bits": 3}, "holds 3-bit GPTQ", "2, 4, 8 bits"),
+    "3 bit": (write_gptq, {"bits": 3}, "holds 3-bit GPTQ", "2 and 4 and 8 bits can be read"),
     "settings by layer": (write_gptq, {"dynamic": {r"+:.*up_proj": {"bits": 8}}}, "differ by layer", "one setting"),
     "other words": (write_gptq, {"pack_dtype": "int16"}, "int16 words", "int32"),
 }
