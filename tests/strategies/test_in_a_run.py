@@ -7,6 +7,7 @@ import pytest
 
 from tiltmeter import models
 from tiltmeter.artifacts import Artifacts
+from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.results import read_results
 from tiltmeter.strategies import int8
@@ -48,3 +49,44 @@ def test_a_ready_made_checkpoint_is_proven_against_its_base(stories, shared, tmp
         assert "compressed-tensors: 14 of 15 linear layers quantized" in variants[1]["proof"]["summary"]
     else:
         assert "exactly as" in summary.failures[0]["reason"]
+
+
+@pytest.mark.parametrize(("strategy", "calibration", "says"), [
+    ("wanda", "few words", "tokens; windows of 512 need at least 1024"),
+    ("kv4", "few words", "tokens; windows of 512"),
+    ("awq:group_size=7", None, "group_size 7 does not fit layer model.layers.0.self_attn.q_proj: it has 128 inputs"),
+])
+def test_what_cannot_work_is_said_before_the_base_is_computed(stories, shared, tmp_path, strategy, calibration, says):
+    """A base may take hours; a text that is too short is known at once."""
+    if calibration:
+        (tmp_path / "text.txt").write_text(calibration)
+        calibration = str(tmp_path / "text.txt")
+    with pytest.raises(UserError, match=says):
+        run(small_study(stories, shared, strategies=[strategy], calibration=calibration), tmp_path / "run")
+    assert not (tmp_path / "run" / "cells").exists()
+
+
+def test_a_strategy_that_does_not_fit_one_of_several_models_fails_there_only(stories, shared, tmp_path):
+    small = str(shared / "models" / "stories260k")  # layers of 64 and 172 inputs: no group of 128
+    study = small_study(stories, shared, strategies=["w4a16"])
+    summary = run(study.model_copy(update={"models": (small, stories)}), tmp_path / "run")
+    [failure] = summary.failures
+    assert (failure["model"], failure["strategy"]) == (small, "w4a16")
+    assert "group_size 128 does not fit" in failure["reason"]
+    done = [(row["model"], row["strategy"]) for row in read_results(tmp_path / "run")["rows"]]
+    assert done == [(small, "none"), (stories, "none"), (stories, "w4a16")]
+
+
+def test_a_variant_that_runs_out_of_memory_costs_its_own_cells_and_leaves_no_artifact(
+        stories, shared, tmp_path, monkeypatch):
+    import torch
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 99.00 GiB")
+
+    monkeypatch.setattr("tiltmeter.strategies._compress.oneshot", full)
+    monkeypatch.setenv("TILTMETER_CACHE", str(tmp_path / "cache"))
+    summary = run(small_study(stories, shared, strategies=["w4a16"]), tmp_path / "run")
+    assert "does not fit into the memory of" in summary.failures[0]["reason"]
+    assert [row["strategy"] for row in read_results(tmp_path / "run")["rows"]] == ["none"]
+    assert [path for path in (tmp_path / "cache" / "artifacts").iterdir() if path.is_dir()] == []

@@ -19,6 +19,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.quantized_formats import read_format
 from tiltmeter.results import read_results
+from tiltmeter.speed import Setting, measure
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import make_study
 
@@ -224,3 +225,17 @@ def test_compare_runs_both_formats_and_shows_what_they_are(base, shared, tmp_pat
     for path, variant in zip(variants, document["variants"][1:], strict=True):
         assert variant["weight_hash"] == models.fingerprint(path)
         assert "same integers, same scales" in variant["proof"]["summary"]
+
+
+def test_no_speed_is_printed_for_a_copy_that_runs_dense(base, tmp_path):
+    setting = Setting(batch=1, prompt_tokens=8, new_tokens=2, repeats=1)
+    rows = measure(str(write_awq(base, tmp_path / "awq")), ["rerun"], setting=setting, peak=False)
+    assert [row.note for row in rows] == ["simulated: no speed measured here"] * 2
+    assert [row.decode for row in rows] == [None, None]
+
+
+def test_a_checkpoint_in_its_own_format_is_not_quantized_again(base, tmp_path):
+    folder = str(write_gptq(base, tmp_path / "gptq"))
+    for strategy in ("int4", "awq", "wanda"):
+        with pytest.raises(UserError, match="quantized already"):
+            models.load(folder, parse(strategy))
