@@ -176,6 +176,49 @@ def test_landmarks_headings_and_tables_are_named_for_screen_readers(opened):
     }
 
 
+@pytest.mark.parametrize("size", list(SIZES))
+def test_every_picture_fits_its_card_at_every_width(opened, size):
+    resize(opened, size)
+    wide, drawn = opened.execute_script("""
+      const shown = [...document.querySelectorAll('.picture')];
+      return [shown.filter((p) => p.scrollWidth > p.clientWidth).map((p) => p.id),
+              shown.filter((p) => p.id.startsWith('groups')).map((p) => [...p.querySelectorAll('svg')].filter((s) => s.checkVisibility()).length)];""")
+    assert wide == [] and drawn and set(drawn) == {1}
+    letters = opened.execute_script("""
+      const svg = [...document.querySelectorAll('[id^=groups] svg')].filter((s) => s.checkVisibility());
+      return Math.min(...svg.map((s) => s.getBoundingClientRect().width / s.viewBox.baseVal.width * parseFloat(s.querySelector('text').getAttribute('font-size'))));""")
+    assert letters >= 9  # pixels
+
+
+CLOSED = """
+  const boxes = [...document.querySelectorAll('details:not(.not-printed)')].filter((d) => !d.open);
+  return [boxes.length, boxes.filter((d) => !d.lastElementChild.checkVisibility()).length];"""
+
+
+def test_paper_shows_what_closed_details_hold_and_says_where_the_examples_are(opened):
+    closed, hidden = opened.execute_script(CLOSED)
+    assert closed > 5 and hidden == closed
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert opened.execute_script(CLOSED) == [closed, 0]
+        assert "results RUN --items" in opened.execute_script("return document.querySelector('#flips .print-only').innerText")
+        assert not opened.execute_script("return document.querySelector('#flips-open').checkVisibility()")
+        open_flips(opened)  # what is on the screen is printed, and then the sentence is not needed
+        assert opened.execute_script("return document.querySelectorAll('.flip')[0].checkVisibility()")
+        assert not opened.execute_script("return document.querySelector('#flips .print-only').checkVisibility()")
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_details_opened_for_the_printer_are_closed_again(opened):
+    state = "return [...document.querySelectorAll('details')].map((d) => d.open)"
+    before = opened.execute_script(state)
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert all(opened.execute_script(state)) and not all(before)
+    opened.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert opened.execute_script(state) == before
+
+
 def test_it_prints_to_pdf_with_its_pictures(opened):
     import base64
 

@@ -85,10 +85,19 @@ def test_every_gap_is_named_with_its_reason():
     made = view()
     made.rows[0].update(score=None, reason="no number was found", partial=True)
     made.compared[0]["change"].update(verdict="not exercised", reason="the cache is read too late")
-    found = dict(sections.gaps(made))
+    found = {kind: members for kind, _, members in sections.gaps(made)}
     assert found["undefined"] == [("base · dt-stereotyping", "no number was found")]
     assert found["idle"] == [("int4 · dt-stereotyping", "the cache is read too late")]
     assert len(found["partial"]) == 1 and found["failed"][0][1] == "group size"
+
+
+def test_gaps_with_the_same_reason_stand_together_and_are_still_counted():
+    made = view(benchmarks=("dt-stereotyping", "worldbench"))
+    for row in made.compared:
+        if row["strategy"] == "int4":
+            row["change"].update(verdict="not exercised", reason="read too late")
+    (count, members), *_ = [(n, members) for kind, n, members in sections.gaps(made) if kind == "idle"]
+    assert (count, members) == (2, [("int4 · dt-stereotyping, worldbench", "read too late")])
 
 
 def test_a_noise_floor_that_was_not_measured_says_so_and_an_undefined_number_is_a_dash():

@@ -24,7 +24,8 @@ PNG_SCALE = 2.0
 # What Vega writes beside a mark and nobody sees: empty outlines, and English names of containers for screen readers.
 _NOTHING = re.compile(
     r'<path class="(?:foreground|background)" aria-hidden="true" d="(?:M0,0h0v0h0Z)?"[^>]*/>'
-    r'|(?<=") role="graphics-(?:object|symbol)" aria-roledescription="(?!point)[^"]*"(?: aria-label="Title text [^"]*")?'
+    r'|(?<=") role="graphics-(?:object|symbol)" aria-roledescription="(?!point)[^"]*"'
+    r'(?: aria-label="Title text [^"]*")?'
 )
 _LINK_BASE = "https://vega.github.io/vega-datasets/"  # the renderer resolves #fragments against this
 

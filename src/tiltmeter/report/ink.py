@@ -37,7 +37,8 @@ def data(values: list[dict[str, Any]]) -> alt.Data:
 
 def styled(chart: Any, *, narrow: bool = False) -> Any:
     """The chart with the report's axes, legend and fonts; `narrow`: smaller letters and edges, for a phone."""
-    size, edge = (11, 8) if narrow else (12, 12)
+    size, edge, name_width = (11, 8, 105) if narrow else (12, 12, 150)
+    padding = {"left": edge, "right": edge, "top": 4, "bottom": 4}
     small = {"labelFontSize": size, "titleFontSize": size}
     lines = {"gridColor": INK["grid"], "domainColor": INK["grid"], "tickColor": INK["grid"]}
     words = {"labelColor": INK["muted"], "titleColor": INK["ink"], "titleFontWeight": "normal", "titlePadding": 8}
@@ -45,12 +46,12 @@ def styled(chart: Any, *, narrow: bool = False) -> Any:
         "labelColor": INK["ink"], "titleColor": INK["muted"], "orient": "top", "symbolSize": 90, "labelLimit": 0,
     }  # fmt: skip
     return (
-        chart.configure(font=FONT, background=INK["paper"], padding={"left": edge, "right": edge, "top": 4, "bottom": 4})
+        chart.configure(font=FONT, background=INK["paper"], padding=padding)
         .configure_axis(**small, **lines, **words, labelFlush=False, labelOverlap=True, aria=False)  # marks speak
         .configure_legend(**small, **legend)
         .configure_view(stroke=None)
         .configure_header(
-            **small, labelColor=INK["ink"], titleColor=INK["muted"], labelLimit=105 if narrow else 150, titleFontWeight="normal"
+            **small, labelColor=INK["ink"], titleColor=INK["muted"], labelLimit=name_width, titleFontWeight="normal"
         )
         .configure_title(color=INK["ink"], anchor="start", fontSize=14, offset=12)
     )

@@ -28,6 +28,7 @@ def measured(view: View, field: str) -> dict[str, Any]:
     return {"names": names, "rows": rows}
 
 
+SHARES = ("eos_rate", "repeated", "empty", "unparsed", "contradictory", "other_script")
 SPEED_COLUMNS = (
     "prefill_tokens_per_s",
     "prefill_speedup",
@@ -62,7 +63,7 @@ def _speed_cell(name: str, value: Any) -> str:
 def answer_quality(view: View) -> dict[str, Any]:
     """Per variant and generating cell: how its own answers read. The same form as `measured`."""
     found = [
-        (f"{variant_label(view, variant)} · {cell}", facts)
+        (f"{variant_label(view, variant)} · {cell.split(' ')[0] if view.asked_one_way else cell}", facts)
         for variant in view.variants
         for cell, facts in ((variant.get("text_quality") or {}).get("answers") or {}).items()
         if facts.get("n", 1)
@@ -70,8 +71,12 @@ def answer_quality(view: View) -> dict[str, Any]:
     names = list(dict.fromkeys(name for _, facts in found for name, value in facts.items() if defined(value)))
     return {
         "names": names,
-        "rows": [(label, [printed(name, facts.get(name)) for name in names]) for label, facts in found],
+        "rows": [(label, [_quality_cell(name, facts.get(name)) for name in names]) for label, facts in found],
     }
+
+
+def _quality_cell(name: str, value: Any) -> str:
+    return f"{100 * value:.1f} %" if name in SHARES and defined(value) else printed(name, value)
 
 
 def printed(name: str, value: Any) -> str:

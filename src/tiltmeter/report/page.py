@@ -93,6 +93,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "panels": list(view.panels()) if view.compared else [],
         "figures": drawn,
         "numbers": sections.by_benchmark(view),
+        "numbers_printed": len(view.rows) <= sections.PRINTED,
         "row_facts": lambda row: facts.row_facts(view, row),
         "group_meaning": lambda row: facts.group_meaning(view, row),
         "spreads_used": any(view.rests_on_companion(row) for row in view.compared),

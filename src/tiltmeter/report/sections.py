@@ -11,6 +11,7 @@ from tiltmeter.report.view import Panel, Row, View
 from tiltmeter.report.words import NONE, Told, compact, defined, digits, foreign, number, signed, size
 
 LISTED = 12  # entries of a stored list that are printed
+PRINTED = 60  # comparisons whose numbers go on paper; more are left to `tiltmeter results`
 METHODS = ("paired", "interval", "spread", "verdict", "floor", "groups", "flips", "kv")
 
 
@@ -97,9 +98,8 @@ def proofs(view: View) -> list[dict[str, Any]]:
         if variant["strategy"] == "none" and not proof:
             continue
         pairs = [(name, str(view.told(_flat(value)))) for name, value in _evidence(proof)]
-        pairs += [
-            (name, _flat(variant[name])) for name in ("dtype", "device", "weight_hash", "settings") if variant.get(name)
-        ]
+        more = [name for name in ("dtype", "device", "weight_hash", "settings") if variant.get(name)]
+        pairs += [(name, _flat(variant[name])) for name in more if name not in proof]
         result.append(
             {
                 "label": variant_label(view, variant),
@@ -156,7 +156,7 @@ def published_rows(view: View) -> list[list[str]]:
     ]
 
 
-def gaps(view: View) -> list[tuple[str, list[tuple[str, Told]]]]:
+def gaps(view: View) -> list[tuple[str, int, list[tuple[str, Told]]]]:
     """What the run does not say, by kind: failed, not exercised, no usable signal, undefined, partial."""
     failures = [
         (
@@ -177,10 +177,31 @@ def gaps(view: View) -> list[tuple[str, list[tuple[str, Told]]]]:
             (view.label(row), view.told(row.get("reason"))) for row in view.rows if not defined(row["score"])
         ],
         "partial": [
-            (view.label(row), Told(f"{row['n_scored']:,} / {row['n_items']:,}")) for row in view.rows if row["partial"]
+            (view.label(row), Told(view.words("gaps.partial_asked", n=f"{row['n_items']:,}")))
+            for row in view.rows
+            if row["partial"]
         ],
     }
-    return [(kind, members) for kind, members in kinds.items() if members]
+    return [(kind, len(members), _merged(members)) for kind, members in kinds.items() if members]
+
+
+def _merged(members: list[tuple[str, Told]]) -> list[tuple[str, Told]]:
+    """Members with the same reason stand together."""
+    by_reason: dict[str, list[str]] = {}
+    reasons = {str(reason): reason for _, reason in members}
+    for label, reason in members:
+        by_reason.setdefault(str(reason), []).append(label)
+    return [(_together(labels), reasons[text]) for text, labels in by_reason.items()]
+
+
+def _together(labels: list[str]) -> str:
+    """Labels that differ in one part only name the rest once: int8 · a; int8 · b -> int8 · a, b."""
+    parts = [label.split(" · ") for label in labels]
+    if len({len(part) for part in parts}) == 1:
+        columns = [list(dict.fromkeys(column)) for column in zip(*parts)]
+        if sum(len(column) > 1 for column in columns) == 1:
+            return " · ".join(", ".join(column) for column in columns)
+    return "; ".join(labels)
 
 
 def about_benchmarks(view: View) -> list[dict[str, Any]]:

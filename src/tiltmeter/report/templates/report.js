@@ -15,6 +15,14 @@
     if (target.classList.contains("facts")) target.focus({ preventScroll: true });
   };
   addEventListener("hashchange", reveal);
+
+  // Paper cannot be opened: closed details are, while it prints.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = $$("details:not([open], .not-printed)");
+    for (const box of opened) box.open = true;
+  });
+  addEventListener("afterprint", () => { for (const box of opened) box.open = false; });
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href^='#']");
     if (link && link.getAttribute("href") === location.hash) setTimeout(reveal);
