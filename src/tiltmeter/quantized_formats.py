@@ -54,9 +54,11 @@ class QuantizedFormat:
     @property
     def summary(self) -> str:
         groups = f"groups of {self.group_size}" if self.group_size > 0 else "one group per output"
-        order = "" if self.method == "awq" else ", act-order" if self.act_order else ", no act-order"
         kind = "symmetric" if self.symmetric else "asymmetric"
-        return f"{self.method.upper()} ({self.layout}), {self.bits} bits, {groups}, {kind}{order}"
+        if self.method == "awq":
+            return f"AWQ ({self.layout}), {self.bits} bits, {groups}, {kind}"
+        order = "act-order" if self.act_order else "no act-order"
+        return f"GPTQ ({self.layout}), {self.bits} bits, {groups}, {kind}, {order}"
 
 
 def read_format(folder: Path, model: str) -> QuantizedFormat | None:
