@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.artifacts import Artifacts
 from tiltmeter.checkpoints import resolve
 from tiltmeter.models import base_probe, load_config, load_tokenizer
+from tiltmeter.quantized_formats import how_converted
 from tiltmeter.strategies.base import DidNothing
 
 if TYPE_CHECKING:
@@ -120,16 +121,6 @@ def incomparable(proof: Mapping[str, Any], benchmark: str, text_format: str) -> 
 def same_tokens(proof: Mapping[str, Any]) -> bool:
     """Whether a variant cuts texts into the base's tokens, so that numbers per token compare; from its stored proof."""
     return not any(each["about"] == "tokenizer" and each["incomparable"] for each in proof.get("differences", ()))
-
-
-def how_converted(facts: Mapping[str, Any]) -> str:
-    """One clause on a checkpoint that was converted to be loaded (`tiltmeter.quantized_formats`)."""
-    dense = facts["dense_layers"]
-    if not dense:
-        return "converted by compressed-tensors for loading: same integers, same scales"
-    packed = facts["quantized_layers"] - dense
-    rest = f", {packed} converted by compressed-tensors: same integers, same scales" if packed else ""
-    return f"{dense} layers whose groups do not follow their inputs' order loaded as the weights they stand for{rest}"
 
 
 def _rounded(base: Path, variant: Path, dtype: str) -> list[Difference]:

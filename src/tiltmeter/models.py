@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tiltmeter.artifacts import Artifacts
 from tiltmeter.checkpoints import fingerprint_folder, resolve, weights_on_disk
 from tiltmeter.errors import UserError
-from tiltmeter.quantized_formats import loadable
+from tiltmeter.quantized_formats import how_converted, loadable
 from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies._quiet import held_back
@@ -318,6 +318,8 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
             proof["checkpoint_bytes"] = weights_on_disk(resolve(context.model))
     lines = [f"{name}: {step['summary']}" if len(steps) > 1 else step["summary"] for name, step in steps.items()]
     lines = lines or ["the base model, unchanged"]
+    if context.found["converted"]:
+        lines.append(how_converted(context.found["converted"]))
     if before is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):

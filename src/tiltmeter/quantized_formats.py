@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from tiltmeter.artifacts import Artifacts
 
@@ -27,7 +27,6 @@ BITS = {"awq": (4,), "gptq": (2, 4, 8)}
 LAYOUTS = {"awq": ("gemm",), "gptq": ("gptq", "gptq_v2")}
 OLD_SETTINGS = {"gptq": "quantize_config.json", "awq": "quant_config.json"}  # where old versions wrote them
 READER = 1  # counts up when the conversion changes, so that older copies are not used
-SAME = "same integers, same scales"
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,16 @@ def loadable(folder: Path, model: str, weights: str, dtype: str, artifacts: Arti
     artifact = artifacts.get_or_make(key, make)
     facts = {name: value for name, value in artifact.facts.items() if name != "title"}
     return artifact.path / "model", {"summary": found.summary, **asdict(found), **facts}
+
+
+def how_converted(facts: Mapping[str, Any]) -> str:
+    """One clause on a checkpoint that was converted to be loaded; `facts` as `loadable` gives them."""
+    dense = facts["dense_layers"]
+    if not dense:
+        return "converted by compressed-tensors for loading: same integers, same scales"
+    packed = facts["quantized_layers"] - dense
+    rest = f", {packed} converted by compressed-tensors: same integers, same scales" if packed else ""
+    return f"{dense} layers whose groups do not follow their inputs' order loaded as the weights they stand for{rest}"
 
 
 def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtype: str) -> dict[str, Any]:

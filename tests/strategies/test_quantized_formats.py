@@ -56,6 +56,8 @@ AWQ = {"asymmetric": {}, "symmetric, no zeros stored": {"zeros": False}, "one gr
 def test_awq_answers_as_the_weights_it_stands_for(base, tmp_path, case, dtype):
     variant = assert_stands_for_its_twin(base, write_awq(base, tmp_path / "awq", **AWQ[case]), dtype)
     assert variant.proof["converted"]["quantized_layers"] == 7
+    assert variant.proof["summary"] == ("the base model, unchanged; converted by compressed-tensors for loading: same "
+                                        "integers, same scales")
 
 
 GPTQ = {
