@@ -40,8 +40,11 @@ def choice(view: View) -> Told:
     text, data = str(found.get("text") or ""), found.get("text_said")
     for model in view.models:
         text = text.replace(f"{model}: ", f"{view.short(model)}: " if len(view.models) > 1 else "")
-    if data and len(view.models) == 1:
-        data = data["values"][0]["values"]["what"]
+    if len(view.models) == 1:
+        try:
+            data = data["values"][0]["values"]["what"]
+        except (KeyError, IndexError, TypeError):
+            data = None  # of another version
     told = view.told(text, data)
     return foreign(told[:1].upper() + told[1:], told.foreign)
 
@@ -50,12 +53,12 @@ def findings(view: View) -> list[list[Told]]:
     """The stored findings, each as its sentences."""
     found = view.document.get("findings") or []
     remembered = view.document.get("findings_said") or [None] * len(found)
-    return [
-        [view.told("", part) for part in data["values"]]
-        if data and data["key"] == "join.sentences"
-        else [view.told(text, data)]
-        for text, data in zip(found, remembered)
-    ]
+    told = []
+    for text, data in zip(found, remembered):
+        joined = isinstance(data, dict) and data.get("key") == "join.sentences"
+        parts = [view.told("", part) for part in data["values"]] if joined else []
+        told.append(parts if parts and all(parts) else [view.told(text, data)])
+    return told
 
 
 def by_benchmark(view: View) -> list[tuple[str, list[Row]]]:
