@@ -78,8 +78,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for work in all_work(options.shared, variant, options.scale):
         if options.only in work.name:
             rows.append(_time_work(variant, engine, work, options.rounds, clock, best))
-            print(table({"work": rows[-1:], "batch_tokens": engine.batch_tokens}), file=sys.stderr, flush=True)
-    return {"batch_tokens": engine.batch_tokens, "notes": engine.notes, "work": rows}
+            print(table({"work": rows[-1:]}), file=sys.stderr, flush=True)
+    bounds = _bounds(variant.model, engine.batch_tokens, clock)
+    return {"batch_tokens": engine.batch_tokens, "notes": engine.notes, "bounds": bounds, "work": rows}
 
 
 def _time_work(
@@ -185,6 +186,30 @@ def _head_rows(variant: Any, work: Any) -> int:
     return len({tuple(sequence) for sequence in ids})
 
 
+def _bounds(model: Any, rows: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Shares of GEMM peak that `rows` tokens in one row reach without tiltmeter: what a method that runs the model's
+    own code works under. `linear_layers`: nothing but the model's matrix products, in its order; `forward`: the model.
+    """
+    import torch
+
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    inputs = {layer.in_features: torch.randn(rows, layer.in_features) for layer in layers}
+    ids = torch.arange(rows)[None] % model.config.vocab_size
+    flops = rows * (_body_flops(model) + _head_flops(model))
+    found: dict[str, list[float]] = {"linear_layers": [], "forward": []}
+    with torch.inference_mode():
+        for _ in range(7):
+            peak = _gemm_peak(clock)
+            started = clock()
+            for layer in layers:
+                layer(inputs[layer.in_features])
+            middle = clock()
+            model(ids, use_cache=False)
+            found["linear_layers"].append(flops / (middle - started) / peak)
+            found["forward"].append(flops / (clock() - middle) / peak)
+    return {"rows": rows, **{name: statistics.median(shares) for name, shares in found.items()}}
+
+
 def _gemm_peak(clock: Callable[[], float]) -> float:
     """FLOP/s of a plain matrix product with 512 rows."""
     import torch
@@ -200,7 +225,7 @@ def _gemm_peak(clock: Callable[[], float]) -> float:
 
 
 def table(result: dict[str, Any]) -> str:
-    """One line per work."""
+    """One line per work, and what the model alone reaches."""
     lines = [f"{'work':44} {'against':16} {'ratio':>6} {'range':>13} {'goal':>5} {'of peak':>8} {'computed':>15}"]
     for row in result["work"]:
         low, high = row["ratio_range"]
@@ -208,6 +233,9 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"{row['name']:44} {row['against']:9}{'batch ' + str(row['peer_batch_size']):>8}"
                      f" {row['ratio']:5.2f}x {low:5.2f} - {high:5.2f} {row['target']:4.4g}x"
                      f" {row['share_of_gemm_peak']:7.0%} {share:15.1%}")
+    if bounds := result.get("bounds"):
+        lines.append("without tiltmeter, {rows} tokens in one row: {forward:.0%} of peak through the model, "
+                     "{linear_layers:.0%} through nothing but its linear layers".format(**bounds))
     return "\n".join(lines)
 
 
