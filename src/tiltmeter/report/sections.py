@@ -37,7 +37,7 @@ def sure(view: View) -> Iterator[str]:
 def choice(view: View) -> Told:
     """The stored choice in words, empty where the run holds none; a single model needs no name."""
     found = view.document.get("choice") or {}
-    text, data = str(found.get("text") or ""), found.get("text_said")
+    text, data = str(found.get("text") or ""), found.get("text_said") or {}
     for model in view.models:
         text = text.replace(f"{model}: ", f"{view.short(model)}: " if len(view.models) > 1 else "")
     if len(view.models) == 1:
