@@ -3,7 +3,8 @@
     python -m benchmarks.flat [--shared ../shared] [--sizes 1000 10000 100000]
 
 Items are sentences of the CrowS-Pairs data with a number put in front, so that none is repeated; the model is
-tinystories-656k in fp32 with one thread. Each size runs in a process of its own; planning is part of the time.
+tinystories-656k in fp32 with one thread. Each size runs in a process of its own; planning and reading the items from
+disk, as a run does, are part of the time.
 Writes benchmarks/results/flat.json.
 """
 
@@ -16,6 +17,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -49,7 +51,9 @@ def measure(shared: Path, size: int) -> dict[str, float]:
     import torch
 
     from tiltmeter import models
+    from tiltmeter.benchmarks.base import Item
     from tiltmeter.benchmarks.crows_pairs import CrowsPairs
+    from tiltmeter.inputs import Inputs, write_inputs
     from tiltmeter.scoring.engine import Engine
     from tiltmeter.scoring.prompts import renderer
     from tiltmeter.scoring.requests import SequenceLogprob
@@ -60,14 +64,18 @@ def measure(shared: Path, size: int) -> dict[str, float]:
     engine = Engine(variant, batch_tokens=BATCH_TOKENS)
     benchmark = CrowsPairs()
     render, _ = renderer("plain", variant.tokenizer)
-    texts = [request.text for item in benchmark.load(shared / "data")
-             for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)]
-    requests = [SequenceLogprob(f"{number}. {text}") for number, text in zip(range(size), itertools.cycle(texts))]
-    engine.answer(requests[:4])
-    started = time.process_time()
-    for batch in engine.plan(requests):
-        engine.answer([requests[index] for index in batch])
-    seconds = time.process_time() - started
+    items = itertools.cycle(benchmark.load(shared / "data"))
+    texts = (request.text for item in items
+             for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0))
+    rows = ((Item(str(number), "", {}, {}), (SequenceLogprob(f"{number}. {text}"),))
+            for number, text in zip(range(size), texts))
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Inputs(Path(folder) / f"{write_inputs(Path(folder), rows)}.jsonl")
+        engine.answer(inputs.requests_at(range(4)))
+        started = time.process_time()
+        for batch in engine.plan(inputs.requests()):
+            engine.answer(inputs.requests_at(batch))
+        seconds = time.process_time() - started
     return {"items": size, "microseconds_per_item": 1e6 * seconds / size,
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 

@@ -77,7 +77,7 @@ def write_run(path, base, variant, n_error=0):
             for yes in prefers:
                 answers += [SequenceAnswer(-1.0 if yes else -3.0, 2), SequenceAnswer(-2.0, 2)]
             answers[:n_error] = [SequenceAnswer(None, 0, "prompt does not fit the model's context")] * n_error
-            cell.commit(list(enumerate(answers)), seconds=1.0, tokens=10, notes=[])
+            cell.commit(list(enumerate(answers)), seconds=1.0, tokens=10, notes=["slower"] + ["rounds"] * (strategy == "int8"))
             cell.finish()
             folders.append(cell.id.folder)
         write_json(
@@ -96,6 +96,11 @@ def write_run(path, base, variant, n_error=0):
         )
         write_results(path)
     return path
+
+
+def test_what_the_engine_noted_names_the_strategies_it_holds_for(tmp_path):
+    document = read_results(write_run(tmp_path / "run", [1] * 30, [1] * 30))
+    assert document["run"]["notes"] == ["int8: rounds", "none, int8: slower"]
 
 
 def test_the_document_has_exactly_the_schemas_keys_and_null_for_nan(tmp_path):

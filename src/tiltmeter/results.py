@@ -163,7 +163,11 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str,
     changes.settle(rows)
     order = {(row["model"], row["strategy"]): place for place, row in enumerate(rows)}
     variants.sort(key=lambda v: order.get((v["model"], v["strategy"]), len(order)))
-    notes = {note for cell in cells_of(run).values() for note in (cell.done or {}).get("notes", [])}
+    of_strategies: dict[str, dict[str, None]] = {}  # what the engine noted, with the strategies it holds for
+    for key, cell in cells.items():
+        for note in (cell.done or {}).get("notes", []):
+            of_strategies.setdefault(note, {})[key[1]] = None
+    notes = {f"{', '.join(strategies)}: {note}" for note, strategies in of_strategies.items()}
     about = {
         "path": run.name,
         "versions": record["versions"],
