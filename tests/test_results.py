@@ -77,7 +77,8 @@ def write_run(path, base, variant, n_error=0):
             for yes in prefers:
                 answers += [SequenceAnswer(-1.0 if yes else -3.0, 2), SequenceAnswer(-2.0, 2)]
             answers[:n_error] = [SequenceAnswer(None, 0, "prompt does not fit the model's context")] * n_error
-            cell.commit(list(enumerate(answers)), seconds=1.0, tokens=10, notes=["slower"] + ["rounds"] * (strategy == "int8"))
+            notes = {"none": ["slower"], "int8": ["slower", "rounds"]}[strategy]
+            cell.commit(list(enumerate(answers)), seconds=1.0, tokens=10, notes=notes)
             cell.finish()
             folders.append(cell.id.folder)
         write_json(
