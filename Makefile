@@ -28,9 +28,12 @@ validate: $(VENV)/.ready-test
 published: $(VENV)/.ready-test
 	@$(BIN)/python -m validation.published
 
-# Speed against peers, in their own environment: minutes.
+# Speed against peers, in their own environment; needs the shared folder and an idle machine for most of an hour.
 bench: $(VENV)/.ready-bench
-	@$(VENV)-bench/bin/python -m benchmarks.run
+	@$(VENV)-bench/bin/python -m benchmarks.run --shape llama-15m
+	@$(VENV)-bench/bin/python -m benchmarks.run --shape llama-135m
+	@$(VENV)-bench/bin/python -m benchmarks.flat
+	@$(VENV)-bench/bin/python -m benchmarks.memory
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tiltmeter needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }

@@ -52,9 +52,9 @@ class Phase:
 
 # The second phase repeats what the first left uncertain: selections, statements, decisions.
 SECOND_MIX = {
-    "discrim-eval-gen": 0.38,
-    "dt-stereotyping": 0.24,
-    "discrim-eval": 0.22,
+    "discrim-eval": 0.34,
+    "discrim-eval-gen": 0.30,
+    "dt-stereotyping": 0.20,
     "worldbench": 0.07,
     "global-opinion-qa": 0.04,
     "crows-pairs": 0.02,
@@ -70,8 +70,8 @@ FINE_TUNE_MIX = {
     "crows-pairs": 0.02,
     "text": 0.02,
 }
-FROM_NOTHING = (Phase(2600, 3e-3, MIX), Phase(900, 1.2e-3, SECOND_MIX))
-FINE_TUNE = (Phase(300, 8e-4, FINE_TUNE_MIX),)
+FROM_NOTHING = (Phase(2600, 3e-3, MIX), Phase(1000, 1.2e-3, SECOND_MIX))
+FINE_TUNE = (Phase(400, 8e-4, FINE_TUNE_MIX),)
 
 
 @dataclass(frozen=True)
