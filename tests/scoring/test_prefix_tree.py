@@ -59,6 +59,30 @@ def test_packs_hold_everything_once_and_stay_within_the_budget(budget):
         assert prefix_tree.build(chosen).size <= budget or len({tuple(s) for s in chosen}) == 1
 
 
+def test_a_tree_that_goes_on_from_another_knows_the_beginning_of_its_first_path():
+    tree = prefix_tree.build([[1, 2, 3, 5], [1, 2, 4]], start=1, before=[1, 2, 3, 4, 9])
+    assert (tree.known, tree.tokens.tolist(), tree.depths.tolist()) == (2, [2, 3, 5, 4], [1, 2, 3, 2])
+    assert [path.tolist() for path in tree.paths] == [[0, 1, 2], [0, 3]]
+    assert tree.visible()[2].tolist() == [True, True, True, True, False]  # prefix, both known nodes, itself
+    assert tree.visible()[3].tolist() == [True, True, False, False, True]
+    alone = prefix_tree.build([[1, 2, 3, 5], [1, 2, 4]], start=1, before=[1, 9])
+    assert (alone.known, alone.tokens.tolist()) == (0, [2, 3, 5, 4])
+
+
+def test_packs_that_carry_on_compute_every_shared_token_once():
+    for _ in range(50):
+        sequences = sorted(RNG.integers(0, 3, RNG.integers(2, 9)).tolist() for _ in range(12))
+        packs = list(prefix_tree.pack(sequences, 7, carry=True))
+        assert [index for members in packs for index in members] == list(range(12))
+        computed = 0
+        for members in packs:
+            before = sequences[members.start - 1] if members.start else ()
+            tree = prefix_tree.build(sequences[members.start : members.stop], before=before)
+            computed += tree.size - tree.known
+            assert tree.size - tree.known <= 7 or len({tuple(sequences[i]) for i in members}) == 1
+        assert computed == prefix_tree.build(sequences).size
+
+
 def test_common_prefix_equals_a_plain_count():
     for _ in range(200):
         one, other = (RNG.integers(0, 2, RNG.integers(0, 7)).tolist() for _ in range(2))

@@ -22,6 +22,7 @@ class Tree:
 
     Attributes:
         start: tokens before the tree, in a cached prefix.
+        known: leading nodes that were computed with the tree before: the beginning of a path it ended with.
         tokens: the token of each node, shape (size,).
         depths: its position in its sequence (the first after the prefix has depth `start`), shape (size,).
         paths: per sequence, its nodes from the root on; shape (len(sequence) - start,) each.
@@ -33,6 +34,7 @@ class Tree:
     depths: np.ndarray
     paths: tuple[np.ndarray, ...]
     branches: tuple[int, ...]
+    known: int = 0
 
     @property
     def size(self) -> int:
@@ -58,17 +60,22 @@ class Tree:
         return seen
 
 
-def build(sequences: Sequence[Sequence[int]], start: int = 0) -> Tree:
+def build(sequences: Sequence[Sequence[int]], start: int = 0, before: Sequence[int] = ()) -> Tree:
     """The tree of `sequences`, which must be sorted and share their first `start` tokens (a sequence of just those
-    has an empty path)."""
-    tokens: list[int] = []
-    depths: list[int] = []
+    has an empty path).
+
+    Args:
+        before: the last sequence of the tree before this one, where its keys and values are kept; it shares the
+            `start` tokens. What the first sequence shares with it beyond them becomes the tree's `known` nodes.
+    """
+    known = max(common_prefix(before, sequences[0]) - start, 0) if before and sequences else 0
+    tokens = list(sequences[0][start : start + known]) if known else []
+    depths = list(range(start, start + known))
+    path = np.arange(known)
     paths: list[np.ndarray] = []
     branches: list[int] = []
-    before: Sequence[int] = ()
-    path = np.empty(0, dtype=np.int64)
     for sequence in sequences:
-        shared = max(common_prefix(before, sequence), start) - start if paths else 0
+        shared = max(common_prefix(before, sequence) - start, 0) if paths or known else 0
         added = sequence[start + shared :]
         new = np.arange(len(tokens), len(tokens) + len(added))
         path = np.concatenate([path[:shared], new])
@@ -78,19 +85,23 @@ def build(sequences: Sequence[Sequence[int]], start: int = 0) -> Tree:
         branches.append(shared)
         before = sequence
     nodes, positions = (np.array(column, dtype=np.int64) for column in (tokens, depths))
-    return Tree(start, nodes, positions, tuple(paths), tuple(branches))
+    return Tree(start, nodes, positions, tuple(paths), tuple(branches), known)
 
 
-def pack(sequences: Sequence[Sequence[int]], budget: int, start: int = 0) -> Iterator[range]:
-    """Cut sorted `sequences` into runs whose trees have at most `budget` nodes each (a longer single sequence stands
-    alone). Equal sequences stay together: they cost nothing."""
+def pack(sequences: Sequence[Sequence[int]], budget: int, start: int = 0, carry: bool = False) -> Iterator[range]:
+    """Cut sorted `sequences` into runs whose trees have at most `budget` nodes to compute each (a longer single
+    sequence stands alone). Equal sequences stay together: they cost nothing.
+
+    Args:
+        carry: a tree's first sequence need not compute again what it shares with the last of the tree before.
+    """
     first, used = 0, 0
     for index, sequence in enumerate(sequences):
-        shared = max(common_prefix(sequences[index - 1], sequence), start) if index > first else start
-        added = len(sequence) - shared
+        shared = max(common_prefix(sequences[index - 1], sequence), start) if index else start
+        added = len(sequence) - (shared if index > first or carry else start)
         if index > first and used + added > budget:
             yield range(first, index)
-            first, used, added = index, 0, len(sequence) - start
+            first, used, added = index, 0, len(sequence) - (shared if carry else start)
         used += added
     if first < len(sequences):
         yield range(first, len(sequences))

@@ -51,19 +51,19 @@ class TreeModel:
         return self.variant.share_prefixes and self.variant.new_cache is None
 
     def run(self, tree: Tree, rows: np.ndarray, prefix: KV | None = None, keep: bool = False) -> tuple[Tensor, KV]:
-        """Logits of some nodes, and the tree's own keys and values when `keep`.
+        """Logits of some nodes, and the keys and values of the computed nodes when `keep`.
 
         Args:
-            rows: nodes whose logits are needed, shape (R,).
-            prefix: keys and values of the `tree.start` tokens before the tree.
-        Returns: float32 (R, V); per layer (1, K, Q, D) twice, or [] without `keep`.
+            rows: nodes whose logits are needed, shape (R,); none of them among the `tree.known` ones.
+            prefix: keys and values of the `tree.start` tokens before the tree and of its `known` nodes.
+        Returns: float32 (R, V); per layer (1, K, Q - known, D) twice, or [] without `keep`.
         """
         variant = self.variant
-        self.tokens_computed += tree.size
-        ids = torch.from_numpy(tree.tokens[None]).to(variant.device)
-        positions = torch.from_numpy(tree.depths[None]).to(variant.device)
+        self.tokens_computed += tree.size - tree.known
+        ids = torch.from_numpy(tree.tokens[None, tree.known :]).to(variant.device)
+        positions = torch.from_numpy(tree.depths[None, tree.known :]).to(variant.device)
         masks = {kind: self._mask(tree, window) for kind, window in self.layer_kinds.items()}
-        wanted = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(variant.device)
+        wanted = torch.from_numpy(np.asarray(rows, dtype=np.int64) - tree.known).to(variant.device)
         arguments: dict[str, Any] = {"logits_to_keep": wanted} if self._keeps_logits else {}
         cache: Any = None
         if variant.new_cache is not None:
@@ -120,10 +120,29 @@ class TreeModel:
         return parts
 
     def _mask(self, tree: Tree, window: int | None) -> Tensor:
-        """Additive mask (1, 1, Q, P + Q). Float, because a bool one is wrong under eager attention."""
+        """Additive mask (1, 1, Q - known, P + Q). Float, because a bool one is wrong under eager attention."""
         dtype = self.variant.model.dtype
-        mask = np.where(tree.visible(window), np.float32(0), np.float32(torch.finfo(dtype).min))
+        mask = np.where(tree.visible(window)[tree.known :], np.float32(0), np.float32(torch.finfo(dtype).min))
         return torch.from_numpy(mask[None, None]).to(self.variant.device, dtype)
+
+
+def path_beginning(tree: Tree, given: KV | None, new: KV, tokens: int) -> KV:
+    """Keys and values of the first `tokens` of the tree's last path (cached prefix included), per layer.
+
+    Args:
+        given: what the tree was run on, of its prefix and its known nodes.
+        new: what it kept.
+    """
+    path = tree.paths[-1][: tokens - tree.start]
+    again = tree.start + int(np.count_nonzero(path < tree.known))  # these begin what was given
+    nodes = torch.from_numpy(path[again - tree.start :] - tree.known).to(new[0][0].device)
+    fresh = [tuple(part.index_select(2, nodes) for part in layer) for layer in new]
+    if not given or not again:
+        return fresh  # type: ignore[return-value]
+    return [
+        (torch.cat([key[:, :, :again], new_key], 2), torch.cat([value[:, :, :again], new_value], 2))
+        for (key, value), (new_key, new_value) in zip(given, fresh, strict=True)
+    ]
 
 
 class TreeCache(Cache):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 import torch
 
 from tiltmeter.scoring import prefix_tree
-from tiltmeter.scoring.tree_model import TreeModel, shared_blocks
+from tiltmeter.scoring.tree_model import TreeModel, path_beginning, shared_blocks
 
 CHUNK_VALUES = 2**19  # logits normalized at a time: 2 MiB, which a core's cache holds
 
@@ -44,18 +45,26 @@ def option_logprobs(
 ) -> list[list[float]]:
     """Log-probability (nats) of each of a prompt's option ids at the token after it.
 
+    What all prompts share is computed once and kept; of what else a pack's first prompt shares with the last one of
+    the pack before, keys and values are handed on.
+
     Args:
         prompts: ids, sorted.
         options: per prompt, the ids asked for.
         budget: new tokens per pack.
     """
     found: list[list[float]] = []
-    start = shared_blocks(prompts, budget) if model.caches_prefixes else 0
-    prefix = model.prefix_of(prompts[0][:start]) if start else None
-    for members in prefix_tree.pack(prompts, budget, start):
-        tree = prefix_tree.build(prompts[members.start : members.stop], start)
+    carries = model.caches_prefixes
+    start = shared_blocks(prompts, budget) if carries else 0
+    kept = prefix = model.prefix_of(prompts[0][:start])  # keys and values that the next pack need not compute
+    packs = list(prefix_tree.pack(prompts, budget, start, carry=carries))
+    for members, after in zip_longest(packs, packs[1:]):
+        before = prompts[members.start - 1] if carries and members.start else ()
+        tree = prefix_tree.build(prompts[members.start : members.stop], start, before)
         rows, row_of = np.unique([path[-1] for path in tree.paths], return_inverse=True)  # equal prompts share a row
-        logits, _ = model.run(tree, rows, prefix)
+        shared = prefix_tree.common_prefix(prompts[after.start - 1], prompts[after.start]) if carries and after else 0
+        logits, new = model.run(tree, rows, kept, keep=shared > start)
+        kept = path_beginning(tree, kept, new, shared) if shared > start else prefix
         asked = [options[index] for index in members]
         flat_rows = np.repeat(row_of, [len(ids) for ids in asked])
         flat = _logprobs(logits, flat_rows, np.array([i for ids in asked for i in ids], dtype=np.int64))
