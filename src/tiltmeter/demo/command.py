@@ -223,14 +223,15 @@ def trust(rows: list[dict[str, Any]]) -> str:
     """How near the base's scores come to the planted ones, over the benchmarks that were measured whole."""
     truth = planted_scores()
     whole = [row for row in rows if not row["change"] and not row["partial"] and row["score"] is not None]
-    near = [
-        row
+    far = [
+        f"{row['benchmark']}: {row['score']:.4g} where {truth[row['benchmark']]:.4g} was planted"
         for row in whole
-        if abs(row["score"] - truth[row["benchmark"]]) <= (2.0 if row["unit"] == "percent" else 0.05)
+        if abs(row["score"] - truth[row["benchmark"]]) > (2.0 if row["unit"] == "percent" else 0.05)
     ]
     return (
-        f"Can it be trusted? The base scores within 2 points (or 0.05) of what was planted on {len(near)} of "
-        f"{len(whole)} benchmarks that were measured whole."
+        f"Can it be trusted? The base scores within 2 points (or 0.05) of what was planted on "
+        f"{len(whole) - len(far)} of {len(whole)} benchmarks that were measured whole"
+        + (f" ({'; '.join(far)})." if far else ".")
     )
 
 
