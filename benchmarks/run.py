@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full sizes")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--only", default="", help="work whose name contains this")
+    parser.add_argument("--only", default="", help="measure only work whose name contains this; other rows are kept")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -47,16 +47,19 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"speed-{options.shape}.json"
+    before = json.loads(path.read_text()) if options.only and path.exists() else {}
+    found |= {name: value for name, value in before.items() if name.startswith("threads_")}
     for threads in options.threads:
         command = [sys.executable, "-m", "benchmarks.run", "--child", "--shared", str(options.shared), "--shape",
                    options.shape, "--rounds", str(options.rounds), "--scale", str(options.scale), "--threads",
                    str(threads), "--only", options.only]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
-        found[f"threads_{threads}"] = json.loads(child.stdout.splitlines()[-1])
+        name = f"threads_{threads}"
+        found[name] = merged(before.get(name), json.loads(child.stdout.splitlines()[-1]))
         found["load_after"] = os.getloadavg()[0]
         path.write_text(json.dumps(found, indent=1) + "\n")  # kept, should the next number of threads be interrupted
-        print(f"\n{options.shape}, {threads} thread(s)\n{table(found[f'threads_{threads}'])}", flush=True)
+        print(f"\n{options.shape}, {threads} thread(s)\n{table(found[name])}", flush=True)
     print(f"\nwritten: {path}")
 
 
@@ -222,6 +225,14 @@ def _gemm_peak(clock: Callable[[], float]) -> float:
             rows @ weight
         best = max(best, 40 * 2.0 * 512 * 576 * 1536 / (clock() - started))
     return best
+
+
+def merged(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
+    """`now`, with the rows of `before` that were not measured again: each is a run of its own against its peers."""
+    if before is None:
+        return now
+    again = {row["name"]: row for row in now["work"]}
+    return {**now, "work": [again.get(row["name"], row) for row in before["work"]]}
 
 
 def table(result: dict[str, Any]) -> str:

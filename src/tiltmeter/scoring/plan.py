@@ -12,7 +12,6 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from typing import IO, overload
 
 import numpy as np
@@ -96,38 +95,43 @@ def plan(
         by_kind.setdefault(kind, array("q")).append(index)
     batches = []
     for kind in sorted(by_kind, key=lambda kind: kind.__name__):
-        indices = _shuffled(by_kind[kind], tokens, salt) if salt else list(_sorted(by_kind[kind], tokens))
+        asked = np.array(by_kind[kind])
+        indices = _shuffled(asked, tokens, salt) if salt else _sorted(asked, tokens)
         batches += _cut(indices, tokens, kind is Generation, widths(batch_tokens), salt)
     return batches
 
 
-def _sorted(indices: Sequence[int], tokens: Sequence[Sequence[int]], start: int = 0) -> Iterator[int]:
-    """`sorted(indices, key=lambda index: tokens[index])`, holding a few tokens of each text at a time.
+def _sorted(indices: np.ndarray, tokens: Sequence[Sequence[int]], start: int = 0) -> np.ndarray:
+    """`sorted(indices, key=lambda index: tokens[index])` for ascending indices, with few tokens of each in memory.
 
-    Texts are sorted by their tokens from `start` to `end`; those that agree there and go on, by what follows.
+    Texts are sorted by their tokens from `start` on, KEY_TOKENS of them; those that agree and go on, by what follows,
+    twice as many at a time.
     """
-    end = start + max(KEY_TOKENS, start)
+    width = max(KEY_TOKENS, start)
+    keys = np.zeros((len(indices), width), dtype=np.uint32)  # 0: the text has ended; ids count from 1
+    for key, index in zip(keys, indices, strict=True):
+        ids = tokens[index][start : start + width]
+        key[: len(ids)] = np.add(ids, 1)
+    order = np.lexsort(keys.T[::-1])
+    keys, indices = keys[order], indices[order]
+    ties = np.append((keys[1:] == keys[:-1]).all(1) & (keys[1:, -1] > 0), False)  # with the next one
+    del keys
+    first = 0
+    for place in np.flatnonzero(~ties).tolist():
+        if place > first:
+            indices[first : place + 1] = _sorted(np.sort(indices[first : place + 1]), tokens, start + width)
+        first = place + 1
+    return indices
 
-    def key(index: int) -> bytes:  # big-endian bytes sort as the ids do
-        return np.asarray(tokens[index][start:end], dtype=">u4").tobytes()
 
-    keyed = sorted((key(index), index) for index in indices)
-    for found, group in groupby(keyed, key=lambda each: each[0]):
-        members = [index for _, index in group]
-        if len(members) > 1 and len(found) == 4 * (end - start):
-            yield from _sorted(members, tokens, end)
-        else:
-            yield from members
-
-
-def _shuffled(indices: Sequence[int], tokens: Sequence[Sequence[int]], salt: str) -> list[int]:
+def _shuffled(indices: np.ndarray, tokens: Sequence[Sequence[int]], salt: str) -> np.ndarray:
     """Texts in the order of their hashes; equal ones stay together."""
-    keyed = [(hashlib.sha256(repr((salt, tuple(tokens[index]))).encode()).digest(), index) for index in indices]
-    return [index for _, index in sorted(keyed)]
+    hashes = [hashlib.sha256(repr((salt, tuple(tokens[index]))).encode()).digest() for index in indices]
+    return indices[np.argsort(np.array(hashes, dtype="S32"), kind="stable")]
 
 
 def _cut(
-    indices: Sequence[int], tokens: Sequence[Sequence[int]], generates: bool, size: Widths, salt: str
+    indices: np.ndarray, tokens: Sequence[Sequence[int]], generates: bool, size: Widths, salt: str
 ) -> list[list[int]]:
     """Cut sorted `indices` where the next prompt would exceed the batch's work; equal prompts are never parted."""
     limit = size.rows * ROWS_PER_BATCH if generates else size.pack_tokens * PACKS_PER_BATCH
@@ -142,7 +146,7 @@ def _cut(
         limit = min(int(0.75 * limit), int(0.6 * sum(costs)))
     batches: list[list[int]] = []
     used = 0
-    for index, cost, repeated in zip(indices, costs, repeats, strict=True):
+    for index, cost, repeated in zip(indices.tolist(), costs, repeats, strict=True):
         if not batches or (used + cost > limit and not repeated):
             batches.append([])
             used = 0
