@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     variant = random_variant(options.shared, options.shape)
     engine = Engine(variant)
     rows: list[dict[str, Any]] = []
-    best: dict[str, int] = {}  # generate's best batch size, tried once
+    best: dict[str, int] = {}  # generate's best batch size, greedy and sampled
     for work in all_work(options.shared, variant, options.scale):
         if options.only in work.name:
             rows.append(_time_work(variant, engine, work, options.rounds, clock, best))
@@ -106,10 +107,11 @@ def _time_work(
     if generates:
         rounds = max(1, rounds // 2)
         sizes = {size: (lambda asked, size=size: speed_peers.generate(variant, asked, size)) for size in (16, 32, 64)}
-        if "generate" not in known:
-            trial = [Generation(request.prompt, 30) for request in work.requests[:64]]
-            known["generate"] = min(sizes, key=lambda size: _seconds(sizes[size], trial, clock)[0])
-        best = known["generate"]
+        kind = f"generate at temperature {work.requests[0].temperature}"
+        if kind not in known:
+            trial = [replace(request, max_new_tokens=30) for request in work.requests]
+            known[kind] = min(sizes, key=lambda size: _seconds(sizes[size], trial, clock)[0])
+        best = known[kind]
         peers["generate"] = sizes[best]
     elif work.against == "lm-eval":
         harness = {size: speed_peers.LmEval(variant, size) for size in (8, 16, 32)}
