@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,33 @@ def main() -> None:
     torch.set_num_threads(1)
     variant = random_variant(options.shared, options.shape)
     engine = Engine(variant)
-    found = {}
+    found: dict[str, Any] = {"linear layers alone, GFLOP/s at rows": linear_rates(variant.model)}
+    print("linear layers alone: " + ", ".join(
+        f"{rate:.0f} GFLOP/s at {rows} rows" for rows, rate in found["linear layers alone, GFLOP/s at rows"].items()))
     for work in all_work(options.shared, variant, options.scale):
         if work.name in WORK:
             found[work.name] = shares(engine, work.requests)
             print(f"{work.name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in found[work.name].items()))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"breakdown-{options.shape}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+@torch.inference_mode()
+def linear_rates(model: torch.nn.Module, all_rows: Sequence[int] = (30, 80, 512)) -> dict[int, float]:
+    """GFLOP/s of all linear layers in the model's order, by rows: 30 are 6 prompts x 5 samples, 80 are 16 x 5."""
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    flops = sum(2.0 * layer.weight.numel() for layer in layers)
+    rates = {}
+    for rows in all_rows:
+        inputs = {layer.in_features: torch.randn(rows, layer.in_features) for layer in layers}
+        best = float("inf")
+        for _ in range(7):
+            started = time.process_time()
+            for layer in layers:
+                layer(inputs[layer.in_features])
+            best = min(best, time.process_time() - started)
+        rates[rows] = rows * flops / best / 1e9
+    return rates
 
 
 def shares(engine: Engine, requests: Any) -> dict[str, float]:
