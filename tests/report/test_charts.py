@@ -25,7 +25,8 @@ def view(lang: str = "en", **document) -> View:
 def test_every_kind_of_picture_is_valid_vega_lite_on_the_page_and_as_a_file(kind):
     figure = next(figure for figure in figures(view()) if figure.section == kind)
     for file in (False, True):
-        figure.draw(file=file).to_dict(validate=True)  # raises SchemaValidationError
+        drawn = figure.draw(file=file).to_dict(validate=True)  # raises SchemaValidationError
+        assert "/vega-lite/" in drawn["$schema"]
 
 
 def test_every_quantitative_axis_has_a_title_with_its_unit():
