@@ -14,7 +14,7 @@ OPTIONS = [OptionProbs] * len(PROMPTS)
 
 def test_every_request_is_planned_once_and_kinds_are_not_mixed():
     kinds = [OptionProbs] * 50 + [SequenceLogprob] * 40 + [Generation] * 30
-    batches = plan(kinds, TOKENS, batch_tokens=16)
+    batches = plan(kinds, TOKENS, batch_tokens=32)
     assert sorted(index for batch in batches for index in batch) == list(range(120))
     assert all(len({kinds[index] for index in batch}) == 1 for batch in batches)
     assert len(batches) == 6  # 4 of 8 generations (4 rows, twice over), 1 of options, 1 of sequences

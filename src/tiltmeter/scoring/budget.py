@@ -4,7 +4,7 @@ A forward of Q tokens takes about t1 + Q * t: t1 is what one token costs already
 kernels), t is arithmetic. The share lost to t1 is B / (B + Q) with B = t1 / t, the number of tokens whose arithmetic
 takes as long as t1. Both are measured on the loaded variant, so a small model on a slow interpreter, a large one
 on a fast accelerator and a quantized one each get their own answer. The budget is the power of two from which less
-than a sixteenth is lost, or what fits the free memory if that is less.
+than a thirty-second is lost, or what fits the free memory if that is less.
 
 Larger is not better beyond that: it only makes the unit of commit coarser.
 """
@@ -20,11 +20,11 @@ import torch
 from tiltmeter.scoring.plan import TOKENS_PER_ROW
 from tiltmeter.scoring.variant import LoadedVariant
 
-LOST_SHARE = 1 / 16
+LOST_SHARE = 1 / 32
 MEMORY_SHARE = 0.6  # of what is free; the rest is for the allocator, masks and whoever else lives here
 ROW_TOKENS = 512  # prompt and answer of one decoding row, roughly
 SMALLEST = 64  # however little memory is free
-AT_LEAST = {"cpu": 256}  # elsewhere 1024: a probe on a busy machine may come out far too small, and that costs most
+AT_LEAST = {"cpu": 512}  # elsewhere 1024: a probe on a busy machine may come out far too small, and that costs most
 LARGEST = {"cpu": 2048}  # elsewhere 8192
 PROBE_TOKENS = {"cpu": 128}  # elsewhere 2048: enough to leave the range where reading weights dominates
 

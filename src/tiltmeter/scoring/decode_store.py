@@ -14,6 +14,7 @@ per key-value head, D head size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import Cache
 from tiltmeter.scoring.attention import Scores, merge, partial_attention
 from tiltmeter.scoring.tree_model import KV
 
+ALIGNMENT = 64  # bytes: a cache line, and a vector register at its widest
 Biases = tuple[Tensor | None, Tensor | None, Tensor | None]  # of the prefix, prompt and own parts
 
 
@@ -54,16 +56,16 @@ class DecodeStore(Cache):
         self._device = like[0][0].device
         self._dtype = like[0][0].dtype
 
-    def admit(self, slot: int, kept: KV, path: np.ndarray) -> None:
-        """Fill `slot` with the prompt whose nodes are `path` in the keys and values `kept` of a tree."""
-        nodes = torch.from_numpy(path).to(self._device)
+    def admit(self, slot: int, kept: KV, columns: np.ndarray) -> None:
+        """Fill `slot` with the prompt whose tokens are the `columns` of the keys and values `kept`."""
+        nodes = torch.from_numpy(columns).to(self._device)
         target = self._own if self.single else self._prompt
         for (key, value), (key_to, value_to) in zip(kept, target, strict=True):
-            key_to[slot, :, : len(path)] = key[0][:, nodes]
-            value_to[slot, :, : len(path)] = value[0][:, nodes]
+            key_to[slot, :, : len(columns)] = key[0][:, nodes]
+            value_to[slot, :, : len(columns)] = value[0][:, nodes]
         rows = slice(slot * self.samples, (slot + 1) * self.samples)
-        self.own_length[rows] = len(path) if self.single else 0
-        self.prompt_length[slot] = 0 if self.single else len(path)
+        self.own_length[rows] = len(columns) if self.single else 0
+        self.prompt_length[slot] = 0 if self.single else len(columns)
 
     def move(self, source: int, target: int) -> None:
         """Copy slot `source` over slot `target`."""
@@ -177,6 +179,17 @@ class DecodeStore(Cache):
 
 
 def _buffers(layer: tuple[Tensor, Tensor], rows: int, size: int) -> tuple[Tensor, Tensor]:
-    """Empty keys and values (rows, K, size, D) like one layer's (1, K, tokens, D)."""
-    key, value = (part.new_zeros(rows, part.shape[1], size, part.shape[3]) for part in layer)
+    """Zeros for keys and values (rows, K, size, D) like one layer's (1, K, tokens, D)."""
+    key, value = (_zeros(part, (rows, part.shape[1], size, part.shape[3])) for part in layer)
     return key, value
+
+
+def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`like.new_zeros(shape)`; on a CPU from calloc, whose pages are made only when they are touched: room for answers
+    that end early is never filled."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    n_bytes = math.prod(shape) * like.element_size()
+    raw = np.zeros(n_bytes + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return torch.from_numpy(raw[start : start + n_bytes]).view(like.dtype).view(shape)

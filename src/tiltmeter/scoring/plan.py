@@ -19,8 +19,8 @@ import numpy as np
 from tiltmeter.scoring.prefix_tree import common_prefix
 from tiltmeter.scoring.requests import Generation
 
-PACKS_PER_BATCH = 8  # forwards of one scoring batch: enough to share prefixes, little enough to lose when killed
-TOKENS_PER_ROW = 4  # a decoding step runs batch_tokens / 4 rows: 128 where a forward takes 512 tokens
+PIECES_PER_BATCH = 8  # forwards of one scoring batch: enough to share prefixes, little enough to lose when killed
+TOKENS_PER_ROW = 8  # a decoding step runs batch_tokens / 8 rows: 128 where a forward takes 1,024 tokens
 ROWS_PER_BATCH = 2  # times the decoding width: how many generations make a batch, so that finished rows are refilled
 KEY_TOKENS = 8  # tokens of the first sort key; ties are sorted by the next, twice as long
 
@@ -30,11 +30,11 @@ class Widths:
     """What a token budget means for each kind of work.
 
     Attributes:
-        pack_tokens: new tokens in one forward.
+        piece_tokens: new tokens in one forward.
         rows: sequences decoded side by side.
     """
 
-    pack_tokens: int
+    piece_tokens: int
     rows: int
 
 
@@ -134,7 +134,7 @@ def _cut(
     indices: np.ndarray, tokens: Sequence[Sequence[int]], generates: bool, size: Widths, salt: str
 ) -> list[list[int]]:
     """Cut sorted `indices` where the next prompt would exceed the batch's work; equal prompts are never parted."""
-    limit = size.rows * ROWS_PER_BATCH if generates else size.pack_tokens * PACKS_PER_BATCH
+    limit = size.rows * ROWS_PER_BATCH if generates else size.piece_tokens * PIECES_PER_BATCH
     costs, repeats = array("q"), bytearray()
     before: list[int] = []
     for place, index in enumerate(indices):

@@ -4,14 +4,18 @@
     the cat ran   ->                 \\-- ran          4 nodes instead of 9 tokens
     the cat
 
-A tree goes through a model as ONE row of nodes in depth-first order. A node's position is its depth, and it may attend
-to itself and to its ancestors only; then its hidden state is the one its sequence would have had alone.
+A tree goes through a model in pieces: rows of at most so many nodes, in depth-first order. A node's position is its
+depth, and it may attend to itself and to its ancestors only; then its hidden state is the one its sequence would have
+had alone. A piece begins where the one before ended, in the middle of a sequence if need be. Whatever ancestors the
+nodes of a piece have in earlier pieces, they are all ancestors of its first node: that one path is all that has to be
+kept from piece to piece.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,8 +26,7 @@ class Tree:
 
     Attributes:
         start: tokens before the tree, in a cached prefix.
-        known: leading nodes that were computed with the tree before: the beginning of a path it ended with.
-        tokens: the token of each node, shape (size,).
+        tokens: the token of each node, in depth-first order, shape (size,).
         depths: its position in its sequence (the first after the prefix has depth `start`), shape (size,).
         paths: per sequence, its nodes from the root on; shape (len(sequence) - start,) each.
         branches: per sequence, how many leading nodes of its path came with an earlier sequence.
@@ -34,74 +37,118 @@ class Tree:
     depths: np.ndarray
     paths: tuple[np.ndarray, ...]
     branches: tuple[int, ...]
-    known: int = 0
 
     @property
     def size(self) -> int:
         return len(self.tokens)
 
+    @cached_property
+    def last_nodes(self) -> np.ndarray:
+        """The node that ends each sequence, ascending; no sequence may be empty."""
+        return np.array([path[-1] for path in self.paths], dtype=np.int64)
+
+    @cached_property
+    def parents(self) -> np.ndarray:
+        """The node before each node in its sequence, -1 for a first one, shape (size,)."""
+        parents = np.full(self.size, -1)
+        for path in self.paths:
+            parents[path[1:]] = path[:-1]
+        return parents
+
+    def pieces(self, budget: int | None = None) -> list[Piece]:
+        """The whole tree, cut after every `budget` nodes."""
+        step = budget or max(1, self.size)
+        firsts = range(0, self.size, step)
+        return [Piece(self, first, min(first + step, self.size)) for first in firsts]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The nodes `first` to `stop` - 1 of a tree: one row of a forward.
+
+    Its columns are what they may attend to: the tree's cached prefix, `known`, and the nodes themselves.
+    """
+
+    tree: Tree
+    first: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return self.stop - self.first
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """The ancestors of the first node, from the root on: all that the piece needs of earlier ones."""
+        path = next(self.tree.paths[index] for index in self._sequences)
+        return path[: np.searchsorted(path, self.first)]
+
+    @cached_property
+    def _sequences(self) -> list[int]:
+        """The sequences that brought some of its nodes."""
+        return [
+            index for index, (path, branch) in enumerate(zip(self.tree.paths, self.tree.branches, strict=True))
+            if len(path) > branch and path[branch] < self.stop and path[-1] >= self.first
+        ]
+
+    def columns(self, path: np.ndarray) -> np.ndarray:
+        """The columns, prefix left out, of nodes of a path from the root: known ones and the piece's own."""
+        return np.where(path < self.first, np.arange(len(path)), path - self.first + len(self.known))
+
     def visible(self, window: int | None = None) -> np.ndarray:
-        """Which keys each node may attend to, bool, shape (size, start + size): the prefix, ancestors, itself.
+        """Which columns each node may attend to, bool, shape (size, start + len(known) + size).
 
         With a `window`, only those less than `window` positions away.
         """
-        seen = np.zeros((self.size, self.start + self.size), dtype=bool)
-        seen[:, : self.start] = True
-        for path, branch in zip(self.paths, self.branches, strict=True):
-            new = path[branch:]  # consecutive nodes
-            if len(new) == 0:
-                continue
-            rows = slice(new[0], new[-1] + 1)
-            seen[rows, self.start + path[:branch]] = True
-            seen[rows, self.start + new[0] : self.start + new[-1] + 1] = np.tri(len(new), dtype=bool)
+        start = self.tree.start
+        seen = np.zeros((self.size, start + len(self.known) + self.size), dtype=bool)
+        seen[:, :start] = True
+        for index in self._sequences:
+            path = self.tree.paths[index]
+            begin, end = np.searchsorted(path, [max(path[self.tree.branches[index]], self.first), self.stop])
+            new = path[begin:end]  # consecutive nodes
+            rows = slice(new[0] - self.first, new[-1] + 1 - self.first)
+            seen[rows, start + self.columns(path[:begin])] = True
+            own = start + len(self.known) + rows.start
+            seen[rows, own : own + len(new)] = np.tri(len(new), dtype=bool)
         if window is not None:
-            key_depths = np.concatenate([np.arange(self.start), self.depths])
-            seen &= self.depths[:, None] - key_depths[None, :] < window
+            depths = self.tree.depths
+            key_depths = np.concatenate([np.arange(start), depths[self.known], depths[self.first : self.stop]])
+            seen &= depths[self.first : self.stop, None] - key_depths[None, :] < window
         return seen
 
 
-def build(sequences: Sequence[Sequence[int]], start: int = 0, before: Sequence[int] = ()) -> Tree:
+def build(sequences: Sequence[Sequence[int]], start: int = 0) -> Tree:
     """The tree of `sequences`, which must be sorted and share their first `start` tokens (a sequence of just those
-    has an empty path).
-
-    Args:
-        before: the last sequence of the tree before this one, where its keys and values are kept; it shares the
-            `start` tokens. What the first sequence shares with it beyond them becomes the tree's `known` nodes.
-    """
-    known = max(common_prefix(before, sequences[0]) - start, 0) if before and sequences else 0
-    tokens = list(sequences[0][start : start + known]) if known else []
-    depths = list(range(start, start + known))
-    path = np.arange(known)
+    has an empty path)."""
+    tokens: list[int] = []
+    depths: list[int] = []
     paths: list[np.ndarray] = []
     branches: list[int] = []
+    path = np.array([], dtype=np.int64)
+    before: Sequence[int] = ()
     for sequence in sequences:
-        shared = max(common_prefix(before, sequence) - start, 0) if paths or known else 0
-        added = sequence[start + shared :]
-        new = np.arange(len(tokens), len(tokens) + len(added))
+        shared = max(common_prefix(before, sequence) - start, 0)
+        new = np.arange(len(tokens), len(tokens) + len(sequence) - start - shared)
         path = np.concatenate([path[:shared], new])
-        tokens.extend(added)
+        tokens.extend(sequence[start + shared :])
         depths.extend(range(start + shared, len(sequence)))
         paths.append(path)
         branches.append(shared)
         before = sequence
     nodes, positions = (np.array(column, dtype=np.int64) for column in (tokens, depths))
-    return Tree(start, nodes, positions, tuple(paths), tuple(branches), known)
+    return Tree(start, nodes, positions, tuple(paths), tuple(branches))
 
 
-def pack(sequences: Sequence[Sequence[int]], budget: int, start: int = 0, carry: bool = False) -> Iterator[range]:
-    """Cut sorted `sequences` into runs whose trees have at most `budget` nodes to compute each (a longer single
-    sequence stands alone). Equal sequences stay together: they cost nothing.
-
-    Args:
-        carry: a tree's first sequence need not compute again what it shares with the last of the tree before.
-    """
+def runs(sequences: Sequence[Sequence[int]], budget: int) -> Iterator[range]:
+    """Cut sorted `sequences` into runs whose trees have at most `budget` nodes each (a longer single sequence stands
+    alone): for trees that must not read what another forward computed. Equal sequences stay together."""
     first, used = 0, 0
     for index, sequence in enumerate(sequences):
-        shared = max(common_prefix(sequences[index - 1], sequence), start) if index else start
-        added = len(sequence) - (shared if index > first or carry else start)
+        added = len(sequence) - (common_prefix(sequences[index - 1], sequence) if index > first else 0)
         if index > first and used + added > budget:
             yield range(first, index)
-            first, used, added = index, 0, len(sequence) - (shared if carry else start)
+            first, used, added = index, 0, len(sequence)
         used += added
     if first < len(sequences):
         yield range(first, len(sequences))

@@ -145,7 +145,7 @@ def rounding_noise(variant: LoadedVariant) -> float:
 
 
 def _score_difference(variant: LoadedVariant, method: Method) -> float:
-    """Largest difference to the reference, in nats (sums: per 32 tokens). A small budget makes several packs."""
+    """Largest difference to the reference, in nats (sums: per 32 tokens). A small budget makes several pieces."""
     prompts = forked_prompts(variant)
     options = [prompt[:3] for prompt in prompts]
     budget = max(16, max(map(len, prompts)) // 2)

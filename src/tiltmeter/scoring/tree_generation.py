@@ -1,7 +1,7 @@
 """Generation: prompts prefilled as packed trees, rows decoded side by side, finished rows replaced at once.
 
 Prompts wait in sorted order. Whenever there is room for the next prompt and its samples, it moves into a slot of the
-`DecodeStore`; when the prefilled ones run out, the next pack of prompts is prefilled in one forward. Only rows that are
+`DecodeStore`; when the prefilled ones run out, the next piece of the prompts' tree is prefilled. Only rows that are
 still writing go through the model.
 """
 
@@ -15,23 +15,23 @@ from torch import Tensor
 
 from tiltmeter.scoring import prefix_tree
 from tiltmeter.scoring.decode_store import DecodeStore
-from tiltmeter.scoring.tree_model import KV, PREFIX_BLOCK, TreeModel, windows_of_layers
+from tiltmeter.scoring.tree_model import KV, TreeModel, shared_blocks, windows_of_layers
 from tiltmeter.scoring.writing import Writing, extend
 
 
 @dataclass(frozen=True)
 class Prefilled:
-    """A prompt whose tree has been computed.
+    """A prompt that has been computed.
 
     Attributes:
         writings: the samples asked of it.
-        kept: keys and values of its pack's tree; path: its nodes there, without the prefix.
+        kept: keys and values of the piece that ends it; columns: where its tokens are there, without the prefix.
         logits: float32 (1, V), after its last token.
     """
 
     writings: list[Writing]
     kept: KV
-    path: np.ndarray
+    columns: np.ndarray
     logits: Tensor
 
 
@@ -44,8 +44,7 @@ def write(
         prompts: ids, sorted; writings: per prompt, the samples asked of it (at most `rows`).
         rows: sequences decoded side by side; budget: new tokens per prefill.
     """
-    shared = min(prefix_tree.common_prefix(prompts[0], prompts[-1]), min(map(len, prompts)) - 1)
-    start = shared // PREFIX_BLOCK * PREFIX_BLOCK if len(prompts) > 1 else 0  # read once per step for all rows
+    start = shared_blocks(prompts)  # read once per step for all rows
     samples = max(map(len, writings))
     # some rows of a slot finish before others: with a few more slots the forward stays full
     n_slots = min(len(prompts), rows if samples == 1 else -(-3 * rows // (2 * samples)))
@@ -66,7 +65,7 @@ def write(
                         max(writing.request.max_new_tokens for group in writings for writing in group),
                         windows_of_layers(model.variant.model.config), upcoming.kept,
                     )
-                store.admit(len(slots), upcoming.kept, upcoming.path)
+                store.admit(len(slots), upcoming.kept, upcoming.columns)
                 slots.append(upcoming.writings)
                 active += started
             upcoming = next(queue, None)
@@ -101,10 +100,10 @@ def _prefilled(
     model: TreeModel, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], start: int,
     prefix: KV | None, budget: int,
 ) -> Iterator[Prefilled]:
-    """The prompts in order; their trees are computed pack by pack, when the first of a pack is taken."""
-    for members in prefix_tree.pack(prompts, budget, start):
-        tree = prefix_tree.build(prompts[members.start : members.stop], start)
-        rows, row_of = np.unique([path[-1] for path in tree.paths], return_inverse=True)
-        logits, kept = model.run(tree, rows, prefix, keep=True)
-        for index, path, row in zip(members, tree.paths, row_of, strict=True):
-            yield Prefilled(writings[index], kept, path, logits[row : row + 1])
+    """The prompts in order; their tree is computed piece by piece, each when the first prompt it ends is taken."""
+    tree = prefix_tree.build(prompts, start)
+    for done in model.over(tree, np.unique(tree.last_nodes), prefix, budget, keep=True):
+        for index in range(*np.searchsorted(tree.last_nodes, [done.piece.first, done.piece.stop])):
+            row = int(np.searchsorted(done.nodes, tree.last_nodes[index]))
+            columns = done.piece.columns(tree.paths[index])
+            yield Prefilled(writings[index], done.kept, columns, done.logits[row : row + 1])

@@ -1,13 +1,15 @@
-"""Runs prefix trees through a variant's model: one row of nodes, positions = depths, an additive ancestor mask.
+"""Runs prefix trees through a variant's model: rows of nodes, positions = depths, an additive ancestor mask.
 
-Shapes: Q nodes of the tree, P tokens of its cached prefix, V vocabulary, K key-value heads, D head size.
+Shapes: Q nodes of a piece, P tokens of its tree's cached prefix, V vocabulary, K key-value heads, D head size.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from transformers import Cache
 
 from tiltmeter.scoring import prefix_tree
 from tiltmeter.scoring.attention import Blockwise, chosen
-from tiltmeter.scoring.prefix_tree import Tree
+from tiltmeter.scoring.packed_linear import packed_linears
+from tiltmeter.scoring.prefix_tree import Piece, Tree
 from tiltmeter.scoring.variant import LoadedVariant
 
 if TYPE_CHECKING:
@@ -26,6 +29,22 @@ if TYPE_CHECKING:
 KV = list[tuple[Tensor, Tensor]]  # per layer: keys and values, (1, K, tokens, D) each
 PREFIX_BLOCK = 64  # tokens; prefixes are computed and remembered in blocks, so their bits depend on their tokens alone
 BLOCK_ROWS = {"cpu": 64}  # rows per attention block; elsewhere 512: kernels there want more work per launch
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A piece that went through the model.
+
+    Attributes:
+        nodes: those of its nodes whose logits were needed, numbered as in the tree, shape (R,).
+        logits: theirs, float32 (R, V).
+        kept: keys and values of its known nodes and its own, per layer; [] where nobody needs them.
+    """
+
+    piece: Piece
+    nodes: np.ndarray
+    logits: Tensor
+    kept: KV
 
 
 class TreeModel:
@@ -40,6 +59,7 @@ class TreeModel:
         self.sparse = sparse
         self.tokens_computed = 0
         self.layer_kinds = layer_kinds(variant.model.config)
+        self._linears = packed_linears(variant.model)
         parameters = inspect.signature(variant.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
         self._prefix_tokens: list[int] = []
@@ -50,28 +70,59 @@ class TreeModel:
         """Whether a prefix's keys and values may be kept: not where the strategy brings its own cache."""
         return self.variant.share_prefixes and self.variant.new_cache is None
 
-    def run(self, tree: Tree, rows: np.ndarray, prefix: KV | None = None, keep: bool = False) -> tuple[Tensor, KV]:
-        """Logits of some nodes, and the keys and values of the computed nodes when `keep`.
+    def over(
+        self, tree: Tree, needed: np.ndarray, prefix: KV | None = None, budget: int | None = None, keep: bool = False
+    ) -> Iterator[Computed]:
+        """Run a whole tree, piece by piece; what a piece has to know of earlier ones is handed on to it.
 
         Args:
-            rows: nodes whose logits are needed, shape (R,); none of them among the `tree.known` ones.
-            prefix: keys and values of the `tree.start` tokens before the tree and of its `known` nodes.
-        Returns: float32 (R, V); per layer (1, K, Q - known, D) twice, or [] without `keep`.
+            needed: nodes whose logits are needed, ascending.
+            prefix: keys and values of the `tree.start` tokens before the tree.
+            budget: nodes per piece; None: all at once, with nothing handed on.
+            keep: keys and values are needed.
+        """
+        pieces = tree.pieces(budget)
+        known: KV = []
+        for piece, after in zip_longest(pieces, pieces[1:]):
+            nodes = needed[slice(*np.searchsorted(needed, [piece.first, piece.stop]))]
+            hands_on = after is not None and len(after.known) > 0
+            logits, own = self.run(piece, nodes, prefix, known, keep or hands_on)
+            kept = own
+            if own and known:
+                kept = [tuple(torch.cat(parts, 2) for parts in zip(*layers, strict=True))  # type: ignore[misc]
+                        for layers in zip(known, own, strict=True)]
+            yield Computed(piece, nodes, logits, kept)
+            known = []
+            if hands_on:
+                columns = torch.from_numpy(piece.columns(after.known)).to(self.variant.device)
+                known = [(key.index_select(2, columns), value.index_select(2, columns)) for key, value in kept]
+
+    def run(
+        self, piece: Piece, nodes: np.ndarray, prefix: KV | None = None, known: KV | None = None, keep: bool = False
+    ) -> tuple[Tensor, KV]:
+        """Logits of some of a piece's nodes, and the keys and values of all of them when `keep`.
+
+        Args:
+            nodes: those whose logits are needed, numbered as in the tree, shape (R,).
+            prefix, known: keys and values of the tokens before the tree, and of `piece.known`.
+        Returns: float32 (R, V); per layer (1, K, piece.size, D) twice, or [] without `keep`.
         """
         variant = self.variant
-        self.tokens_computed += tree.size - tree.known
-        ids = torch.from_numpy(tree.tokens[None, tree.known :]).to(variant.device)
-        positions = torch.from_numpy(tree.depths[None, tree.known :]).to(variant.device)
-        masks = {kind: self._mask(tree, window) for kind, window in self.layer_kinds.items()}
-        wanted = torch.from_numpy(np.asarray(rows, dtype=np.int64) - tree.known).to(variant.device)
+        self.tokens_computed += piece.size
+        row = slice(piece.first, piece.stop)
+        ids = torch.from_numpy(piece.tree.tokens[None, row]).to(variant.device)
+        positions = torch.from_numpy(piece.tree.depths[None, row]).to(variant.device)
+        masks = {kind: self._mask(piece, window) for kind, window in self.layer_kinds.items()}
+        wanted = torch.from_numpy(nodes - piece.first).to(variant.device)
         arguments: dict[str, Any] = {"logits_to_keep": wanted} if self._keeps_logits else {}
+        before = [part for part in (prefix, known) if part]
         cache: Any = None
         if variant.new_cache is not None:
             cache = variant.new_cache()
-        elif prefix or keep:
-            cache = TreeCache(prefix, keep)
+        elif before or keep:
+            cache = TreeCache(before, keep)
         sparse = Blockwise(list(masks.values()), BLOCK_ROWS.get(variant.device, 512)) if self.sparse else None
-        with chosen(variant.model, sparse) if sparse else nullcontext():
+        with chosen(variant.model, sparse) if sparse else nullcontext(), self._linears.expecting(piece.size):
             logits = variant.model(
                 ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None,
                 attention_mask=next(iter(masks.values())) if len(masks) == 1 else masks, **arguments,
@@ -88,7 +139,7 @@ class TreeModel:
         self.tokens_computed += len(rows)
         unread = torch.zeros(1, 1, len(rows), len(rows), dtype=variant.model.dtype, device=variant.device)
         calls = store.calls
-        with chosen(variant.model, store.attend):
+        with chosen(variant.model, store.attend), self._linears.expecting(len(rows)):
             logits = variant.model(
                 torch.tensor([tokens], device=variant.device),
                 position_ids=torch.from_numpy(positions[None]).to(variant.device),
@@ -109,8 +160,8 @@ class TreeModel:
         known = prefix_tree.common_prefix(self._prefix_tokens, tokens) // PREFIX_BLOCK * PREFIX_BLOCK
         parts = [(key[:, :, :known], value[:, :, :known]) for key, value in self._prefix]
         for start in range(known, len(tokens), PREFIX_BLOCK):
-            block = prefix_tree.build([tokens[: start + PREFIX_BLOCK]], start)
-            _, new = self.run(block, np.array([block.size - 1]), parts if start else None, keep=True)
+            [block] = prefix_tree.build([tokens[: start + PREFIX_BLOCK]], start).pieces()
+            _, new = self.run(block, np.array([block.stop - 1]), parts if start else None, keep=True)
             parts = [
                 (torch.cat([key, new_key], 2), torch.cat([value, new_value], 2))
                 for (key, value), (new_key, new_value) in zip(parts, new, strict=True)
@@ -119,38 +170,19 @@ class TreeModel:
             self._prefix_tokens, self._prefix = tokens, parts
         return parts
 
-    def _mask(self, tree: Tree, window: int | None) -> Tensor:
-        """Additive mask (1, 1, Q - known, P + Q). Float, because a bool one is wrong under eager attention."""
+    def _mask(self, piece: Piece, window: int | None) -> Tensor:
+        """Additive mask (1, 1, Q, P + known + Q). Float, because a bool one is wrong under eager attention."""
         dtype = self.variant.model.dtype
-        mask = np.where(tree.visible(window)[tree.known :], np.float32(0), np.float32(torch.finfo(dtype).min))
+        mask = np.where(piece.visible(window), np.float32(0), np.float32(torch.finfo(dtype).min))
         return torch.from_numpy(mask[None, None]).to(self.variant.device, dtype)
 
 
-def path_beginning(tree: Tree, given: KV | None, new: KV, tokens: int) -> KV:
-    """Keys and values of the first `tokens` of the tree's last path (cached prefix included), per layer.
-
-    Args:
-        given: what the tree was run on, of its prefix and its known nodes.
-        new: what it kept.
-    """
-    path = tree.paths[-1][: tokens - tree.start]
-    again = tree.start + int(np.count_nonzero(path < tree.known))  # these begin what was given
-    nodes = torch.from_numpy(path[again - tree.start :] - tree.known).to(new[0][0].device)
-    fresh = [tuple(part.index_select(2, nodes) for part in layer) for layer in new]
-    if not given or not again:
-        return fresh  # type: ignore[return-value]
-    return [
-        (torch.cat([key[:, :, :again], new_key], 2), torch.cat([value[:, :, :again], new_value], 2))
-        for (key, value), (new_key, new_value) in zip(given, fresh, strict=True)
-    ]
-
-
 class TreeCache(Cache):
-    """Hands the model a prefix's keys and values in front of the tree's, and keeps the tree's when asked."""
+    """Hands the model the keys and values of what stands before its own, and keeps its own when asked."""
 
-    def __init__(self, prefix: KV | None, keep: bool) -> None:
+    def __init__(self, before: Sequence[KV], keep: bool) -> None:
         super().__init__(layers=[])
-        self._prefix, self._keep = prefix, keep
+        self._before, self._keep = before, keep
         self.new: KV = []
 
     def update(
@@ -160,13 +192,13 @@ class TreeCache(Cache):
             if layer_idx != len(self.new):
                 raise NotImplementedError("the model's layers do not fill their cache one by one")
             self.new.append((key_states, value_states))
-        if self._prefix:
-            key, value = self._prefix[layer_idx]
-            return torch.cat([key, key_states], 2), torch.cat([value, value_states], 2)
+        if self._before:
+            keys, values = zip(*(part[layer_idx] for part in self._before), strict=True)
+            return torch.cat([*keys, key_states], 2), torch.cat([*values, value_states], 2)
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._prefix[0][0].shape[2] if self._prefix else 0
+        return sum(part[0][0].shape[2] for part in self._before)
 
 
 def layer_kinds(config: Any) -> dict[str, int | None]:
@@ -182,24 +214,18 @@ def layer_kinds(config: Any) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in dict.fromkeys(kinds)}
 
 
-def shared_blocks(sequences: Sequence[Sequence[int]], budget: int) -> int:
-    """How many leading tokens of the sorted `sequences` to compute once and keep.
+def shared_blocks(sequences: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens of the sorted `sequences` to compute once and keep, for more pieces than one.
 
-    Without a kept prefix of s tokens every pack computes it anew: packs x s tokens. With one, s tokens are computed
-    once, in s / PREFIX_BLOCK forwards, each of which also reads the weights (worth a fraction of a block). So a
-    prefix pays as soon as two packs share it. It is cut to whole blocks and leaves each sequence at least one token of
-    its own, whose logits are needed.
-
-    Args:
-        budget: new tokens per pack.
+    A path that pieces share is handed on from one to the next, but the next batch computes it anew; a kept prefix of s
+    tokens is computed once for all batches, in s / PREFIX_BLOCK forwards, each of which also reads the weights (worth
+    a fraction of a block). It is cut to whole blocks and leaves each sequence at least one token of its own, whose
+    logits are needed.
     """
     if len(sequences) < 2:
         return 0
     shared = min(prefix_tree.common_prefix(sequences[0], sequences[-1]), min(map(len, sequences)) - 1)
-    start = shared // PREFIX_BLOCK * PREFIX_BLOCK
-    if start == 0 or len(list(prefix_tree.pack(sequences, budget))) < 2:
-        return 0
-    return start
+    return shared // PREFIX_BLOCK * PREFIX_BLOCK
 
 
 def windows_of_layers(config: Any) -> list[int | None]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
 import numpy as np
 import torch
 
 from tiltmeter.scoring import prefix_tree
-from tiltmeter.scoring.tree_model import TreeModel, path_beginning, shared_blocks
+from tiltmeter.scoring.prefix_tree import Tree
+from tiltmeter.scoring.tree_model import TreeModel, shared_blocks
 
 CHUNK_VALUES = 2**19  # logits normalized at a time: 2 MiB, which a core's cache holds
 
@@ -17,27 +17,30 @@ CHUNK_VALUES = 2**19  # logits normalized at a time: 2 MiB, which a core's cache
 def sequence_logprobs(model: TreeModel, sequences: Sequence[Sequence[int]], budget: int) -> list[float]:
     """Sum of log p(token | before) over all tokens but the first, per sequence, in nats.
 
-    Log-sum-exp in float32, sums along a path in float64. No prefix is kept between packs: every token's own
+    Log-sum-exp in float32, sums along a path in float64. No prefix is kept for the next batch: every token's own
     probability is needed, and whole texts rarely share more than a few words.
 
     Args:
         sequences: at least 2 ids each, sorted.
-        budget: new tokens per pack.
+        budget: nodes per piece.
     """
-    totals: list[float] = []
-    for members in prefix_tree.pack(sequences, budget):
-        tree = prefix_tree.build(sequences[members.start : members.stop])
-        parents = np.full(tree.size, -1)
-        for path in tree.paths:
-            parents[path[1:]] = path[:-1]
-        children = np.nonzero(parents >= 0)[0]
-        rows, row_of_child = np.unique(parents[children], return_inverse=True)
-        logits, _ = model.run(tree, rows)
-        found = _logprobs(logits, row_of_child, tree.tokens[children])
-        node_logprobs = np.zeros(tree.size)
-        node_logprobs[children] = found
-        totals += [float(node_logprobs[path[1:]].sum()) for path in tree.paths]
-    return totals
+    if not model.caches_prefixes:
+        return [total for run in prefix_tree.runs(sequences, budget)
+                for total in _sequence_logprobs(model, sequences[run.start : run.stop], None)]
+    return _sequence_logprobs(model, sequences, budget)
+
+
+def _sequence_logprobs(model: TreeModel, sequences: Sequence[Sequence[int]], budget: int | None) -> list[float]:
+    tree = prefix_tree.build(sequences)
+    children = np.nonzero(tree.parents >= 0)[0]
+    children = children[np.argsort(tree.parents[children], kind="stable")]  # a piece computes its nodes' children
+    parents = tree.parents[children]
+    logprobs = np.zeros(tree.size)
+    for done in model.over(tree, np.unique(parents), budget=budget):
+        of_piece = slice(*np.searchsorted(parents, [done.piece.first, done.piece.stop]))
+        rows = np.searchsorted(done.nodes, parents[of_piece])
+        logprobs[children[of_piece]] = _logprobs(done.logits, rows, tree.tokens[children[of_piece]])
+    return [float(logprobs[path[1:]].sum()) for path in tree.paths]
 
 
 def option_logprobs(
@@ -45,29 +48,37 @@ def option_logprobs(
 ) -> list[list[float]]:
     """Log-probability (nats) of each of a prompt's option ids at the token after it.
 
-    What all prompts share is computed once and kept; of what else a pack's first prompt shares with the last one of
-    the pack before, keys and values are handed on.
+    What all prompts share is computed once and kept for the next batch too.
 
     Args:
         prompts: ids, sorted.
         options: per prompt, the ids asked for.
-        budget: new tokens per pack.
+        budget: nodes per piece.
     """
+    if not model.caches_prefixes:
+        return [found for run in prefix_tree.runs(prompts, budget)
+                for found in _option_logprobs(
+                    model, prefix_tree.build(prompts[run.start : run.stop]), options[run.start : run.stop])]
+    tree = prefix_tree.build(prompts)
+    start = shared_blocks(prompts) if tree.size > budget else 0
+    if start:
+        return _option_logprobs(model, prefix_tree.build(prompts, start), options, prompts[0][:start], budget)
+    return _option_logprobs(model, tree, options, budget=budget)
+
+
+def _option_logprobs(
+    model: TreeModel, tree: Tree, options: Sequence[Sequence[int]], prefix: Sequence[int] = (),
+    budget: int | None = None,
+) -> list[list[float]]:
     found: list[list[float]] = []
-    carries = model.caches_prefixes
-    start = shared_blocks(prompts, budget) if carries else 0
-    kept = prefix = model.prefix_of(prompts[0][:start])  # keys and values that the next pack need not compute
-    packs = list(prefix_tree.pack(prompts, budget, start, carry=carries))
-    for members, after in zip_longest(packs, packs[1:]):
-        before = prompts[members.start - 1] if carries and members.start else ()
-        tree = prefix_tree.build(prompts[members.start : members.stop], start, before)
-        rows, row_of = np.unique([path[-1] for path in tree.paths], return_inverse=True)  # equal prompts share a row
-        shared = prefix_tree.common_prefix(prompts[after.start - 1], prompts[after.start]) if carries and after else 0
-        logits, new = model.run(tree, rows, kept, keep=shared > start)
-        kept = path_beginning(tree, kept, new, shared) if shared > start else prefix
-        asked = [options[index] for index in members]
-        flat_rows = np.repeat(row_of, [len(ids) for ids in asked])
-        flat = _logprobs(logits, flat_rows, np.array([i for ids in asked for i in ids], dtype=np.int64))
+    for done in model.over(tree, np.unique(tree.last_nodes), model.prefix_of(prefix), budget):
+        first, stop = np.searchsorted(tree.last_nodes, [done.piece.first, done.piece.stop])
+        asked = options[first:stop]
+        if not asked:  # a piece in the middle of a long prompt
+            continue
+        rows = np.searchsorted(done.nodes, tree.last_nodes[first:stop])  # equal prompts share a row
+        flat_rows = np.repeat(rows, [len(ids) for ids in asked])
+        flat = _logprobs(done.logits, flat_rows, np.array([i for ids in asked for i in ids], dtype=np.int64))
         found += [part.tolist() for part in np.split(flat, np.cumsum([len(ids) for ids in asked])[:-1])]
     return found
 
