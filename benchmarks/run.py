@@ -6,7 +6,7 @@ Every round times each peer and tiltmeter on the same work, one after the other,
 machine hits all of them. A ratio is the peer's time over tiltmeter's in the same round; printed are the median and the
 range. With one thread the process's CPU time is compared, which other processes cannot take from it; with more, wall
 time.
-Batch sizes of the peers are the best of a short trial. All must agree on the numbers (1e-3 nats; the share of equal
+Batch sizes of the peers are the best of a short trial; generation's trial is given to tiltmeter too. All must agree on the numbers (1e-3 nats; the share of equal
 greedy texts is recorded). Generation takes minutes, so it gets half the rounds.
 Writes benchmarks/results/speed-SHAPE.json.
 """
@@ -111,6 +111,7 @@ def _time_work(
         if kind not in known:
             trial = [replace(request, max_new_tokens=30) for request in work.requests]
             known[kind] = min(sizes, key=lambda size: _seconds(sizes[size], trial, clock)[0])
+            ours(trial)  # so that everyone has met work of this kind before
         best = known[kind]
         peers["generate"] = sizes[best]
     elif work.against == "lm-eval":
