@@ -1,8 +1,9 @@
-"""Where tiltmeter's time goes: share of each kind of operation, one thread, for the two kinds of scoring.
+"""Where tiltmeter's time goes, one thread, and what it would be if the matrix products ran at GEMM peak.
 
-    python -m benchmarks.breakdown [--shared ../shared] [--shape llama-135m] [--scale 0.25]
+    python -m benchmarks.breakdown [--shared ../shared] [--shape llama-135m] [--scale 1]
 
-Prints what docs/engine.md quotes, and writes benchmarks/results/breakdown-SHAPE.json.
+Prints what docs/engine.md quotes, and writes benchmarks/results/breakdown-SHAPE.json. Clocks stand around the model,
+its linear layers, the engine's attention and its log-sum-exp; what is left of the model is its own element-wise code.
 """
 
 from __future__ import annotations
@@ -11,78 +12,137 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.run import gemm_peak
 from benchmarks.speed_work import all_work, random_variant
+from tiltmeter.scoring import tree_scoring
+from tiltmeter.scoring.attention import Blockwise
 from tiltmeter.scoring.engine import Engine
+from tiltmeter.scoring.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
 
 RESULTS = Path(__file__).parent / "results"
 WORK = ("CrowS-Pairs log-likelihood", "DiscrimEval first token")
-KINDS = {  # the first that an operator's name begins with
-    "matrix products": ("mm", "addmm", "bmm"),
-    "attention": ("_scaled_dot_product",),
-    "log-sum-exp": ("logsumexp", "exp", "log", "amax"),
-    "gathering and copying": ("index", "_index", "cat", "copy_", "gather", "fill_"),
-    "norms, rotary, gating": ("mul", "add", "silu", "pow", "neg", "mean", "sum", "rsqrt", "div", "cos", "sin"),
-}
+MODEL, LINEAR, ATTENTION, NORMALIZER = "model", "matrix products", "attention", "log-sum-exp"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TILTMETER_SHARED", "../shared")))
     parser.add_argument("--shape", default="llama-135m")
-    parser.add_argument("--scale", type=float, default=0.25)
+    parser.add_argument("--scale", type=float, default=1.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     variant = random_variant(options.shared, options.shape)
+    rates = linear_rates(variant.model, (30, 80, 128, 512, 1024))
+    found: dict[str, Any] = {"linear layers alone, GFLOP/s at rows": rates}
+    for rows, (plain, packed) in rates.items():
+        print(f"linear layers alone at {rows} rows: {plain:.0f} GFLOP/s, with packed weights {packed:.0f}")
     engine = Engine(variant)
-    found: dict[str, Any] = {"linear layers alone, GFLOP/s at rows": linear_rates(variant.model)}
-    print("linear layers alone: " + ", ".join(
-        f"{rate:.0f} GFLOP/s at {rows} rows" for rows, rate in found["linear layers alone, GFLOP/s at rows"].items()))
     for work in all_work(options.shared, variant, options.scale):
         if work.name in WORK:
-            found[work.name] = shares(engine, work.requests)
-            print(f"{work.name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in found[work.name].items()))
+            answer_all(engine, work.requests)  # the self-test, and weights are packed
+            found[work.name] = shares = measured(engine, work.requests)
+            print(f"{work.name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items()))
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"breakdown-{options.shape}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 @torch.inference_mode()
-def linear_rates(model: torch.nn.Module, all_rows: Sequence[int] = (30, 80, 512)) -> dict[int, float]:
-    """GFLOP/s of all linear layers in the model's order, by rows: 30 are 6 prompts x 5 samples, 80 are 16 x 5."""
+def linear_rates(model: torch.nn.Module, all_rows: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """GFLOP/s of all linear layers in the model's order, as they are and packed, by rows: 30 are 6 prompts x 5 samples,
+    80 are 16 x 5."""
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     flops = sum(2.0 * layer.weight.numel() for layer in layers)
     rates = {}
     for rows in all_rows:
+        packed = PackedLinears(model)
+        for _ in range(-(-PAYS_AFTER_TOKENS // rows)):
+            with packed.expecting(rows):
+                pass
         inputs = {layer.in_features: torch.randn(rows, layer.in_features) for layer in layers}
-        best = float("inf")
-        for _ in range(7):
-            started = time.process_time()
-            for layer in layers:
-                layer(inputs[layer.in_features])
-            best = min(best, time.process_time() - started)
-        rates[rows] = rows * flops / best / 1e9
+
+        def seconds(inputs: dict[int, torch.Tensor] = inputs) -> float:
+            best = float("inf")
+            for _ in range(7):
+                started = time.process_time()
+                for layer in layers:
+                    layer(inputs[layer.in_features])
+                best = min(best, time.process_time() - started)
+            return best
+
+        plain = seconds()
+        with packed.expecting(rows):
+            rates[rows] = (rows * flops / plain / 1e9, rows * flops / seconds() / 1e9)
     return rates
 
 
-def shares(engine: Engine, requests: Any) -> dict[str, float]:
-    """Share of the operators' own time by kind, largest first; `other` is what no kind names."""
-    engine.answer(requests[:2])  # the self-test
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        for batch in engine.plan(requests):
-            engine.answer([requests[index] for index in batch])
-    times: dict[str, float] = {}
-    for event in profiler.key_averages():
-        name = event.key.removeprefix("aten::")
-        kind = next((kind for kind, names in KINDS.items() if name.startswith(names)), "other")
-        times[kind] = times.get(kind, 0.0) + event.self_cpu_time_total
-    whole = sum(times.values())
-    return {kind: time / whole for kind, time in sorted(times.items(), key=lambda each: -each[1])}
+def measured(engine: Engine, requests: Any) -> dict[str, float]:
+    """Shares of the whole time by kind, and three shares of GEMM peak: reached; with matrix products at peak; with
+    those and nothing but the model's own code beside them."""
+    times: Counter[str] = Counter()
+    flops = [0.0]
+    with clocks(engine.variant.model, times, flops):
+        started = time.process_time()
+        answer_all(engine, requests)
+        whole = time.process_time() - started
+    own = times[MODEL] - times[LINEAR] - times[ATTENTION]
+    at_peak = flops[0] / gemm_peak(time.process_time)
+    kinds = {LINEAR: times[LINEAR], "the model's element-wise code": own, ATTENTION: times[ATTENTION],
+             NORMALIZER: times[NORMALIZER], "trees, masks, tokens": whole - times[MODEL] - times[NORMALIZER]}
+    return {
+        **{kind: seconds / whole for kind, seconds in kinds.items()},
+        "reached of GEMM peak": at_peak / whole,
+        "with matrix products at peak": at_peak / (at_peak + whole - times[LINEAR]),
+        "with nothing beside them but the model's own code": at_peak / (at_peak + own),
+    }
+
+
+def answer_all(engine: Engine, requests: Any) -> None:
+    for batch in engine.plan(requests):
+        engine.answer([requests[index] for index in batch])
+
+
+@contextmanager
+def clocks(model: Any, times: Counter[str], flops: list[float]) -> Iterator[None]:
+    """Inside, `times` adds up seconds per kind, and `flops` what the linear layers compute."""
+    started: dict[Any, float] = {}
+
+    def enter(module: Any, _inputs: Any) -> None:
+        started[module] = time.process_time()
+
+    def leave(module: Any, inputs: Any, _output: Any) -> None:
+        times[LINEAR] += time.process_time() - started[module]
+        flops[0] += 2.0 * module.weight.numel() * inputs[0].numel() / module.in_features
+
+    def timed(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            began = time.process_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                times[kind] += time.process_time() - began
+        return call
+
+    hooks = [hook for module in model.modules() if isinstance(module, torch.nn.Linear)
+             for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
+    before = model.forward, Blockwise.__call__, tree_scoring._logprobs
+    model.forward = timed(MODEL, model.forward)
+    Blockwise.__call__ = timed(ATTENTION, Blockwise.__call__)  # type: ignore[method-assign]
+    tree_scoring._logprobs = timed(NORMALIZER, tree_scoring._logprobs)
+    try:
+        yield
+    finally:
+        del model.forward
+        Blockwise.__call__, tree_scoring._logprobs = before[1:]  # type: ignore[method-assign]
+        for hook in hooks:
+            hook.remove()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
 Every round times each peer and tiltmeter on the same work, one after the other, so that a slow minute of a shared
 machine hits all of them. A ratio is the peer's time over tiltmeter's in the same round; printed are the median and the
 range. With one thread the process's CPU time is compared, which other processes cannot take from it; with more, wall
-time.
-Batch sizes of the peers are the best of a short trial; generation's trial is given to tiltmeter too. All must agree on the numbers (1e-3 nats; the share of equal
-greedy texts is recorded). Generation takes minutes, so it gets half the rounds.
+time. Batch sizes of the peers are the best of a short trial; generation's trial is given to tiltmeter too. All must
+agree on the numbers (1e-3 nats; the share of equal greedy texts is recorded). Generation takes minutes, so it gets
+half the rounds.
 Writes benchmarks/results/speed-SHAPE.json.
 """
 
@@ -130,7 +130,7 @@ def _time_work(
             times[name].append(seconds)
         seconds, answers["tiltmeter"] = _seconds(ours, work.requests, clock)
         times["tiltmeter"].append(seconds)
-        peak.append(_gemm_peak(clock))
+        peak.append(gemm_peak(clock))
     asked, computed = ((now - then) // rounds for now, then in
                        ((engine.stats.tokens_asked, asked), (engine.stats.tokens_computed, computed)))
     ratios = [peer / own for peer, own in zip(times[work.against], times["tiltmeter"], strict=True)]
@@ -140,7 +140,7 @@ def _time_work(
         "peer_batch_size": best, "seconds": times, "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)], "tokens_asked": asked, "tokens_computed": computed,
         "gemm_peak_gflops": statistics.median(peak) / 1e9,
-        "share_of_gemm_peak": statistics.median(
+        "share_ofgemm_peak": statistics.median(
             model_flops / own / best_flops for own, best_flops in zip(times["tiltmeter"], peak, strict=True)),
         "agreement": _agreement(variant, work, answers),
     }
@@ -205,7 +205,7 @@ def _bounds(model: Any, rows: int, clock: Callable[[], float]) -> dict[str, floa
     found: dict[str, list[float]] = {"linear_layers": [], "forward": []}
     with torch.inference_mode():
         for _ in range(7):
-            peak = _gemm_peak(clock)
+            peak = gemm_peak(clock)
             started = clock()
             for layer in layers:
                 layer(inputs[layer.in_features])
@@ -216,7 +216,7 @@ def _bounds(model: Any, rows: int, clock: Callable[[], float]) -> dict[str, floa
     return {"rows": rows, **{name: statistics.median(shares) for name, shares in found.items()}}
 
 
-def _gemm_peak(clock: Callable[[], float]) -> float:
+def gemm_peak(clock: Callable[[], float]) -> float:
     """FLOP/s of a plain matrix product with 512 rows."""
     import torch
 
@@ -246,7 +246,7 @@ def table(result: dict[str, Any]) -> str:
         share = row["tokens_computed"] / row["tokens_asked"]
         lines.append(f"{row['name']:44} {row['against']:9}{'batch ' + str(row['peer_batch_size']):>8}"
                      f" {row['ratio']:5.2f}x {low:5.2f} - {high:5.2f} {row['target']:4.4g}x"
-                     f" {row['share_of_gemm_peak']:7.0%} {share:15.1%}")
+                     f" {row['share_ofgemm_peak']:7.0%} {share:15.1%}")
     if bounds := result.get("bounds"):
         lines.append("without tiltmeter, {rows} tokens in one row: {forward:.0%} of peak through the model, "
                      "{linear_layers:.0%} through nothing but its linear layers".format(**bounds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
 import pytest
 import torch
 from tiny_models import tiny_variant
@@ -90,7 +89,7 @@ def test_a_third_size_takes_the_place_of_the_one_least_used():
 
 def test_nothing_is_packed_where_memory_is_short(monkeypatch):
     model = layers()
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 8 * 4 * 48 * 96})())
+    monkeypatch.setattr(packed_linear, "free_bytes", lambda _device: 8 * 4 * 48 * 96)
     linears = PackedLinears(model)  # two layers: a little more than an eighth of that
     used(linears, ROWS, 100)
     assert not is_packed(linears, model[0], ROWS)

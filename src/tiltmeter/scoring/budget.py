@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 import psutil
 import torch
@@ -26,6 +27,7 @@ ROW_TOKENS = 512  # prompt and answer of one decoding row, roughly
 SMALLEST = 64  # however little memory is free
 AT_LEAST = {"cpu": 512}  # elsewhere 1024: a probe on a busy machine may come out far too small, and that costs most
 LARGEST = {"cpu": 2048}  # elsewhere 8192
+CGROUP = Path("/sys/fs/cgroup")
 PROBE_TOKENS = {"cpu": 128}  # elsewhere 2048: enough to leave the range where reading weights dominates
 
 
@@ -73,7 +75,15 @@ def bytes_per_token(variant: LoadedVariant) -> int:
 
 
 def free_bytes(device: str) -> int:
-    """Free memory of a device: the GPU's own, else what the system can hand out without swapping."""
+    """Free memory of a device: the GPU's own, else what the system can hand out without swapping, or what a
+    container's limit leaves, files in the page cache counted as free."""
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(torch.device(device))[0]
-    return int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        lines = (CGROUP / "memory.stat").read_text().splitlines()
+        cached = sum(int(line.split()[1]) for line in lines if line.startswith(("active_file ", "inactive_file ")))
+    except (OSError, ValueError):  # no cgroup version 2, or no limit: "max"
+        return free
+    return max(0, min(free, limit - used + cached))

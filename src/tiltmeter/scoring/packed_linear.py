@@ -25,9 +25,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
-import psutil
 import torch
 from torch import Tensor, nn
+
+from tiltmeter.scoring.budget import free_bytes
 
 KEPT = 2  # numbers of rows: one of tree pieces, one of decoding steps
 PAYS_AFTER_TOKENS = 2000
@@ -79,7 +80,7 @@ class PackedLinears:
         if len(self._forwards) == KEPT:
             del self._forwards[min(self._forwards, key=lambda kept: self._tokens[kept])]
         self._tokens.clear()
-        if self._bytes <= MEMORY_SHARE * psutil.virtual_memory().available:
+        if self._bytes <= MEMORY_SHARE * free_bytes("cpu"):
             self._forwards[rows] = [_packed(layer, rows) for layer in self._layers]
 
 
