@@ -84,7 +84,7 @@ class Blockwise:
     """Tree rows in blocks: each block attends to the few keys it can see, gathered, instead of to all of them.
 
     In depth-first order a block of B rows sees the path to its first row and itself, so the work per row is about
-    depth + B instead of the whole pack.
+    depth + B instead of the whole piece.
 
     Args:
         masks: additive masks (1, 1, Q, N) as given to the model; `visible`: the same as bool arrays (Q, N).

@@ -1,4 +1,4 @@
-"""Generation: prompts prefilled as packed trees, rows decoded side by side, finished rows replaced at once.
+"""Generation: prompts prefilled as trees, rows decoded side by side, finished rows replaced at once.
 
 Prompts wait in sorted order. Whenever there is room for the next prompt and its samples, it moves into a slot of the
 `DecodeStore`; when the prefilled ones run out, the next piece of the prompts' tree is prefilled. Only rows that are

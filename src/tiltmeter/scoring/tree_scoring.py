@@ -85,7 +85,7 @@ def _option_logprobs(
 
 def _logprobs(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """log softmax(logits)[rows, ids], float64."""
-    chunk = max(1, CHUNK_VALUES // logits.shape[-1])  # whole-pack temporaries cost more in memory than in arithmetic
+    chunk = max(1, CHUNK_VALUES // logits.shape[-1])  # whole-piece temporaries cost more in memory than in arithmetic
     normalizers = torch.cat([part.logsumexp(-1) for part in logits.split(chunk)])
     where = torch.from_numpy(rows).to(logits.device)
     which = torch.from_numpy(ids).to(logits.device)
