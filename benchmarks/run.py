@@ -140,7 +140,7 @@ def _time_work(
         "peer_batch_size": best, "seconds": times, "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)], "tokens_asked": asked, "tokens_computed": computed,
         "gemm_peak_gflops": statistics.median(peak) / 1e9,
-        "share_ofgemm_peak": statistics.median(
+        "share_of_gemm_peak": statistics.median(
             model_flops / own / best_flops for own, best_flops in zip(times["tiltmeter"], peak, strict=True)),
         "agreement": _agreement(variant, work, answers),
     }
@@ -246,7 +246,7 @@ def table(result: dict[str, Any]) -> str:
         share = row["tokens_computed"] / row["tokens_asked"]
         lines.append(f"{row['name']:44} {row['against']:9}{'batch ' + str(row['peer_batch_size']):>8}"
                      f" {row['ratio']:5.2f}x {low:5.2f} - {high:5.2f} {row['target']:4.4g}x"
-                     f" {row['share_ofgemm_peak']:7.0%} {share:15.1%}")
+                     f" {row['share_of_gemm_peak']:7.0%} {share:15.1%}")
     if bounds := result.get("bounds"):
         lines.append("without tiltmeter, {rows} tokens in one row: {forward:.0%} of peak through the model, "
                      "{linear_layers:.0%} through nothing but its linear layers".format(**bounds))
