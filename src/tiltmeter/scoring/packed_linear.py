@@ -1,16 +1,15 @@
 """Linear layers whose weights are laid out beforehand for the number of rows they are asked for.
 
-A float32 matrix product on a CPU first copies the weights into the order its inner loop reads them in. With 64 to 512
-rows that copy takes an eighth to a fifth of the time (`benchmarks.breakdown` prints it). MKL can keep the copy, for
+A float32 matrix product on a CPU first copies the weights into the order its inner loop reads them in. That copy takes
+a twentieth (1,024 rows) to a fifth (80 rows) of the time (`benchmarks.breakdown` prints it). MKL can keep the copy, for
 one number of rows. The engine's forwards have few sizes: pieces of trees are cut to exactly the token budget, and
 decoding replaces finished rows at once. `PackedLinears` watches which numbers of rows come often and keeps the weights
 packed for those; every other forward takes the layer's own way. The products are the same, bit for bit with one
-thread and but for the order of summation with more (a test holds them to it).
+thread (a test holds them to it), and but for the order of summation with more.
 
-Cost rule   Packing reads and writes every weight once, about as long as the arithmetic of 250 tokens; it saves about an
-            eighth of each token's. So it pays back within 2,000 tokens, and starts after as many have come with one
-            number of rows, among the last 8,000: then it never costs more than twice what knowing the future would
-            have (ski rental), and the odd sizes of last pieces stay out.
+Cost rule   Packing reads and writes every weight once, about as long as the arithmetic of 250 tokens, so it pays back
+            within 1,250 to 5,000 tokens. It starts after 2,000 have come with one number of rows, among the last
+            8,000: near what knowing the future would have done (ski rental), and the odd sizes of last pieces stay out.
 Memory      One more copy of the packed weights per number of rows; only where it takes no more than an eighth of what
             is free.
 
