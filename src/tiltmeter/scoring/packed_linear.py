@@ -7,8 +7,8 @@ decoding replaces finished rows at once. `PackedLinears` watches which numbers o
 packed for those; every other forward takes the layer's own way. The products are the same, bit for bit with one
 thread (a test holds them to it), and but for the order of summation with more.
 
-Cost rule   Packing reads and writes every weight once, about as long as the arithmetic of 250 tokens, so it pays back
-            within 1,250 to 5,000 tokens. It starts after 2,000 have come with one number of rows, among the last
+Cost rule   Packing reads and writes every weight once, about as long as the arithmetic of a few hundred tokens, so it
+            pays back within a few thousand. It starts after 2,000 have come with one number of rows, among the last
             8,000: near what knowing the future would have done (ski rental), and the odd sizes of last pieces stay out.
 Memory      One more copy of the packed weights per number of rows; only where it takes no more than an eighth of what
             is free.
