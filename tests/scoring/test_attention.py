@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tiltmeter.scoring import attention
 from tiltmeter.scoring.attention import Blockwise, Scores, merge, partial_attention
 
 
@@ -33,7 +34,9 @@ def test_parts_joined_by_their_log_sum_exps_are_the_whole(softcap):
 
 @pytest.mark.parametrize("softcap", [None, 0.7])
 @pytest.mark.parametrize("block", [1, 4, 64])
-def test_blocks_of_rows_see_what_the_mask_leaves_visible(block, softcap):
+@pytest.mark.parametrize("most_ranges", [0, 2, 99])  # keys are gathered, either, copied by the ranges they form
+def test_blocks_of_rows_see_what_the_mask_leaves_visible(block, softcap, most_ranges, monkeypatch):
+    monkeypatch.setattr(attention, "MOST_RANGES", most_ranges)
     torch.manual_seed(1)
     scores = Scores(0.4, softcap)
     query, key, value = torch.randn(1, 6, 11, 8), torch.randn(1, 2, 15, 8), torch.randn(1, 2, 15, 8)

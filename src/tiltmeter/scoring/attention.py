@@ -25,6 +25,9 @@ from transformers import AttentionInterface, PreTrainedModel
 NAME = "tiltmeter_sparse"
 HARMLESS = frozenset({"position_ids", "cache_position", "sliding_window", "layer_idx"})  # the mask holds what they say
 
+MOST_RANGES = 6  # beyond, one gather is cheaper than that many copies
+
+Columns = Tensor | list[slice]
 Handler = Callable[[Tensor, Tensor, Tensor, Tensor, "Scores"], Tensor]
 
 
@@ -94,7 +97,7 @@ class Blockwise:
     def __init__(self, masks: Sequence[Tensor], block: int) -> None:
         self._masks = masks
         self._block = block
-        self._pieces: dict[int, list[tuple[slice, Tensor | slice, Tensor]]] = {}
+        self._pieces: dict[int, list[tuple[slice, Columns, Tensor]]] = {}
         self.calls = 0
 
     def __call__(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
@@ -107,7 +110,7 @@ class Blockwise:
             block = query[:, :, rows]  # (1, H, B, D)
             size = block.shape[2]
             block = block.reshape(1, kv_heads, groups * size, -1)
-            seen = key[:, :, columns], value[:, :, columns]
+            seen = _taken(key, columns), _taken(value, columns)
             if scores.softcap is None:  # (1, K, G * B, D)
                 found = torch.nn.functional.scaled_dot_product_attention(
                     block, *seen, attn_mask=bias, scale=scores.scale
@@ -117,7 +120,7 @@ class Blockwise:
             out[:, rows] = found.reshape(1, heads, size, -1).transpose(1, 2)
         return out
 
-    def _of(self, mask: Tensor, groups: int) -> list[tuple[slice, Tensor | slice, Tensor]]:
+    def _of(self, mask: Tensor, groups: int) -> list[tuple[slice, Columns, Tensor]]:
         """Row block, its visible keys, and their bias (1, 1, G * B, keys), found once per mask."""
         if mask.data_ptr() not in self._pieces:
             if not any(mask.data_ptr() == known.data_ptr() for known in self._masks):
@@ -127,11 +130,27 @@ class Blockwise:
             for first in range(0, len(full), self._block):
                 rows = slice(first, min(first + self._block, len(full)))
                 columns = (full[rows] == 0).any(0).nonzero()[:, 0]
-                whole = int(columns[-1]) - int(columns[0]) + 1 == len(columns)
-                index = slice(int(columns[0]), int(columns[-1]) + 1) if whole else columns
-                pieces.append((rows, index, full[rows][:, index].repeat(groups, 1)[None, None]))
+                bias = full[rows][:, columns].repeat(groups, 1)[None, None]
+                pieces.append((rows, _as_ranges(columns), bias))
             self._pieces[mask.data_ptr()] = pieces
         return self._pieces[mask.data_ptr()]
+
+
+def _as_ranges(columns: Tensor) -> Columns:
+    """Ascending `columns` as the ranges they form, where those are few enough to be copied faster than gathered."""
+    ends = (columns.diff() > 1).nonzero()[:, 0].tolist()
+    if len(ends) >= MOST_RANGES:
+        return columns
+    firsts, lasts = [0, *(end + 1 for end in ends)], [*ends, len(columns) - 1]
+    return [slice(int(columns[first]), int(columns[last]) + 1) for first, last in zip(firsts, lasts, strict=True)]
+
+
+def _taken(states: Tensor, columns: Columns) -> Tensor:
+    """`columns` of keys or values (1, K, N, D)."""
+    if isinstance(columns, Tensor):
+        return states[:, :, columns]
+    parts = [states[:, :, part] for part in columns]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
 def partial_attention(

@@ -19,6 +19,7 @@ from transformers import Cache
 
 from tiltmeter.scoring import prefix_tree
 from tiltmeter.scoring.attention import Blockwise, chosen
+from tiltmeter.scoring.last_layer import last_feed_forward, only_rows
 from tiltmeter.scoring.packed_linear import packed_linears
 from tiltmeter.scoring.prefix_tree import Piece, Tree
 from tiltmeter.scoring.variant import LoadedVariant
@@ -60,6 +61,7 @@ class TreeModel:
         self.tokens_computed = 0
         self.layer_kinds = layer_kinds(variant.model.config)
         self._linears = packed_linears(variant.model)
+        self._last = last_feed_forward(variant.model)
         parameters = inspect.signature(variant.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
         self._prefix_tokens: list[int] = []
@@ -122,7 +124,10 @@ class TreeModel:
         elif before or keep:
             cache = TreeCache(before, keep)
         sparse = Blockwise(list(masks.values()), BLOCK_ROWS.get(variant.device, 512)) if self.sparse else None
-        with chosen(variant.model, sparse) if sparse else nullcontext(), self._linears.expecting(piece.size):
+        with (
+            chosen(variant.model, sparse) if sparse else nullcontext(),
+            self._linears.expecting(piece.size), only_rows(self._last, wanted, piece.size),
+        ):
             logits = variant.model(
                 ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None,
                 attention_mask=next(iter(masks.values())) if len(masks) == 1 else masks, **arguments,
