@@ -134,7 +134,7 @@ def _time_work(
     asked, computed = ((now - then) // rounds for now, then in
                        ((engine.stats.tokens_asked, asked), (engine.stats.tokens_computed, computed)))
     ratios = [peer / own for peer, own in zip(times[work.against], times["tiltmeter"], strict=True)]
-    model_flops = computed * _body_flops(variant.model) + _head_rows(variant, work) * _head_flops(variant.model)
+    model_flops = _flops(variant, work, computed)
     return {
         "name": work.name, "against": work.against, "target": work.target, "requests": len(work.requests),
         "peer_batch_size": best, "seconds": times, "ratio": statistics.median(ratios),
@@ -168,6 +168,17 @@ def _agreement(variant: Any, work: Any, answers: dict[str, list[Any]]) -> dict[s
     if max(largest.values()) > 1e-3:
         raise SystemExit(f"{work.name}: the peers do not compute the same numbers: {largest}")
     return largest
+
+
+def _flops(variant: Any, work: Any, computed: int) -> float:
+    """FLOP of the matrix products that tiltmeter did: not of rows that the last layers leave out."""
+    from tiltmeter.scoring.last_layer import last_feed_forward
+    from tiltmeter.scoring.requests import SequenceLogprob
+
+    read = _head_rows(variant, work)
+    left_out = 0 if isinstance(work.requests[0], SequenceLogprob) else computed - read
+    last = 2.0 * sum(p.numel() for p in last_feed_forward(variant.model).parameters())
+    return computed * _body_flops(variant.model) + read * _head_flops(variant.model) - left_out * last
 
 
 def _body_flops(model: Any) -> float:

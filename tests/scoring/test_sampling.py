@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from tiltmeter.scoring.requests import Generation
 from tiltmeter.scoring.sampling import choose_token, uniforms
-from tiltmeter.scoring.writing import choose_tokens
+from tiltmeter.scoring.writing import Writing, choose_tokens, extend
 
 # probabilities 0.1, 0.4, 0.2, 0.3 -> cumulative 0.1, 0.5, 0.7, 1.0
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3])).astype(np.float32)
@@ -53,5 +54,21 @@ def test_choosing_for_a_batch_equals_choosing_one_at_a_time(vocabulary):
     mass = rng.choice([0.2, 0.9, 1.0], 300)
     draw = rng.random(300)
     draw[:3] = (0.0, 1 - 2**-53, 0.5)
-    batched = choose_tokens(torch.from_numpy(logits), heat, mass, draw)
+    batched = choose_tokens(torch.from_numpy(logits), heat, mass, draw, torch.from_numpy(logits.max(-1)))
     assert batched == [choose_token(*row) for row in zip(logits, heat, mass, draw, strict=True)]
+
+
+@pytest.mark.parametrize("temperatures", [(0, 0, 0, 0, 0), (1, 1, 1, 1, 1), (0, 1, 0.5, 0, 1)])
+def test_each_writing_gets_its_own_next_token_and_broken_rows_none(temperatures):
+    logits = np.tile(LOGITS, (5, 1))
+    logits[0, 3] = LOGITS[1]  # a tie
+    logits[2] = (np.nan, 1, 2, 3)
+    logits[3] = -np.inf
+    logits[4, 2] = np.inf
+    writings = [Writing(Generation("", 4, float(heat), 1.0, seed), frozenset())
+                for seed, heat in enumerate(temperatures)]
+    extend(writings, torch.from_numpy(logits))
+    assert [writing.broken for writing in writings] == [False, False, True, True, True]
+    expected = [[choose_token(logits[row], heat, 1.0, uniforms(row, 4)[0])] if row < 2 else []
+                for row, heat in enumerate(temperatures)]
+    assert [writing.ids for writing in writings] == expected

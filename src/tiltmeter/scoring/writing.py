@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -46,17 +47,15 @@ class Writing:
 
 def extend(writings: Sequence[Writing], logits: Tensor) -> None:
     """Give each writing its next token from its row of `logits`, float32 (n, V)."""
-    largest = logits.amax(-1)
-    finite = largest.isfinite().tolist()  # NaN or +inf anywhere in the row, or nothing but -inf
-    ids = [0] * len(writings)
-    sampled = [row for row, writing in enumerate(writings) if writing.request.temperature and finite[row]]
+    ids, finite = [0] * len(writings), [False] * len(writings)
+    sampled = [row for row, writing in enumerate(writings) if writing.request.temperature]
     greedy = [row for row, writing in enumerate(writings) if not writing.request.temperature]
     for rows, choose in ((greedy, _choose_greedy), (sampled, _choose_sampled)):
         if rows:
             every = len(rows) == len(writings)
             part = logits if every else logits[torch.tensor(rows, device=logits.device)]
-            for row, token in zip(rows, choose([writings[row] for row in rows], part), strict=True):
-                ids[row] = token
+            for row, token, largest in zip(rows, *choose([writings[row] for row in rows], part), strict=True):
+                ids[row], finite[row] = token, math.isfinite(largest)
     if any(writing.recorded for writing in writings):
         logprobs = (logits[torch.arange(len(ids)), ids] - logits.logsumexp(-1)).tolist()
         for writing, logprob in zip(writings, logprobs, strict=True):
@@ -68,25 +67,47 @@ def extend(writings: Sequence[Writing], logits: Tensor) -> None:
             writing.broken = True
 
 
-def _choose_greedy(writings: Sequence[Writing], logits: Tensor) -> list[int]:
-    ids: list[int] = logits.argmax(-1).tolist()
-    return ids
+def _choose_greedy(_writings: Sequence[Writing], logits: Tensor) -> tuple[list[int], list[float]]:
+    """Per row the id of the largest logit, and that logit: not finite where the row holds NaN or +inf, or nothing but
+    -inf."""
+    if logits.device.type == "cpu":  # torch's argmax takes several times as long as reading the logits, numpy's not
+        ids = torch.from_numpy(logits.numpy().argmax(-1))
+    else:
+        ids = logits.argmax(-1)
+    return ids.tolist(), logits.gather(-1, ids[:, None])[:, 0].tolist()
 
 
-def _choose_sampled(writings: Sequence[Writing], logits: Tensor) -> list[int]:
-    return choose_tokens(
+def _choose_sampled(writings: Sequence[Writing], logits: Tensor) -> tuple[list[int], list[float]]:
+    """Per row a sampled id, and the largest logit, as above."""
+    largest = logits.amax(-1)
+    finite = largest.isfinite()
+    if not finite.all():  # any id will do for a broken row
+        logits, chosen_from = logits.where(finite[:, None], 0), largest.where(finite, 0)
+    else:
+        chosen_from = largest
+    ids = choose_tokens(
         logits,
         np.array([writing.request.temperature for writing in writings]),
         np.array([writing.request.top_p for writing in writings]),
         np.array([writing.draws[len(writing.ids)] for writing in writings]),  # type: ignore[index]
+        chosen_from,
     )
+    return ids, largest.tolist()
 
 
-def choose_tokens(logits: Tensor, temperature: np.ndarray, top_p: np.ndarray, uniform: np.ndarray) -> list[int]:
-    """Sampled ids, one per row: `sampling.choose_token` for logits (n, V) and arrays (n,), temperature above 0."""
+def choose_tokens(
+    logits: Tensor, temperature: np.ndarray, top_p: np.ndarray, uniform: np.ndarray, largest: Tensor
+) -> list[int]:
+    """Sampled ids, one per row: `sampling.choose_token` for logits (n, V) and arrays (n,), temperature above 0.
+
+    `largest`: of each row's logits, (n,).
+    """
     heat, mass, draw = (torch.from_numpy(part).to(logits.device)[:, None] for part in (temperature, top_p, uniform))
-    scaled = logits if (temperature == 1).all() else logits / heat.float()
-    weights = (scaled - scaled.amax(-1, keepdim=True)).exp_()  # (n, V)
+    if (temperature == 1).all():
+        scaled, top = logits, largest[:, None]
+    else:
+        scaled, top = logits / heat.float(), largest[:, None] / heat.float()
+    weights = (scaled - top).exp_()  # (n, V)
     if (top_p < 1).any():
         ordered, order = weights.sort(dim=-1, descending=True, stable=True)
         before = ordered.cumsum(-1, dtype=torch.float64) - ordered
