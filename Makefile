@@ -32,6 +32,7 @@ published: $(VENV)/.ready-test
 bench: $(VENV)/.ready-bench
 	@$(VENV)-bench/bin/python -m benchmarks.run --shape llama-15m
 	@$(VENV)-bench/bin/python -m benchmarks.run --shape llama-135m
+	@$(VENV)-bench/bin/python -m benchmarks.breakdown --shape llama-15m
 	@$(VENV)-bench/bin/python -m benchmarks.breakdown
 	@$(VENV)-bench/bin/python -m benchmarks.flat
 	@$(VENV)-bench/bin/python -m benchmarks.memory

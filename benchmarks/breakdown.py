@@ -3,7 +3,8 @@
     python -m benchmarks.breakdown [--shared ../shared] [--shape llama-135m] [--scale 1]
 
 Prints what docs/engine.md quotes, and writes benchmarks/results/breakdown-SHAPE.json. Clocks stand around the model,
-its linear layers, the engine's attention and its log-sum-exp; what is left of the model is its own element-wise code.
+its linear layers, the engine's attention, its log-sum-exp and its choice of tokens; what is left of the model is its
+own element-wise code.
 """
 
 from __future__ import annotations
@@ -14,22 +15,24 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.run import gemm_peak
 from benchmarks.speed_work import all_work, random_variant
-from tiltmeter.scoring import tree_scoring
+from tiltmeter.scoring import tree_generation, tree_scoring
 from tiltmeter.scoring.attention import Blockwise
+from tiltmeter.scoring.decode_store import DecodeStore
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
 
 RESULTS = Path(__file__).parent / "results"
-WORK = ("CrowS-Pairs log-likelihood", "DiscrimEval first token")
-MODEL, LINEAR, ATTENTION, NORMALIZER = "model", "matrix products", "attention", "log-sum-exp"
+WORK = ("CrowS-Pairs log-likelihood", "DiscrimEval first token", "DT generation, 150 new tokens")
+MODEL, LINEAR, ATTENTION, RESULT = "model", "matrix products", "attention", "log-sum-exp or choice of tokens"
 
 
 def main() -> None:
@@ -95,7 +98,7 @@ def measured(engine: Engine, requests: Any) -> dict[str, float]:
     own = times[MODEL] - times[LINEAR] - times[ATTENTION]
     at_peak = flops[0] / gemm_peak(time.process_time)
     kinds = {LINEAR: times[LINEAR], "the model's element-wise code": own, ATTENTION: times[ATTENTION],
-             NORMALIZER: times[NORMALIZER], "trees, masks, tokens": whole - times[MODEL] - times[NORMALIZER]}
+             RESULT: times[RESULT], "trees, masks, tokens": whole - times[MODEL] - times[RESULT]}
     return {
         **{kind: seconds / whole for kind, seconds in kinds.items()},
         "reached of GEMM peak": at_peak / whole,
@@ -132,17 +135,19 @@ def clocks(model: Any, times: Counter[str], flops: list[float]) -> Iterator[None
 
     hooks = [hook for module in model.modules() if isinstance(module, torch.nn.Linear)
              for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
-    before = model.forward, Blockwise.__call__, tree_scoring._logprobs
     model.forward = timed(MODEL, model.forward)
-    Blockwise.__call__ = timed(ATTENTION, Blockwise.__call__)  # type: ignore[method-assign]
-    tree_scoring._logprobs = timed(NORMALIZER, tree_scoring._logprobs)
-    try:
-        yield
-    finally:
-        del model.forward
-        Blockwise.__call__, tree_scoring._logprobs = before[1:]  # type: ignore[method-assign]
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as patches:
+        for kind, owner, name in (
+            (ATTENTION, Blockwise, "__call__"), (ATTENTION, DecodeStore, "attend"), (ATTENTION, DecodeStore, "update"),
+            (RESULT, tree_scoring, "_logprobs"), (RESULT, tree_generation, "extend"),
+        ):
+            patches.enter_context(patch.object(owner, name, timed(kind, getattr(owner, name))))
+        try:
+            yield
+        finally:
+            del model.forward
+            for hook in hooks:
+                hook.remove()
 
 
 if __name__ == "__main__":
