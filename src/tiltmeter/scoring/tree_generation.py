@@ -92,7 +92,7 @@ def _step(model: TreeModel, store: DecodeStore, working: list[list[Writing]]) ->
 
 
 def _close_gaps(store: DecodeStore, working: list[list[Writing]]) -> None:
-    """Move the last working into those whose writings are all done."""
+    """Move the last slots into those whose writings are all done."""
     for slot in range(len(working) - 1, -1, -1):
         if all(writing.done for writing in working[slot]):
             last = len(working) - 1
