@@ -19,6 +19,7 @@ from transformers import Cache
 
 from tiltmeter.scoring import prefix_tree
 from tiltmeter.scoring.attention import Blockwise, chosen
+from tiltmeter.scoring.elementwise import Elementwise
 from tiltmeter.scoring.last_layer import last_feed_forward, only_rows
 from tiltmeter.scoring.packed_linear import packed_linears
 from tiltmeter.scoring.prefix_tree import Piece, Tree
@@ -61,6 +62,7 @@ class TreeModel:
         self.tokens_computed = 0
         self.layer_kinds = layer_kinds(variant.model.config)
         self._linears = packed_linears(variant.model)
+        self._elementwise = Elementwise(variant.model)
         self._last = last_feed_forward(variant.model)
         parameters = inspect.signature(variant.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
@@ -126,7 +128,8 @@ class TreeModel:
         sparse = Blockwise(list(masks.values()), BLOCK_ROWS.get(variant.device, 512)) if self.sparse else None
         with (
             chosen(variant.model, sparse) if sparse else nullcontext(),
-            self._linears.expecting(piece.size), only_rows(self._last, wanted, piece.size),
+            self._linears.expecting(piece.size), self._elementwise.replaced(),
+            only_rows(self._last, wanted, piece.size),
         ):
             logits = variant.model(
                 ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None,
@@ -144,7 +147,9 @@ class TreeModel:
         self.tokens_computed += len(rows)
         unread = torch.zeros(1, 1, len(rows), len(rows), dtype=variant.model.dtype, device=variant.device)
         calls = store.calls
-        with chosen(variant.model, store.attend), self._linears.expecting(len(rows)):
+        with (
+            chosen(variant.model, store.attend), self._linears.expecting(len(rows)), self._elementwise.replaced(),
+        ):
             logits = variant.model(
                 torch.tensor([tokens], device=variant.device),
                 position_ids=torch.from_numpy(positions[None]).to(variant.device),
