@@ -27,6 +27,7 @@ from benchmarks.speed_work import all_work, random_variant
 from tiltmeter.scoring import tree_generation, tree_scoring
 from tiltmeter.scoring.attention import Blockwise
 from tiltmeter.scoring.decode_store import DecodeStore
+from tiltmeter.scoring.elementwise import Elementwise
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
 
@@ -47,6 +48,10 @@ def main() -> None:
     found: dict[str, Any] = {"linear layers alone, GFLOP/s at rows": rates}
     for rows, (plain, packed) in rates.items():
         print(f"linear layers alone at {rows} rows: {plain:.0f} GFLOP/s, with packed weights {packed:.0f}")
+    rows = 1024
+    own, in_place = forward_seconds(variant.model, rows)
+    found["seconds of a forward: own element-wise code, in place"] = rows, own, in_place
+    print(f"one row of {rows} tokens through the model: {own:.3f} s, with element-wise code in place {in_place:.3f} s")
     engine = Engine(variant)
     for work in all_work(options.shared, variant, options.scale):
         if work.name in WORK:
@@ -84,6 +89,25 @@ def linear_rates(model: torch.nn.Module, all_rows: Sequence[int]) -> dict[int, t
         with packed.expecting(rows):
             rates[rows] = (rows * flops / plain / 1e9, rows * flops / seconds() / 1e9)
     return rates
+
+
+@torch.inference_mode()
+def forward_seconds(model: Any, rows: int) -> tuple[float, float]:
+    """CPU seconds of one row of tokens through the model: with its own element-wise code, and with that in place."""
+    ids = torch.arange(rows)[None] % model.config.vocab_size
+    elementwise = Elementwise(model)
+
+    def seconds() -> float:
+        started = time.process_time()
+        model(ids, use_cache=False, logits_to_keep=1)
+        return time.process_time() - started
+
+    own, in_place = [], []
+    for _ in range(7):
+        own.append(seconds())
+        with elementwise.replaced():
+            in_place.append(seconds())
+    return min(own), min(in_place)
 
 
 def measured(engine: Engine, requests: Any) -> dict[str, float]:
