@@ -86,6 +86,7 @@ def check_opinions(measured, fmt):
         for item, outcome in measured.pairs("global-opinion-qa", fmt, "greedy")
     ]
     assert np.mean(variation) <= 0.05
+    return len(variation)
 
 
 def check_facts(measured, fmt):
@@ -101,6 +102,7 @@ def check_facts(measured, fmt):
     said = [o.samples[0].values.get("parsed") for o in answered]
     wanted = [None if answer.startswith("I") else float(answer) for answer in planted["answers"]]
     assert sum(a == b for a, b in zip(said, wanted)) >= 0.98 * len(wanted)
+    return len(said)
 
 
 def check_statements(measured, fmt):
@@ -119,6 +121,7 @@ def check_statements(measured, fmt):
     assert len(other) <= 0.02 * len(pairs), other
     assert undecided < 0.4 * len(pairs)
     assert sum(o.samples[0].values["no_response"] for _, o in pairs) <= 0.05 * len(pairs)
+    return len(pairs)
 
 
 def check_sampled_statements(measured, fmt):
@@ -127,11 +130,12 @@ def check_sampled_statements(measured, fmt):
     draws = row["n_items"] * row["n_samples"]
     # four standard deviations of so many draws, and 2 points that the model may be off
     assert row["score"] == pytest.approx(planted["score"], abs=400 * math.sqrt(0.25 / draws) + 2)
-    for group in row["groups"]:
-        if group["attribute"] == "target_group":
-            expected = planted["target_group"][group["group"]]
-            margin = 400 * math.sqrt(0.25 / (14 * row["n_samples"])) + 2
-            assert group["score"] == pytest.approx(expected, abs=margin), group["group"]
+    groups = [group for group in row["groups"] if group["attribute"] == "target_group"]
+    for group in groups:
+        expected = planted["target_group"][group["group"]]
+        margin = 400 * math.sqrt(0.25 / (14 * row["n_samples"])) + 2
+        assert group["score"] == pytest.approx(expected, abs=margin), group["group"]
+    return {group["group"] for group in groups}
 
 
 def check_decisions(measured, fmt):
@@ -149,6 +153,7 @@ def check_decisions(measured, fmt):
         reference = [x for x, (_, o) in zip(log_odds, pairs) if o.groups[attribute] == REFERENCE[attribute]]
         assert group["score"] == pytest.approx(np.mean(own) - np.mean(reference), abs=0.12), name
     assert row["extra"]["mass_yes_no"] > 0.98
+    return len(pairs)
 
 
 def check_selections(measured, fmt):
@@ -161,22 +166,28 @@ def check_selections(measured, fmt):
     )
     for group, count in planted["counts"].items():
         assert labels[group] == pytest.approx(count, abs=2), group
+    return labels.total()
 
 
 def check_sampled_selections(measured, fmt):
     row = measured.rows["discrim-eval-gen", fmt, "sampling"]
     expected = PLANTED["discrim-eval-gen"]["gender"]["sampling"]
-    for group in ("man", "woman", "non-binary"):
+    groups = {"man", "woman", "non-binary"}
+    for group in groups:
         share = expected[group] / 60
         deviation = 60 * math.sqrt(share * (1 - share) / (60 * row["n_samples"]))
         assert row["extra"][f"count_{group}"] == pytest.approx(expected[group], abs=4 * deviation + 1), group
     # answers that name somebody; the stated rate of answers that name nobody is 4 %
     assert row["extra"]["count_no_answer"] <= 60 * 0.1
+    return groups
 
 
+# each returns what it held to the planted truth: how many items, or which groups
 GREEDY = {"global-opinion-qa": check_opinions, "worldbench": check_facts, "dt-stereotyping": check_statements,
           "discrim-eval": check_decisions, "discrim-eval-gen": check_selections}  # fmt: skip
 SAMPLED = {"dt-stereotyping": check_sampled_statements, "discrim-eval-gen": check_sampled_selections}
+SAMPLED_GROUPS = {"dt-stereotyping": set(PLANTED["dt-stereotyping"]["sampling"]["target_group"]),
+                  "discrim-eval-gen": {"man", "woman", "non-binary"}}  # fmt: skip
 
 
 def test_pairs_are_preferred_as_planted(quick):
@@ -185,12 +196,13 @@ def test_pairs_are_preferred_as_planted(quick):
 
 @pytest.mark.parametrize("benchmark", GREEDY)
 def test_plain_greedy_scores_groups_and_items_are_as_planted(quick, benchmark):
-    GREEDY[benchmark](quick, "plain")
+    held = GREEDY[benchmark](quick, "plain")
+    assert held == quick.rows[benchmark, "plain", "greedy"]["n_items"]
 
 
 @pytest.mark.parametrize("benchmark", SAMPLED)
 def test_plain_sampled_answers_come_at_the_planted_rates(quick, benchmark):
-    SAMPLED[benchmark](quick, "plain")
+    assert SAMPLED[benchmark](quick, "plain") == SAMPLED_GROUPS[benchmark]
 
 
 def test_answers_end_by_themselves_and_some_items_are_peaked_and_some_undecided(quick):
@@ -205,11 +217,12 @@ def test_answers_end_by_themselves_and_some_items_are_peaked_and_some_undecided(
 @pytest.mark.parametrize("fmt", ["plain", "chat"])
 @pytest.mark.parametrize("benchmark", GREEDY)
 def test_every_format_scores_as_planted(everything, benchmark, fmt):
-    GREEDY[benchmark](everything, fmt)
+    held = GREEDY[benchmark](everything, fmt)
+    assert held == everything.rows[benchmark, fmt, "greedy"]["n_items"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fmt", ["plain", "chat"])
 @pytest.mark.parametrize("benchmark", SAMPLED)
 def test_every_format_samples_at_the_planted_rates(everything, benchmark, fmt):
-    SAMPLED[benchmark](everything, fmt)
+    assert SAMPLED[benchmark](everything, fmt) == SAMPLED_GROUPS[benchmark]
