@@ -25,12 +25,14 @@ def run(
     strategies: Sequence[str] = (),
     benchmarks: Sequence[str] = (),
     out: str | Path,
+    ray: str | None = None,
     **settings: Any,
 ) -> Results:
     """Measure models and their variants into the folder `out` and return the results.
 
     Args:
         models: hub ids or folders; the base of each is always measured.
+        ray: address of a Ray cluster that computes: "local", "auto", "HOST:PORT" or "ray://HOST:PORT".
         settings: any further field of `tiltmeter.study.Study` (limit, data, format, decoding, seed …).
     Raises: `tiltmeter.errors.UserError` for a mistake, with its fix. Cells that failed are listed in
         ``result.document["run"]["failures"]``.
@@ -41,7 +43,7 @@ def run(
 
     names = (models,) if isinstance(models, str) else tuple(models)
     study = make_study(models=names, strategies=tuple(strategies), benchmarks=tuple(benchmarks), **settings)
-    run_study(study, Path(out))
+    run_study(study, Path(out), ray=ray)
     return load_results(out)
 
 

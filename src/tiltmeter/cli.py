@@ -22,6 +22,7 @@ from tiltmeter.options import (
     Format,
     Limit,
     Out,
+    Ray,
     Robust,
     RunFolder,
     Samples,
@@ -64,6 +65,7 @@ def run(
     calibration: Calibration = None,
     calibration_seeds: CalibrationSeeds = None,
     text: Text = None,
+    ray: Ray = None,
     debug: Debug = False,
 ) -> None:
     """Measure bias of MODEL as it is and under each strategy, then the paired change.
@@ -77,7 +79,7 @@ def run(
         study = read_study(Path(model[0]), **settings)
     else:
         study = make_study(models=model, **settings)
-    _run_and_show(study, out, debug)
+    _run_and_show(study, out, debug, ray)
 
 
 @app.command(epilog=EPILOG)
@@ -102,6 +104,7 @@ def compare(
     dtype: Dtype = None,
     batch_tokens: BatchTokens = None,
     text: Text = None,
+    ray: Ray = None,
     debug: Debug = False,
 ) -> None:
     """Compare ready-made checkpoints with their base model.
@@ -111,16 +114,16 @@ def compare(
     settings = study_settings(locals())
     from tiltmeter.study import make_study
 
-    _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug)
+    _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug, ray)
 
 
-def _run_and_show(study: Any, out: Path, debug: bool) -> None:
+def _run_and_show(study: Any, out: Path, debug: bool, ray: str | None) -> None:
     from tiltmeter.pipeline import run as run_study
     from tiltmeter.progress import Terminal
     from tiltmeter.results import read_results
     from tiltmeter.tables import show
 
-    summary = run_study(study, out, Terminal(debug))
+    summary = run_study(study, out, Terminal(debug), ray)
     show(read_results(out))
     typer.echo(f"\nRun folder: {out}   Next: tiltmeter report {out}", err=True)
     if summary.failures:

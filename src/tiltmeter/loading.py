@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from tiltmeter.store import write_json
 from tiltmeter.study import Study, VariantSpec
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
     from tiltmeter.progress import Progress
     from tiltmeter.scoring.engine import Engine
     from tiltmeter.scoring.variant import LoadedVariant
+
+Result = TypeVar("Result")
+
+
+class ForVariant(Protocol):
+    """Work that needs one variant; false when nothing of it is left to do."""
+
+    @property
+    def spec(self) -> VariantSpec: ...
+    def __bool__(self) -> bool: ...
+
+
+Job = TypeVar("Job", bound=ForVariant)
 
 
 @dataclass(frozen=True)
@@ -25,9 +39,13 @@ class Identity:
 
 
 class Loader:
-    """Keeps at most one variant in memory."""
+    """Keeps at most one variant in memory; as a context, until the context ends.
 
-    def __init__(self, study: Study, record: dict[str, Any], record_path: Path, progress: Progress) -> None:
+    Args:
+        record: what `run.json` holds; `record_path`: where it is, None for one that only a worker sees.
+    """
+
+    def __init__(self, study: Study, record: dict[str, Any], record_path: Path | None, progress: Progress) -> None:
         self.study, self.record, self.record_path, self.progress = study, record, record_path, progress
         self._identities: dict[str, Identity] = {}
         self.spec: VariantSpec | None = None
@@ -57,17 +75,31 @@ class Loader:
         self.spec = spec
         return self.variant
 
-    def engine(self) -> Engine:
-        """The engine of the loaded variant, with the run's token budget (fixed at the first start)."""
-        from tiltmeter.scoring.engine import Engine, auto_batch_tokens
+    def engine(self, spec: VariantSpec) -> Engine:
+        """The engine of a variant, which is loaded unless it is in memory, with the run's token budget."""
+        from tiltmeter.scoring.engine import Engine
 
-        assert self.variant is not None
+        variant = self.load(spec)
         if self._engine is None:
-            if self.record.get("batch_tokens") is None:
-                self.record["batch_tokens"] = self.study.batch_tokens or auto_batch_tokens(self.variant)
-                write_json(self.record_path, {**self.record})
-            self._engine = Engine(self.variant, batch_tokens=self.record["batch_tokens"])
+            self._engine = Engine(variant, batch_tokens=self.budget(spec))
         return self._engine
+
+    def budget(self, spec: VariantSpec) -> int:
+        """The run's token budget. It is fixed at the first start, by the first variant that is loaded."""
+        if self.record.get("batch_tokens") is None:
+            self.record["batch_tokens"] = self.study.batch_tokens or self._measured_budget(spec)
+            if self.record_path:
+                write_json(self.record_path, {**self.record})
+        return int(self.record["batch_tokens"])
+
+    def _measured_budget(self, spec: VariantSpec) -> int:
+        from tiltmeter.scoring.engine import auto_batch_tokens
+
+        return auto_batch_tokens(self.load(spec))
+
+    def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """What `work` makes of each job, in their order; one at a time."""
+        return map(work, jobs)
 
     def identity(self, source: str) -> Identity:
         """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights.
@@ -105,6 +137,12 @@ class Loader:
         for name in chains:
             if all(name in each for each in refused):
                 raise refused[0][name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
 
     def release(self) -> None:
         from tiltmeter import models

@@ -99,6 +99,16 @@ CalibrationSeeds = Annotated[
 Text = Annotated[
     str | None, typer.Option("--text", metavar="FILE", rich_help_panel=HOW, help="Text whose perplexity is measured.")
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        rich_help_panel=HOW,
+        help="Spread variants and batches over a Ray cluster: local (this machine), auto, HOST:PORT or "
+        'ray://HOST:PORT. Needs: pip install "tiltmeter\\[ray]"',
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of failed cells.", rich_help_panel=HOW)]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `tiltmeter run --out` wrote.")]
 
@@ -106,7 +116,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `t
 def study_settings(local: dict[str, Any]) -> dict[str, Any]:
     """Study settings from a command's options; options that were not given stay out."""
     names = {"strategy": "strategies", "benchmark": "benchmarks"}
-    left_out = {"out", "debug", "model", "base", "variant", "ctx"}
+    left_out = {"out", "debug", "ray", "model", "base", "variant", "ctx"}
     settings = {names.get(key, key): value for key, value in local.items() if key not in left_out}
     settings = {key: value for key, value in settings.items() if value not in (None, [], False)}
     tokens = settings.pop("batch_tokens", None)

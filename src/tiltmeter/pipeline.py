@@ -4,12 +4,15 @@ For every model and strategy: load it once, prove that it acted, ask every unfin
 batch (a batch is committed before the next begins), then measure text quality. Statistics are made
 from the stored answers at the end, by ``tiltmeter.results``. A cell or a variant that cannot be
 computed is recorded with its reason and the rest goes on.
+
+Who answers is the loader's business: this process (``tiltmeter.loading``) or the workers of a Ray
+cluster (``tiltmeter.cluster``). What is asked, and every file of the run, is this module's.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +23,9 @@ from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.errors import UserError
 from tiltmeter.loading import Loader
 from tiltmeter.registry import build
-from tiltmeter.scoring.requests import Answer
 from tiltmeter.seeds import seed_for
 from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
+from tiltmeter.strategies.base import VariantFailed
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
@@ -38,12 +41,32 @@ class RunSummary:
     reused: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
 
+    def add(self, part: RunSummary) -> None:
+        self.computed += part.computed
+        self.reused += part.reused
+        self.failures += part.failures
 
-def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary:
+
+@dataclass(frozen=True)
+class _Job:
+    """One variant: what is still open for it, and what came of it so far."""
+
+    spec: VariantSpec
+    cells: list[Cell]
+    text: bool  # whether its text quality is missing
+    summary: RunSummary
+
+    def __bool__(self) -> bool:
+        return bool(self.cells) or self.text
+
+
+def run(study: Study, out: Path, progress: Progress | None = None, ray: str | None = None) -> RunSummary:
     """Compute every unfinished cell of the study into `out`, then its results.
 
-    Raises UserError for a mistake in the study, missing data, a base model that cannot be loaded, or a
-    folder that another process writes. Everything finished before stays.
+    `ray` is the address of a Ray cluster that computes (see `tiltmeter.cluster`); it is no part of the study:
+    a run may be begun with it and finished without. Raises UserError for a mistake in the study, missing data,
+    a base model that cannot be loaded, a cluster out of reach, or a folder that another process writes.
+    Everything finished before stays.
     """
     from tiltmeter.progress import Silent
 
@@ -54,22 +77,30 @@ def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary
     with Store(out) as store:
         environment.check_data(benchmarks, data)
         record = environment.begin(store, study, benchmarks, data)
-        work = _Work(store, study, benchmarks, record, progress)
         summary = RunSummary(out)
-        work.check(specs)
-        for spec in specs:
-            work.variant(spec, summary)
-        if study.text_quality:
-            from tiltmeter.text_quality import judge_answers
+        with _loader(study, record, out / "run.json", progress, ray) as loader:
+            work = _Work(store, study, benchmarks, record, progress, loader)
+            work.check(specs)
+            for part in loader.each(work.variant, map(work.job, specs)):
+                summary.add(part)
+            if study.text_quality:
+                from tiltmeter.text_quality import judge_answers
 
-            judge_answers(store, study, work.loader)
-        work.loader.release()
+                judge_answers(store, study, loader)
         write_json(out / "failures.json", summary.failures)
         from tiltmeter.results import write_results
 
         progress.note("statistics …")
         write_results(out)
     return summary
+
+
+def _loader(study: Study, record: dict[str, Any], path: Path, progress: Progress, ray: str | None) -> Loader:
+    if ray is None:
+        return Loader(study, record, path, progress)
+    from tiltmeter.cluster import connect
+
+    return connect(ray, study, record, path, progress)
 
 
 @dataclass(frozen=True)
@@ -87,11 +118,16 @@ class _Asked:
 
 class _Work:
     def __init__(
-        self, store: Store, study: Study, benchmarks: list[Benchmark], record: dict[str, Any], progress: Progress
+        self,
+        store: Store,
+        study: Study,
+        benchmarks: list[Benchmark],
+        record: dict[str, Any],
+        progress: Progress,
+        loader: Loader,
     ) -> None:
         self.store, self.study, self.benchmarks = store, study, benchmarks
-        self.record, self.progress = record, progress
-        self.loader = Loader(study, record, store.path / "run.json", progress)
+        self.record, self.progress, self.loader = record, progress, loader
         self._written: dict[tuple[str, int], list[_Asked]] = {}
 
     def check(self, specs: list[VariantSpec]) -> None:
@@ -103,22 +139,28 @@ class _Work:
             for cell_format in self.study.formats:
                 renderer(cell_format, tokenizer)
 
-    def variant(self, spec: VariantSpec, summary: RunSummary) -> None:
-        """Ask everything that is still open for one variant."""
-        from tiltmeter.strategies.base import VariantFailed
-
+    def job(self, spec: VariantSpec) -> _Job:
+        """What is still open for one variant: its inputs are written, none of its weights is read."""
+        summary = RunSummary(self.store.path)
         try:
-            open_cells = self._open_cells(spec, summary)
-            file = variant_file(self.store.path, spec.model, spec.strategy)
-            quality_missing = self.study.text_quality and "text_quality" not in (read_json(file) or {})
-            if not open_cells and not quality_missing:
-                return
+            cells = self._open_cells(spec, summary)
+        except (UserError, VariantFailed) as error:
+            self._cannot_load(spec, error, summary)
+            return _Job(spec, [], False, summary)
+        facts = read_json(variant_file(self.store.path, spec.model, spec.strategy)) or {}
+        return _Job(spec, cells, self.study.text_quality and "text_quality" not in facts, summary)
+
+    def variant(self, job: _Job) -> RunSummary:
+        """Ask everything that is still open for one variant. Several may run at a time, each in a thread."""
+        spec, summary = job.spec, job.summary
+        if not job:
+            return summary
+        try:
             variant = self.loader.load(spec)
         except (UserError, VariantFailed) as error:
-            if spec.is_base and isinstance(error, UserError):
-                raise
-            self._fail(summary, spec, None, str(error))
-            return
+            self._cannot_load(spec, error, summary)
+            return summary
+        file = variant_file(self.store.path, spec.model, spec.strategy)
         facts = read_json(file) or {}
         facts.update(
             model=spec.model,
@@ -131,9 +173,9 @@ class _Work:
             weight_hash=variant.weight_hash,
         )
         write_json(file, facts)
-        for cell in open_cells:
+        for cell in job.cells:
             try:
-                self._ask(cell, spec.chain.salt)
+                self._ask(cell, spec)
                 summary.computed += 1
             except UserError:
                 raise
@@ -141,12 +183,19 @@ class _Work:
                 if self.progress.debug:
                     raise
                 self._fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
-        if quality_missing:
+        if job.text:
             from tiltmeter.text_quality import measure_text
 
             facts = read_json(file)
-            facts["text_quality"] = measure_text(variant, self.loader.engine(), self.study)
+            facts["text_quality"] = measure_text(variant, self.loader.engine(spec), self.study)
             write_json(file, facts)
+        return summary
+
+    def _cannot_load(self, spec: VariantSpec, error: Exception, summary: RunSummary) -> None:
+        """A variant is given up, and named; without its base nothing can be compared."""
+        if spec.is_base and isinstance(error, UserError):
+            raise error
+        self._fail(summary, spec, None, str(error))
 
     def _fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
         cells = [cell] if cell else []
@@ -241,32 +290,25 @@ class _Work:
             items = items + benchmark.robust_items(items)
         return items, partial
 
-    def _ask(self, cell: Cell, salt: str) -> None:
+    def _ask(self, cell: Cell, spec: VariantSpec) -> None:
         """Every request of the cell that has no committed answer yet, batch by batch."""
         from tiltmeter.scoring.engine import is_out_of_memory
 
-        engine = self.loader.engine()
+        engine = self.loader.engine(spec)
         cell.start()
         answered = {index for batch in cell.batches() for index, _ in batch["rows"]}
-        plan = self._halved(cell, engine.plan(cell.inputs.requests(), salt=salt))
+        plan = self._halved(cell, engine.plan(cell.inputs.requests(), salt=spec.chain.salt))
         with self.progress.cell(cell.id, cell.inputs.n_requests, len(answered)) as bar:
-            queue = [batch for batch in plan if not answered.issuperset(batch)]
-            while queue:
-                batch = queue.pop(0)
-                started, before = time.perf_counter(), engine.stats.tokens_asked
-                try:
-                    answers: list[Answer] = engine.answer(cell.inputs.requests_at(batch))
-                except Exception as error:
-                    if not is_out_of_memory(error) or len(batch) == 1:
-                        raise
+            queue = deque(batch for batch in plan if not answered.issuperset(batch))
+            for batch, found in engine.answer_batches(queue, cell.inputs.requests_at):
+                if isinstance(found, Exception):
+                    if not is_out_of_memory(found) or len(batch) == 1:
+                        raise found
                     self._remember_halving(cell, batch)
-                    queue = [batch[: len(batch) // 2], batch[len(batch) // 2 :], *queue]
+                    queue.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
                     continue
                 cell.commit(
-                    list(zip(batch, answers)),
-                    seconds=time.perf_counter() - started,
-                    tokens=engine.stats.tokens_asked - before,
-                    notes=list(engine.notes),
+                    list(zip(batch, found.answers)), seconds=found.seconds, tokens=found.tokens_asked, notes=found.notes
                 )
                 bar.advance(len(batch), engine.stats)
         cell.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class _RichBar(Bar):
 
 
 class Terminal(Progress):
-    """Rich bars on a terminal; one plain line per finished cell elsewhere (logs, CI)."""
+    """Rich bars on a terminal; one plain line per finished cell elsewhere (logs, CI). Any thread may have one."""
 
     def __init__(self, debug: bool = False) -> None:
         from rich.console import Console
@@ -58,6 +59,8 @@ class Terminal(Progress):
         self.debug = debug
         self.console = Console(stderr=True)
         self.live = sys.stderr.isatty()
+        self._bars: Any = None  # those of all cells at work: a terminal takes one display at a time
+        self._lock = threading.Lock()
 
     def note(self, text: str) -> None:
         if self.live:
@@ -69,25 +72,41 @@ class Terminal(Progress):
     @contextmanager
     def cell(self, cell_id: CellId, total: int, done: int) -> Iterator[Bar]:
         label = f"{cell_id.strategy} · {cell_id.benchmark} · {cell_id.format} {cell_id.decoding}"
+        started = time.perf_counter()
         if not self.live:
-            started = time.perf_counter()
             yield Bar()
-            self.console.print(
-                f"{label}: {total} requests in {time.perf_counter() - started:.1f} s",
-                style="dim",
-                markup=False,
-                highlight=False,
-            )
+            self._finished(label, total, started)
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
+        with self._lock:
+            if self._bars is None:
+                self._bars = self._display()
+                self._bars.start()
+            bars = self._bars
+            task = bars.add_task(label, total=total, completed=done, info="")
+        try:
+            yield _RichBar(bars, task)
+        finally:
+            with self._lock:
+                if len(bars.tasks) == 1:  # the last one stays to be read
+                    bars.stop()
+                    self._bars = None
+                else:
+                    bars.remove_task(task)
+                    self._finished(label, total, started)
 
-        columns = (
+    def _finished(self, label: str, total: int, started: float) -> None:
+        line = f"{label}: {total} requests in {time.perf_counter() - started:.1f} s"
+        self.console.print(line, style="dim", markup=False, highlight=False)
+
+    def _display(self) -> Any:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[info]}"),
             TimeRemainingColumn(),
+            console=self.console,
+            transient=False,
         )
-        with RichProgress(*columns, console=self.console, transient=False) as bars:
-            yield _RichBar(bars, bars.add_task(label, total=total, completed=done, info=""))

@@ -96,8 +96,8 @@ def judge_answers(store: Store, study: Study, loader: Loader) -> None:
             name = cell_name(cell.id)
             if answers.get(name, {}).get("key") == cell.id.key:
                 continue
-            loader.load(base)
-            answers[name] = {"key": cell.id.key, **_describe(cell), **_under_base(cell, loader.engine(), study.seed)}
+            likelihood = _under_base(cell, loader.engine(base), study.seed)
+            answers[name] = {"key": cell.id.key, **_describe(cell), **likelihood}
             write_json(file, facts)
 
 
