@@ -1,0 +1,221 @@
+"""A run whose answers come from a Ray cluster is the run of one process: its bytes, its failures, its mistakes."""
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections import deque
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from tiltmeter import cluster
+from tiltmeter.cli import main
+from tiltmeter.errors import UserError
+from tiltmeter.pipeline import run
+from tiltmeter.progress import Bar, Progress
+from tiltmeter.results import read_results
+from tiltmeter.study import make_study
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory):
+    """A cluster of two nodes, each with room for one worker of one thread."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILTMETER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        started.add_node(num_cpus=1)
+        yield started
+        started.shutdown()
+
+
+def study_of(shared, **changes):
+    settings = {
+        "models": [str(shared / "models" / "stories260k")],
+        "benchmarks": ["crows-pairs", "worldbench"],
+        "limits": {"crows-pairs": 60, "worldbench": 24},
+        "data": str(shared / "data"),
+        "batch_tokens": 64,
+        "draws": 200,
+    }
+    return make_study(**{**settings, **changes})
+
+
+def without_times(folder):
+    """The run's results as JSON text, with measured seconds and the folder's name taken out."""
+    document = read_results(folder)
+    document["run"].pop("path")
+    document["run"].pop("started")
+    for row in document["rows"]:
+        row.pop("seconds")
+    return json.dumps(document, sort_keys=True)
+
+
+class Watched(Progress):
+    """Keeps warnings; calls `after_batch(number)` when a batch has been committed."""
+
+    def __init__(self, after_batch=lambda number: None):
+        self.warnings, self.n_batches, self.after_batch = [], 0, after_batch
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    @contextmanager
+    def cell(self, cell_id, total, done):
+        watched = self
+
+        class Counting(Bar):
+            def advance(self, n, stats):
+                watched.n_batches += 1
+                watched.after_batch(watched.n_batches)
+
+        yield Counting()
+
+
+def workers_of(started):
+    """The processes of tiltmeter's workers in this cluster."""
+    raylets = [node.all_processes["raylet"][0].process.pid for node in started.list_all_nodes()]
+    found = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
+    return [process for process in found if process.cmdline() and process.cmdline()[0].startswith("ray::Worker")]
+
+
+def test_two_workers_give_the_bytes_of_one_process_and_a_failing_variant_costs_only_itself(
+    shared, two_nodes, tmp_path
+):
+    study = study_of(shared, strategies=["int8", "dtype:float32"])  # the second is an error on a CPU
+    alone, together = Watched(), Watched()
+    summary = run(study, tmp_path / "alone", alone)
+    spread = run(study, tmp_path / "together", together, ray=two_nodes.address)
+    assert without_times(tmp_path / "alone") == without_times(tmp_path / "together")
+    assert together.n_batches == alone.n_batches > 10
+    (failure,) = spread.failures
+    assert summary.failures == [failure] and "runs in float32 already" in failure["reason"]
+    assert (spread.computed, spread.reused) == (4, 0)
+    quality = [variant["text_quality"] for variant in read_results(tmp_path / "together")["variants"]]
+    judged = [answers for block in quality for answers in block["answers"].values()]
+    assert len(quality) == len(judged) == 2 and all(block["perplexity"] for block in quality)
+    assert all(answers["n"] == 24 and answers["base_logprob"] < 0 for answers in judged)
+
+
+def test_a_killed_workers_batch_is_asked_again_and_one_process_can_finish_the_run(shared, two_nodes, tmp_path):
+    study = study_of(shared, benchmarks=["crows-pairs"], text_quality=False)
+    run(study, tmp_path / "alone")
+    expected = without_times(tmp_path / "alone")
+
+    def kill(number):
+        if number == 2:
+            for process in workers_of(two_nodes):
+                process.kill()
+
+    watched = Watched(kill)
+    summary = run(study, tmp_path / "killed", watched, ray=two_nodes.address)
+    assert summary.failures == [] and any("a worker died" in text for text in watched.warnings)
+    assert without_times(tmp_path / "killed") == expected
+
+    shutil.copytree(tmp_path / "killed", tmp_path / "resumed")  # as a kill of the driver in the middle leaves it
+    (answers,) = tmp_path.glob("resumed/cells/*/answers.jsonl")
+    text = answers.read_text()
+    answers.write_text(text[: len(text) // 2])
+    (answers.parent / "done.json").unlink()
+    assert (run(study, tmp_path / "resumed").computed, without_times(tmp_path / "resumed")) == (1, expected)
+
+
+@pytest.fixture
+def pool(two_nodes):
+    """Two workers without a model, who say which process they are; nothing heavy is imported to start them."""
+    from tiltmeter.workers import Pool
+
+    class Light:
+        def about(self):
+            return {}
+
+        def do(self, what):
+            if what == "die":
+                os._exit(1)
+            return os.getpid(), what
+
+    ray.init(address=two_nodes.address, log_to_driver=False, logging_level="ERROR")
+    made = Pool(lambda: ray.remote(num_cpus=1)(Light).remote(), 2, lambda about: None, Watched())
+    yield made
+    made.close()
+    ray.shutdown()
+
+
+def test_a_request_of_which_three_workers_die_is_given_up_and_the_others_are_answered(pool):
+    found = dict(pool.spread("a", deque(["die", "live"]), lambda actor, what: actor.do.remote(what)))
+    assert "3 workers died of it" in str(found["die"]) and found["live"][1] == "live"
+
+
+def test_each_variant_at_work_has_a_worker_that_nobody_makes_load_another(pool):
+    pids, together = {"a": set(), "b": set()}, threading.Barrier(2)
+
+    def work(spec):
+        with pool.active(spec):
+            pids[spec].add(pool.call(spec, lambda actor: actor.do.remote(spec))[0])
+            together.wait()
+            queue = deque(range(20))
+            for _, (pid, _) in pool.spread(
+                spec, queue, lambda actor, what: actor.do.remote(what), lambda waiting, at_work: True
+            ):
+                pids[spec].add(pid)
+            together.wait()
+
+    threads = [threading.Thread(target=work, args=(spec,)) for spec in pids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pids["a"]) == len(pids["b"]) == 1 and pids["a"] != pids["b"]
+
+
+def node(**resources):
+    return {"Alive": True, "Resources": resources}
+
+
+def test_a_worker_takes_a_gpu_where_there_is_one_and_else_as_many_cpus_as_torch_has_threads(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    mixed = [node(CPU=16.0, GPU=2.0), node(CPU=6.0), {"Alive": False, "Resources": {"CPU": 64.0}}]
+    assert cluster.share("auto", mixed) == ({"num_gpus": 1, "num_cpus": 1}, 2, "cuda", 4)
+    assert cluster.share("cpu", mixed) == ({"num_cpus": 4}, 5, "cpu", 4)  # 16 // 4 + 6 // 4
+    assert cluster.share("auto", [node(CPU=2.0), node(CPU=3.0)]) == ({"num_cpus": 3}, 1, "cpu", 3)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(UserError, match="--device"):
+            cluster.share(device, [node(CPU=2.0)])
+
+
+@pytest.mark.parametrize(
+    ("address", "message", "fix"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1", "--ray local"),
+        ("ray://127.0.0.1:1", "no Ray cluster answers at ray://127.0.0.1:1", "ray start --head"),
+        ("somewhere", "'somewhere' is no address", "HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_cluster_ends_with_status_2_and_what_to_type(
+    shared, tmp_path, capsys, address, message, fix
+):
+    status, error = command(shared, tmp_path, capsys, address)
+    assert status == 2 and message in error and fix in error and "Traceback" not in error
+
+
+def test_without_the_library_the_error_names_the_extra(shared, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    status, error = command(shared, tmp_path, capsys, "local")
+    assert status == 2 and 'pip install "tiltmeter[ray]"' in error
+
+
+def command(shared, tmp_path, capsys, address):
+    """(exit status, stderr) of a run that is asked to use the cluster at `address`."""
+    model, data = str(shared / "models" / "stories260k"), str(shared / "data")
+    with pytest.raises(SystemExit) as stop:
+        main(["run", model, "-b", "crows-pairs", "--data", data, "--out", str(tmp_path / "run"), "--ray", address])
+    return stop.value.code, capsys.readouterr().err
