@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from tiltmeter import cluster
 from tiltmeter.cli import main
+from tiltmeter.cluster import Places, places_for
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.progress import Bar, Progress
@@ -132,7 +132,7 @@ def test_a_killed_workers_batch_is_asked_again_and_one_process_can_finish_the_ru
 @pytest.fixture
 def pool(two_nodes):
     """Two workers without a model, who say which process they are; nothing heavy is imported to start them."""
-    from tiltmeter.workers import Pool
+    from tiltmeter.worker_pool import Pool
 
     class Light:
         def about(self):
@@ -186,12 +186,12 @@ def test_a_worker_takes_a_gpu_where_there_is_one_and_else_as_many_cpus_as_torch_
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     mixed = [node(CPU=16.0, GPU=2.0), node(CPU=6.0), {"Alive": False, "Resources": {"CPU": 64.0}}]
-    assert cluster.share("auto", mixed) == ({"num_gpus": 1, "num_cpus": 1}, 2, "cuda", 4)
-    assert cluster.share("cpu", mixed) == ({"num_cpus": 4}, 5, "cpu", 4)  # 16 // 4 + 6 // 4
-    assert cluster.share("auto", [node(CPU=2.0), node(CPU=3.0)]) == ({"num_cpus": 3}, 1, "cpu", 3)
+    assert places_for("auto", mixed) == Places(room=2, device="cuda", cpus=8, gpus=1, threads=8)
+    assert places_for("cpu", mixed) == Places(room=5, device="cpu", cpus=4, gpus=0, threads=4)  # 16 // 4 + 6 // 4
+    assert places_for("auto", [node(CPU=2.0), node(CPU=3.0)]) == Places(1, "cpu", cpus=3, gpus=0, threads=3)
     for device in ("cuda", "cuda:1"):
         with pytest.raises(UserError, match="--device"):
-            cluster.share(device, [node(CPU=2.0)])
+            places_for(device, [node(CPU=2.0)])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ Address     ``local``: a cluster on this machine, for this run. ``auto``: the on
             through Ray's client, from outside (needs ``ray[client]``). A process that is connected stays so.
 Answers     The plan is the cell's, so they are those of one process on the workers' hardware. On a CPU a worker has as
             many threads as torch has here (OMP_NUM_THREADS), because the order of summation depends on them; on a GPU
-            it has one GPU. Every worker must have the driver's versions, weights and calibration text, or is refused.
+            it has one GPU. A worker is refused unless it has the driver's versions and calibration text, and the
+            weights and probe answers of the worker that loaded the variant first.
 Trust       Ray has no passwords and moves Python objects between its processes by pickle: use a cluster of your own.
 """
 
@@ -18,30 +19,35 @@ from __future__ import annotations
 import os
 import re
 import socket
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter import environment
 from tiltmeter.errors import UserError, missing_extra
-from tiltmeter.loading import Identity, Job, Loader, Result
 from tiltmeter.progress import Progress
-from tiltmeter.scoring.engine import Answered, Engine
-from tiltmeter.scoring.requests import Answer, Request
-from tiltmeter.store import write_json
-from tiltmeter.strategies.base import VariantFailed
-from tiltmeter.study import Study, VariantSpec
+from tiltmeter.study import Study
 
 if TYPE_CHECKING:
-    from tiltmeter.scoring.variant import LoadedVariant
-    from tiltmeter.workers import Pool
+    from tiltmeter.remote import RemoteLoader
 
 REACH_S = 5.0  # for a connection to the address; Ray itself would try for minutes
-LOADING_PAYS = 1.0  # times the time another worker needs to load a variant must be saved by having it
+
+
+@dataclass(frozen=True)
+class Places:
+    """What each worker asks of the cluster, and how many have room in it.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        threads: torch's, in a worker.
+    """
+
+    room: int
+    device: str
+    cpus: int
+    gpus: int
+    threads: int
 
 
 def connect(address: str, study: Study, record: dict[str, Any], record_path: Path, progress: Progress) -> RemoteLoader:
@@ -54,7 +60,15 @@ def connect(address: str, study: Study, record: dict[str, Any], record_path: Pat
     if ours:
         progress.note(f"connecting to the Ray cluster: {address}")
         _initialize(address, progress.debug)
-    return RemoteLoader(study, record, record_path, progress, disconnect=ray.shutdown if ours else lambda: None)
+    disconnect = ray.shutdown if ours else lambda: None
+    try:
+        places = places_for(study.device, ray.nodes())
+        from tiltmeter.remote import RemoteLoader
+
+        return RemoteLoader(study, record, record_path, progress, places, disconnect)
+    except BaseException:
+        disconnect()
+        raise
 
 
 def _initialize(address: str, debug: bool) -> None:
@@ -69,7 +83,7 @@ def _initialize(address: str, debug: bool) -> None:
         _check_reachable(address)
     try:
         try:
-            ray.init("local" if address == "local" else address, **options)
+            ray.init(address, **options)
         except ConnectionError:
             if address != "auto":
                 raise
@@ -98,167 +112,8 @@ def _check_reachable(address: str) -> None:
         ) from None
 
 
-class RemoteLoader(Loader):
-    """Has variants loaded by workers, and is told what is to be known of them. As a context, ends its workers."""
-
-    def __init__(
-        self,
-        study: Study,
-        record: dict[str, Any],
-        record_path: Path,
-        progress: Progress,
-        disconnect: Callable[[], None],
-    ) -> None:
-        import ray
-
-        from tiltmeter.workers import Pool, Worker, file_hash
-
-        super().__init__(study, record, record_path, progress)
-        self._disconnect = disconnect
-        self._loaded: dict[VariantSpec, tuple[LoadedVariant, float]] = {}
-        self._engines: dict[VariantSpec, RemoteEngine] = {}
-        self._lock = threading.Lock()
-        self._expected = {"versions": environment.versions(), "calibration": file_hash(study.calibration)}
-        self._hardware: list[dict[str, Any]] = []
-        needs, room, device, threads = share(study.device, ray.nodes())
-        remote: Any = ray.remote(scheduling_strategy="SPREAD", **needs)
-        actor = remote(Worker)
-        elsewhere = study.model_copy(update={"device": device})
-        self.pool: Pool = Pool(lambda: actor.remote(elsewhere, threads), room, self._accept, progress)
-
-    def _accept(self, about: dict[str, Any]) -> None:
-        """Raises UserError for a worker whose answers would be others; notes on which hardware answers come about."""
-        for name, expected in self._expected.items():
-            if about[name] != expected:
-                raise UserError(
-                    f"{about['host']} has other {name}: {_difference(about[name], expected)}",
-                    fix="use the same versions and files on every machine of the cluster",
-                )
-        if about["hardware"] in self._hardware:
-            return
-        self._hardware.append(about["hardware"])
-        if len(self._hardware) == 1:
-            self.record["hardware"] = about["hardware"]
-        else:
-            self.progress.warn("the workers' hardware differs: low bits of answers may depend on which one was asked")
-            self.record["more_hardware"] = self._hardware[1:]
-        assert self.record_path is not None
-        write_json(self.record_path, self.record)
-
-    def identity(self, source: str) -> Identity:
-        """As seen by a worker: this machine needs neither the checkpoint nor a GPU."""
-        with self._lock:
-            if source not in self._identities:
-                self._identities[source] = self.pool.call(None, lambda actor: actor.identity.remote(source))
-            return self._identities[source]
-
-    def load(self, spec: VariantSpec) -> LoadedVariant:
-        """What is to be known of a variant; its model is on a worker."""
-        if spec not in self._loaded:
-            self.progress.note(f"loading {spec.source} · {spec.strategy}")
-            weights = self.identity(spec.source).weight_hash
-            self._loaded[spec] = self.pool.call(spec, lambda actor: actor.load.remote(spec, weights))
-        return self._loaded[spec][0]
-
-    def engine(self, spec: VariantSpec) -> RemoteEngine:
-        variant = self.load(spec)
-        if spec not in self._engines:
-            with self._lock:
-                budget = self.budget(spec)
-            self._engines[spec] = RemoteEngine(self.pool, spec, variant, budget, self._loaded[spec][1])
-        return self._engines[spec]
-
-    def _measured_budget(self, spec: VariantSpec) -> int:
-        weights = self._identities[spec.source].weight_hash
-        return int(self.pool.call(spec, lambda actor: actor.budget.remote(spec, weights)))
-
-    def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """As many jobs at a time as there can be workers. The first that raises ends them all."""
-        todo = list(jobs)
-        self._fix_budget(todo)
-
-        def one(job: Job) -> Result:
-            with self.pool.active(job.spec):
-                return work(job)
-
-        with ThreadPoolExecutor(self.pool.room) as threads:
-            futures = [threads.submit(one, job) for job in todo]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-                for error in [future.exception() for future in futures if future.done()]:
-                    if error:
-                        raise error
-                return iter([future.result() for future in futures])
-            except BaseException:
-                self.pool.stop()
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _fix_budget(self, jobs: list[Job]) -> None:
-        """The first variant of the order fixes the token budget, as in one process, before others may."""
-        for job in filter(None, jobs):
-            if self.record["batch_tokens"] is not None:
-                return
-            try:
-                self.engine(job.spec)
-            except (UserError, VariantFailed):
-                continue  # raised again, and judged, when its turn comes
-
-    def release(self) -> None:
-        self.pool.close()
-        self._disconnect()
-
-
-class RemoteEngine(Engine):
-    """Plans here, has batches answered by the workers that hold the variant.
-
-    Args:
-        variant: without its model.
-        load_seconds: what loading it took; another worker loads it where that is less than what it saves.
-    """
-
-    def __init__(
-        self, pool: Pool, spec: VariantSpec, variant: LoadedVariant, batch_tokens: int, load_seconds: float
-    ) -> None:
-        super().__init__(variant, batch_tokens=batch_tokens)
-        self._pool, self._spec, self._load_seconds = pool, spec, load_seconds
-        self._n_batches = 0
-        self._worked = 0.0  # seconds, of all workers together
-
-    def answer_batches(
-        self, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
-    ) -> Iterator[tuple[list[int], Answered | Exception]]:
-        """As the base class says, in the order in which workers are done."""
-        weights, started = self.variant.weight_hash, time.perf_counter()
-
-        def ask(actor: Any, batch: list[int]) -> Any:
-            return actor.answer.remote(self._spec, weights, self.batch_tokens, requests_at(batch))
-
-        before = self.stats.seconds
-        for batch, found in self._pool.spread(self._spec, queue, ask, self._pays):
-            if isinstance(found, Answered):
-                self._n_batches += 1
-                self._worked += found.seconds
-                self.stats.tokens_asked += found.tokens_asked
-                self.stats.tokens_computed += found.tokens_computed
-                self.stats.seconds = before + time.perf_counter() - started
-            yield batch, found
-
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        ((_, found),) = self.answer_batches(deque([[]]), lambda _: requests)
-        if isinstance(found, Exception):
-            raise found
-        return found.answers
-
-    def _pays(self, waiting: int, at_work: int) -> bool:
-        if not self._n_batches:
-            return False
-        saved = self._worked / self._n_batches * waiting / (at_work + 1)
-        return saved > LOADING_PAYS * self._load_seconds
-
-
-def share(device: str, nodes: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], int, str, int]:
-    """What a worker asks of the cluster, how many workers have room in it, their device and their threads.
+def places_for(device: str, nodes: Sequence[dict[str, Any]]) -> Places:
+    """Where a study's workers go.
 
     Args:
         device: the study's; "auto" is a GPU where the cluster has one.
@@ -274,15 +129,8 @@ def share(device: str, nodes: Sequence[dict[str, Any]]) -> tuple[dict[str, Any],
     if device == "cuda" and not gpus:
         raise UserError("--device cuda was asked for, but the Ray cluster has no GPU", fix="--device auto")
     if gpus and device != "cpu":
-        return {"num_gpus": 1, "num_cpus": 1}, gpus, "cuda", torch.get_num_threads()
+        each = int(min(node.get("CPU", 0) // node["GPU"] for node in alive if node.get("GPU", 0) >= 1))
+        return Places(gpus, "cuda", cpus=each, gpus=1, threads=max(1, each))
     cpus = [int(node.get("CPU", 0)) for node in alive]
     threads = max(1, min(torch.get_num_threads(), max(cpus, default=1)))
-    return {"num_cpus": threads}, max(1, sum(n // threads for n in cpus)), "cpu", threads
-
-
-def _difference(found: Any, expected: Any) -> str:
-    """The entries of a worker's facts that are not the driver's."""
-    if not isinstance(found, dict) or not isinstance(expected, dict):
-        return "not the file of this machine"
-    names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-    return ", ".join(f"{name} {found.get(name, 'absent')} instead of {expected.get(name, 'absent')}" for name in names)
+    return Places(max(1, sum(n // threads for n in cpus)), "cpu", cpus=threads, gpus=0, threads=threads)

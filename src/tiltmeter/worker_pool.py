@@ -1,41 +1,31 @@
-"""The workers of a Ray cluster: what one of them does, and who gets which.
+"""Who gets which worker of a Ray cluster. A worker is an actor that holds at most one variant; this file loads none.
 
-A worker is a Ray actor. It holds at most one variant, loaded by the same `Loader` as in one process, and answers
-batches about it. Every variant at work has a worker of its own before any has two; a worker that holds a variant is
-given that variant's batches, and is not made to load another while nobody else holds it.
+Every variant at work has a worker of its own before any has two. A worker that holds a variant is given what is asked
+of that variant, and is not made to load another while nobody else holds it.
 
-A worker that dies takes its batch with it: the batch is asked again, whole, and another worker is started. What the
-library raises inside a worker comes back as it was raised there.
+A worker that dies takes one request with it: that is asked again, whole, and another worker is started. What is raised
+inside a worker comes back as it was raised there.
 """
 
 from __future__ import annotations
 
-import hashlib
-import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from tiltmeter import environment
 from tiltmeter.errors import UserError
-from tiltmeter.loading import Identity, Loader
-from tiltmeter.progress import Progress, Silent
-from tiltmeter.scoring.requests import Request
-from tiltmeter.study import Study, VariantSpec
+from tiltmeter.progress import Progress
+from tiltmeter.strategies.base import VariantFailed
+from tiltmeter.study import VariantSpec
 
-if TYPE_CHECKING:
-    from tiltmeter.scoring.engine import Answered
-    from tiltmeter.scoring.variant import LoadedVariant
-
-TRIES = 3  # workers that may die of one batch
+TRIES = 3  # workers that may die of one request
 LOOK_S = 0.2  # how often a waiting thread looks whether the run was stopped, in seconds
 PATIENCE_S = 30.0  # without any worker, before a person is told
 
@@ -46,60 +36,8 @@ class Stopped(BaseException):
     """The run ends: a thread that waits for a worker must not be given one."""
 
 
-class Worker:
-    """Runs in a process of the cluster. `study.device` is "cpu" or "cuda"; `threads`: torch's, on a CPU."""
-
-    def __init__(self, study: Study, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self.loader = Loader(study, {"batch_tokens": None}, None, Silent())
-
-    def about(self) -> dict[str, Any]:
-        """What must be the same on every machine, and the hardware."""
-        study = self.loader.study
-        return {
-            "host": socket.gethostname(),
-            "versions": environment.versions(),
-            "hardware": environment.hardware(),
-            "calibration": file_hash(study.calibration),
-        }
-
-    def identity(self, source: str) -> Identity:
-        return self.loader.identity(source)
-
-    def load(self, spec: VariantSpec, weight_hash: str) -> tuple[LoadedVariant, float]:
-        """What is to be known of a variant, without its model, which stays here; and the seconds that loading took."""
-        started = time.perf_counter()
-        self._check(spec, weight_hash)
-        variant = self.loader.load(spec)
-        seconds = time.perf_counter() - started
-        return replace(variant, model=None, new_cache=None, generate=None), seconds  # type: ignore[arg-type]
-
-    def budget(self, spec: VariantSpec, weight_hash: str) -> int:
-        """The token budget that suits this variant here."""
-        self._check(spec, weight_hash)
-        return self.loader.budget(spec)
-
-    def answer(
-        self, spec: VariantSpec, weight_hash: str, batch_tokens: int, requests: Sequence[Request]
-    ) -> Answered:
-        self._check(spec, weight_hash)
-        self.loader.record["batch_tokens"] = batch_tokens
-        return self.loader.engine(spec).answered(requests)
-
-    def _check(self, spec: VariantSpec, weight_hash: str) -> None:
-        if self.loader.identity(spec.source).weight_hash != weight_hash:
-            raise UserError(
-                f"{spec.source} on {socket.gethostname()} is another checkpoint than on other machines of the cluster",
-                fix="copy the same folder to every machine, or put it on a disk they share",
-            )
-
-
-def file_hash(path: str | None) -> str | None:
-    """SHA-256 of a file of the study; None where there is none."""
-    file = Path(path).expanduser() if path else None
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file and file.is_file() else None
+class Unfit(VariantFailed):
+    """Raised inside a worker whose answers must not stand beside those of the others: it is asked nothing more."""
 
 
 @dataclass(eq=False)
@@ -116,7 +54,7 @@ class Pool:
     """At most `room` workers, started as they are needed. Any thread may ask for one.
 
     Args:
-        start: starts an actor of class `Worker` and returns its handle, at once.
+        start: starts an actor with a method `about` and returns its handle, at once.
         accept: is given what a new worker tells about itself; raises UserError for one that must not answer.
     """
 
@@ -178,6 +116,9 @@ class Pool:
                     running[member.call] = member, item
                 member, item = running.pop(self._first(list(running)))
                 found = self._outcome(member)
+                if isinstance(found, Unfit) and self._retire(member, found):
+                    queue.appendleft(item)
+                    continue
                 if isinstance(found, RayActorError):
                     deaths[id(item)] += 1
                     if deaths[id(item)] < TRIES:
@@ -264,12 +205,10 @@ class Pool:
                     )
                 self._accept(found)
                 member.greeted = True
+                self._progress.note(f"worker {len(self._members)} of at most {self.room}: {found.get('host')}")
             except UserError as error:
-                self._drop(member)
-                self.room -= 1
-                if not any(other.greeted for other in self._members):
+                if not self._retire(member, error):
                     raise
-                self._progress.warn(f"one worker less: {error}")
 
     def _first(self, calls: list[Any]) -> Any:
         """The first of these calls that ends."""
@@ -295,10 +234,20 @@ class Pool:
 
     def _drop(self, member: _Member) -> None:
         with self._changed:
-            self._members.remove(member)
-            if member in self._idle:
-                self._idle.remove(member)
+            for members in (self._members, self._idle):
+                if member in members:
+                    members.remove(member)
         ray.kill(member.actor)
+
+    def _retire(self, member: _Member, why: Exception) -> bool:
+        """Do without this worker from now on; False when it was the last."""
+        self._drop(member)
+        with self._changed:
+            self.room -= 1
+            left = any(other.greeted for other in self._members)
+        if left:
+            self._progress.warn(f"one worker less: {why}")
+        return left
 
     def _check_running(self) -> None:
         if self._stopped:
