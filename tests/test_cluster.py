@@ -91,14 +91,15 @@ def test_two_workers_give_the_bytes_of_one_process_and_a_failing_variant_costs_o
 ):
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a little dog.\nHe liked to run in the park all day.\n")
-    study = study_of(shared, strategies=["int8", "dtype:float32"], text=str(text))  # the second is an error on a CPU
+    failing = "dtype:float32"  # changes nothing on a CPU
+    study = study_of(shared, strategies=["int8", failing], text=str(text), batch_tokens=256)
     alone, together = Watched(), Watched()
     summary = run(study, tmp_path / "alone", alone)
     spread = run(study, tmp_path / "together", together, ray=two_nodes.address)
     assert without_times(tmp_path / "alone") == without_times(tmp_path / "together")
-    assert together.n_batches == alone.n_batches > 10
+    assert together.n_batches == alone.n_batches > 4
     (failure,) = spread.failures
-    assert summary.failures == [failure] and "runs in float32 already" in failure["reason"]
+    assert summary.failures == [failure] and failure["strategy"] == failing and "already" in failure["reason"]
     assert (spread.computed, spread.reused) == (4, 0)
     quality = [variant["text_quality"] for variant in read_results(tmp_path / "together")["variants"]]
     judged = [answers for block in quality for answers in block["answers"].values()]

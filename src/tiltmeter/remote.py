@@ -153,11 +153,12 @@ class RemoteLoader(Loader):
                 f"the calibration text {self.study.calibration} on {about['host']} is not the one here",
                 fix="put the same file at the same path on every machine of the cluster",
             )
-        if about["hardware"] in self._hardware:
+        hardware = about["hardware"]
+        if _kind(hardware) in map(_kind, self._hardware):
             return
-        self._hardware.append(about["hardware"])
+        self._hardware.append(hardware)
         if len(self._hardware) == 1:
-            self.record.update(hardware=about["hardware"], versions=about["versions"])
+            self.record.update(hardware=hardware, versions=about["versions"])
         else:
             self.progress.warn("the workers' hardware differs: low bits of answers may depend on which one was asked")
             self.record["more_hardware"] = self._hardware[1:]
@@ -280,6 +281,11 @@ class RemoteEngine(Engine):
             return False
         saved = self._worked / self._n_batches * waiting / (at_work + 1)
         return saved > LOADING_PAYS * self._load_seconds
+
+
+def _kind(hardware: dict[str, Any]) -> Any:
+    """What of it can change an answer."""
+    return hardware["machine"], hardware["cpu"], hardware["threads"], [gpu["name"] for gpu in hardware["gpus"]]
 
 
 def _public(versions: dict[str, str]) -> dict[str, str]:

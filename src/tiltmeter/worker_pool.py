@@ -208,6 +208,7 @@ class Pool:
                 self._progress.note(f"worker {len(self._members)} of at most {self.room}: {found.get('host')}")
             except UserError as error:
                 if not self._retire(member, error):
+                    self._drop(member)
                     raise
 
     def _first(self, calls: list[Any]) -> Any:
@@ -240,14 +241,14 @@ class Pool:
         ray.kill(member.actor)
 
     def _retire(self, member: _Member, why: Exception) -> bool:
-        """Do without this worker from now on; False when it was the last."""
-        self._drop(member)
+        """Do without this worker from now on; False, and nothing done, when there is no other."""
         with self._changed:
+            if not any(other.greeted for other in self._members if other is not member):
+                return False
             self.room -= 1
-            left = any(other.greeted for other in self._members)
-        if left:
-            self._progress.warn(f"one worker less: {why}")
-        return left
+        self._drop(member)
+        self._progress.warn(f"one worker less: {why}")
+        return True
 
     def _check_running(self) -> None:
         if self._stopped:
