@@ -11,7 +11,8 @@ Answers     The plan is the cell's, so they are those of one process on the work
             many threads as torch has here (OMP_NUM_THREADS), because the order of summation depends on them; on a GPU
             it has one GPU. A worker is refused unless it has the driver's versions and calibration text, and the
             weights and probe answers of the worker that loaded the variant first.
-Trust       Ray has no passwords and moves Python objects between its processes by pickle: use a cluster of your own.
+Trust       Ray moves Python objects by pickle: whoever can reach a cluster can run code in it. Use one of your own. One
+            that was started with a token is joined with RAY_AUTH_MODE=token; Ray reads the token itself.
 """
 
 from __future__ import annotations
@@ -84,15 +85,15 @@ def _initialize(address: str, debug: bool) -> None:
     try:
         try:
             ray.init(address, **options)
-        except ConnectionError:
-            if address != "auto":
+        except ConnectionError as error:
+            if address != "auto" or "any running Ray instance" not in str(error):
                 raise
             ray.init("local", **options)
     except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as error:
-        client = "ray[client]" in str(error)
+        fix = "--ray local; or check that it runs the same Ray, and set RAY_AUTH_MODE=token if it wants a token"
         raise UserError(
             f"the Ray cluster {address} cannot be used: {str(error).strip().splitlines()[0]}",
-            fix='pip install "ray[client]"' if client else "start one with `ray start --head`, or use --ray local",
+            fix='pip install "ray[client]"' if "ray[client]" in str(error) else fix,
         ) from None
 
 
