@@ -53,6 +53,8 @@ class Places:
 
 def connect(address: str, study: Study, record: dict[str, Any], record_path: Path, progress: Progress) -> RemoteLoader:
     """A loader whose variants live in the cluster. Raises UserError when Ray is absent or the address is no cluster."""
+    if ":" in address:  # with its 20 tries Ray takes a quarter of an hour to find that a port is not Ray's
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:
         import ray
     except ImportError:
