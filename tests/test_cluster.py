@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 
@@ -34,18 +35,6 @@ def two_nodes(tmp_path_factory):
         started.add_node(num_cpus=1)
         yield started
         started.shutdown()
-
-
-def study_of(shared, **changes):
-    settings = {
-        "models": [str(shared / "models" / "stories260k")],
-        "benchmarks": ["crows-pairs", "worldbench"],
-        "limits": {"crows-pairs": 60, "worldbench": 8},
-        "data": str(shared / "data"),
-        "batch_tokens": 64,
-        "draws": 200,
-    }
-    return make_study(**{**settings, **changes})
 
 
 def without_times(folder):
@@ -86,62 +75,80 @@ def workers_of(started):
     return [process for process in found if process.cmdline() and process.cmdline()[0].startswith("ray::Worker")]
 
 
-def test_two_workers_give_the_bytes_of_one_process_and_a_failing_variant_costs_only_itself(
-    shared, two_nodes, tmp_path
-):
-    text = tmp_path / "text.txt"
+FAILING = "dtype:float32"  # changes nothing on a CPU
+
+
+@pytest.fixture(scope="module")
+def runs(shared, two_nodes, tmp_path_factory):
+    """One study twice: {"alone": in this process, "together": by workers that are all killed after the first batch}."""
+    folder = tmp_path_factory.mktemp("runs")
+    text = folder / "text.txt"
     text.write_text("Once upon a time there was a little dog.\nHe liked to run in the park all day.\n")
-    failing = "dtype:float32"  # changes nothing on a CPU
-    study = study_of(shared, strategies=["int8", failing], text=str(text), batch_tokens=256)
-    alone, together = Watched(), Watched()
-    summary = run(study, tmp_path / "alone", alone)
-    spread = run(study, tmp_path / "together", together, ray=two_nodes.address)
-    assert without_times(tmp_path / "alone") == without_times(tmp_path / "together")
-    assert together.n_batches == alone.n_batches > 4
-    (failure,) = spread.failures
-    assert summary.failures == [failure] and failure["strategy"] == failing and "already" in failure["reason"]
-    assert (spread.computed, spread.reused) == (4, 0)
-    quality = [variant["text_quality"] for variant in read_results(tmp_path / "together")["variants"]]
+    study = make_study(
+        models=[str(shared / "models" / "stories260k")],
+        strategies=["int8", FAILING],
+        benchmarks=["crows-pairs", "worldbench"],
+        limits={"crows-pairs": 60, "worldbench": 8},
+        data=str(shared / "data"),
+        batch_tokens=128,
+        text=str(text),
+        draws=200,
+    )
+
+    def kill(number):
+        for process in workers_of(two_nodes) if number == 1 else ():
+            process.kill()
+
+    found = {"study": study}
+    for name, watched, address in (("alone", Watched(), None), ("together", Watched(kill), two_nodes.address)):
+        found[name] = run(study, folder / name, watched, ray=address), watched
+    return found
+
+
+def test_two_workers_that_are_killed_in_the_middle_still_give_the_bytes_of_one_process(runs):
+    (alone, by_one), (together, by_two) = runs["alone"], runs["together"]
+    assert any("a worker died" in text for text in by_two.warnings)
+    assert by_two.n_batches == by_one.n_batches > 8
+    assert without_times(together.path) == without_times(alone.path)
+    quality = [variant["text_quality"] for variant in read_results(together.path)["variants"]]
     judged = [answers for block in quality for answers in block["answers"].values()]
     assert len(quality) == len(judged) == 2 and all(block["perplexity"] for block in quality)
     assert all(answers["n"] and answers["base_logprob"] < 0 for answers in judged)
 
 
-def test_a_killed_workers_batch_is_asked_again_and_one_process_can_finish_the_run(shared, two_nodes, tmp_path):
-    study = study_of(shared, benchmarks=["crows-pairs"], text_quality=False)
-    run(study, tmp_path / "alone")
-    expected = without_times(tmp_path / "alone")
+def test_a_variant_that_fails_on_its_worker_is_named_and_the_others_are_computed(runs):
+    summary, _ = runs["together"]
+    (failure,) = summary.failures
+    assert failure["strategy"] == FAILING and "already" in failure["reason"]
+    assert (summary.computed, summary.reused) == (4, 0)
 
-    def kill(number):
-        if number == 2:
-            for process in workers_of(two_nodes):
-                process.kill()
 
-    watched = Watched(kill)
-    summary = run(study, tmp_path / "killed", watched, ray=two_nodes.address)
-    assert summary.failures == [] and any("a worker died" in text for text in watched.warnings)
-    assert without_times(tmp_path / "killed") == expected
-
-    shutil.copytree(tmp_path / "killed", tmp_path / "resumed")  # as a kill of the driver in the middle leaves it
-    (answers,) = tmp_path.glob("resumed/cells/*/answers.jsonl")
-    text = answers.read_text()
-    answers.write_text(text[: len(text) // 2])
-    (answers.parent / "done.json").unlink()
-    assert (run(study, tmp_path / "resumed").computed, without_times(tmp_path / "resumed")) == (1, expected)
+def test_a_run_begun_on_a_cluster_is_finished_by_one_process(runs, tmp_path):
+    shutil.copytree(runs["together"][0].path, tmp_path / "together")
+    halved = 0
+    for answers in tmp_path.glob("together/cells/*/answers.jsonl"):  # as a kill of the driver leaves it
+        text = answers.read_text()
+        answers.write_text(text[: len(text) // 2])
+        (answers.parent / "done.json").unlink()
+        halved += 1
+    assert run(runs["study"], tmp_path / "together").computed == halved == 4
+    assert without_times(tmp_path / "together") == without_times(runs["alone"][0].path)
 
 
 @pytest.fixture
 def pool(two_nodes):
     """Two workers without a model, who say which process they are; nothing heavy is imported to start them."""
-    from tiltmeter.worker_pool import Pool
+    from tiltmeter.worker_pool import Pool, Unfit
 
     class Light:
         def about(self):
             return {}
 
-        def do(self, what):
+        def do(self, what, only=None):
             if what == "die":
                 os._exit(1)
+            if only not in (None, os.getpid()):
+                raise Unfit("came out otherwise")
             return os.getpid(), what
 
     ray.init(address=two_nodes.address, log_to_driver=False, logging_level="ERROR")
@@ -176,6 +183,27 @@ def test_each_variant_at_work_has_a_worker_that_nobody_makes_load_another(pool):
     for thread in threads:
         thread.join()
     assert len(pids["a"]) == len(pids["b"]) == 1 and pids["a"] != pids["b"]
+
+
+def test_a_worker_that_holds_another_variant_than_the_first_is_asked_no_more(pool):
+    first, _ = pool.call("a", lambda actor: actor.do.remote("hello"))
+    found = pool.spread(
+        "a", deque(range(60)), lambda actor, what: actor.do.remote(what, only=first), lambda waiting, at_work: True
+    )
+    pids = set()
+    for _, (pid, _) in found:
+        time.sleep(0.05)  # long enough for the second worker to start
+        pids.add(pid)
+    assert pids == {first} and pool.room == 1
+
+
+def test_a_worker_with_other_versions_is_refused_by_name(pool):
+    def other_versions(about):
+        raise UserError("other versions on node2 than here: torch 2.12.0 instead of 2.13.0")
+
+    pool._accept = other_versions
+    with pytest.raises(UserError, match=r"node2.*torch 2\.12\.0"):
+        pool.call("a", lambda actor: actor.do.remote("hello"))
 
 
 def node(**resources):

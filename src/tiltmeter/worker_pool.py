@@ -69,6 +69,7 @@ class Pool:
         self._changed = threading.Condition()
         self._active: Counter[VariantSpec] = Counter()
         self._waiting = 0  # threads without a worker
+        self._failed_starts = 0  # one after another
         self._stopped = False
 
     @contextmanager
@@ -199,12 +200,16 @@ class Pool:
                 continue
             try:
                 if isinstance(found, Exception):
+                    self._failed_starts += 1
+                    if self._failed_starts < TRIES and not getattr(found, "actor_init_failed", False):
+                        continue  # killed on its way, or its machine went away
                     raise UserError(
                         f"a worker cannot start: {_last_line(found)}",
                         fix="install the same versions of tiltmeter and its libraries on every machine of the cluster",
                     )
                 self._accept(found)
                 member.greeted = True
+                self._failed_starts = 0
                 self._progress.note(f"worker {len(self._members)} of at most {self.room}: {found.get('host')}")
             except UserError as error:
                 if not self._retire(member, error):
