@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from tiltmeter.errors import UserError
 from tiltmeter.progress import Progress
@@ -120,7 +120,7 @@ class Pool:
                 if isinstance(found, Unfit) and self._retire(member, found):
                     queue.appendleft(item)
                     continue
-                if isinstance(found, RayActorError):
+                if isinstance(found, RayError):
                     deaths[id(item)] += 1
                     if deaths[id(item)] < TRIES:
                         self._progress.warn("a worker died: what it was asked is asked again")
@@ -165,7 +165,7 @@ class Pool:
                     if not wait:
                         return None
                     if time.monotonic() > tell_at and not any(member.greeted for member in self._members):
-                        self._progress.warn("waiting: the cluster has no free place for a worker")
+                        self._progress.warn("no worker yet: the cluster has no free place, or takes long to start one")
                         tell_at = float("inf")
                     self._changed.wait(LOOK_S)
             finally:
@@ -228,11 +228,12 @@ class Pool:
         """What its finished call gave, or the exception; unless it died, it is idle from now on."""
         try:
             found = ray.get(member.call)
-        except RayActorError as error:
+        except RayTaskError as error:
+            raised = isinstance(error.cause, Exception) and not isinstance(error.cause, RayError)
+            found = error.cause if raised else RuntimeError(_last_line(error))
+        except RayError as error:  # the process, its machine, or the way to it
             self._drop(member)
             return error
-        except RayTaskError as error:
-            found = error.cause if isinstance(error.cause, Exception) else error
         with self._changed:
             self._idle.append(member)
             self._changed.notify_all()
