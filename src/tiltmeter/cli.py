@@ -86,7 +86,9 @@ def compare(
     variant: Annotated[
         list[str],
         typer.Argument(
-            metavar="VARIANT...", help="Ready-made checkpoints: AWQ, GPTQ, compressed-tensors, bitsandbytes, plain."
+            metavar="VARIANT...",
+            help="Ready-made checkpoints: AWQ, GPTQ, GGUF (a .gguf file, or org/repo:Q4_K_M on the hub), "
+            "compressed-tensors, bitsandbytes, plain.",
         ),
     ],
     out: Out,
