@@ -1,7 +1,7 @@
 """Model name -> a local folder that is safe to load, and the hash of what lies in it.
 
 A name is a folder or a hub id; a ready-made variant may also be a GGUF file, which is given a folder beside its base
-(`tiltmeter.gguf_files.beside`). Pickled weights are refused (they run code when opened) and only configuration, tokenizer,
+(`tiltmeter.gguf_files`). Pickled weights are refused (they run code when opened) and only configuration, tokenizer,
 safetensors and GGUF files are fetched.
 """
 

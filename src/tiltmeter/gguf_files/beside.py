@@ -48,8 +48,8 @@ def beside(model: str, base: str | None) -> Path:
 def facts_of(folder: Path) -> dict[str, Any] | None:
     """What is known of the GGUF file that `folder` stands for; None for every other folder.
 
-    read_as: its model type in transformers; counts: tensors of each type; layers: linear layer -> type; stored: the floating-point types that its weights
-    need; differences: from the base, as `compare_models.Difference`.
+    read_as: its model type in transformers; counts: tensors of each type; layers: linear layer -> type; stored: the
+    floating-point types that its weights need; differences: from the base, as `compare_models.Difference`.
     """
     try:
         found: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))

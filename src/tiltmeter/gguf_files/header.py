@@ -1,8 +1,8 @@
 """What a GGUF file says about itself: settings, vocabulary, and the type of every tensor. No weight is read.
 
-Read with llama.cpp's own `gguf` package, under one guard more: every access is checked against the file's length, so
-that a file that ends early, or lies about a length, is an error rather than a wrong array or an endless loop. Nothing
-in a GGUF file can run code; texts in it are shown with `repr`.
+Read with llama.cpp's own `gguf` package, under two guards more: every access is checked against the file's length, and
+their number is limited, so that a file that ends early, or lies about a length, is an error rather than a wrong array
+or a loop that fills the memory. Nothing in a GGUF file can run code; texts in it are shown with `repr`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from tiltmeter.gguf_files.source import in_parts
 MAGIC = b"GGUF"
 LFS_POINTER = b"version https://git-lfs"
 PLAIN = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # types that hold values, not blocks
+MOST_VALUES = 5_000_000  # in a header; the largest vocabularies with their merges make about 1.5 million
+FACTORS = {"long_factor": "rope_factors_long.weight", "short_factor": "rope_factors_short.weight"}
+FREQUENCIES = "rope_freqs.weight"  # one factor per pair of dimensions: Llama 3.1's scaling, worked out
 BROKEN = (ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, OSError)  # what gguf raises
 
 
@@ -29,11 +32,13 @@ class Header:
         metadata: key -> number, text, truth value, or list of them.
         types: tensor name -> how it is stored ("Q4_K", "F32" …).
         shapes: tensor name -> shape as torch has it, outputs first.
+        rotary: the factors by which rotary positions are scaled, of the names in FREQUENCIES and FACTORS.
     """
 
     metadata: dict[str, Any]
     types: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
+    rotary: dict[str, Any]
 
     @property
     def architecture(self) -> str:
@@ -63,8 +68,13 @@ def read_header(path: Path, model: str) -> Header:
                         fix="name a file that llama.cpp can load, or a folder that save_pretrained wrote")
 
     class Reader(gguf.GGUFReader):  # type: ignore[misc,name-defined]
+        read = 0
+
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
             found = super()._get(offset, dtype, count, override_order)
+            self.read += 1
+            if self.read > MOST_VALUES:
+                raise ValueError(f"its header promises more than {MOST_VALUES:,} values")
             if len(found) < int(count):
                 raise ValueError(f"it ends within what it promises, after {len(self.data):,} bytes")
             return found
@@ -74,14 +84,16 @@ def read_header(path: Path, model: str) -> Header:
         metadata = {name: field.contents() for name, field in reader.fields.items()}
         kinds = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
         shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
-    except BROKEN as error:
+        rotary = {tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type).reshape(-1) for tensor in reader.tensors
+                  if tensor.name in (FREQUENCIES, *FACTORS.values())}
+    except (NotImplementedError, *BROKEN) as error:
         raise UserError(f"{model} is a broken GGUF file: {str(error)[:200]!r}", fix="fetch the file again") from None
     n_parts = metadata.get("split.count")
     if isinstance(n_parts, int) and n_parts > 1:
         raise in_parts(model, n_parts, path.stem)
     for kind in set(kinds.values()):
         _refuse_unreadable(gguf, kind, model)
-    return Header(metadata, {name: kind.name for name, kind in kinds.items()}, shapes)
+    return Header(metadata, {name: kind.name for name, kind in kinds.items()}, shapes, rotary)
 
 
 def package() -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.errors import UserError
-from tiltmeter.gguf_files.header import BROKEN, Header
+from tiltmeter.gguf_files.header import BROKEN, FACTORS, FREQUENCIES, Header
 
 STANDS_FOR = {"llama": {"llama", "mistral"}}  # llama.cpp keeps Mistral under Llama's name: same weights, same names
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
@@ -22,10 +22,8 @@ THE_BASES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "mo
 NOT_ITS_OWN = ("architectures", "auto_map", "dtype", "model_type", "quantization_config", "transformers_version",
                "_name_or_path")  # of the base's configuration
 SEEN_ELSEWHERE = ("max_position_embeddings", "tie_word_embeddings", "vocab_size")
-FACTORS = {"long_factor": "rope_factors_long.weight", "short_factor": "rope_factors_short.weight"}
-OTHER_WAYS = ("give the checkpoint as safetensors (AWQ, GPTQ, compressed-tensors …), or let tiltmeter quantize the base: "
-              "tiltmeter run BASE -s int4")
-FREQUENCIES = "rope_freqs.weight"  # one factor per pair of dimensions: Llama 3.1's scaling, worked out
+OTHER_WAYS = ("give the checkpoint as safetensors (AWQ, GPTQ, compressed-tensors …), or let tiltmeter quantize the "
+              "base: tiltmeter run BASE -s int4")
 
 
 def configuration(file: Path, header: Header, base: Any, names: tuple[str, str]) -> tuple[Any, str, list[str]]:
@@ -41,8 +39,9 @@ def configuration(file: Path, header: Header, base: Any, names: tuple[str, str])
     kind = stated["model_type"]
     if base.model_type not in STANDS_FOR.get(kind, {kind}):
         raise _not_made_from(names, f"it is a {kind} model, the base is {base.model_type}")
-    sizes = [key for key in SIZES if None not in (stated.get(key), getattr(base, key, None))]
-    other = [f"{key} {stated[key]} instead of {getattr(base, key)}" for key in sizes if stated[key] != getattr(base, key)]
+    sizes = {key: (stated.get(key), getattr(base, key, None)) for key in SIZES}
+    other = [f"{key} {new} instead of {old}" for key, (new, old) in sizes.items()
+             if None not in (new, old) and new != old]
     if other:
         raise _not_made_from(names, ", ".join(other))
     settings = {key: value for key, value in base.to_dict().items() if key not in NOT_ITS_OWN}
@@ -59,7 +58,7 @@ def configuration(file: Path, header: Header, base: Any, names: tuple[str, str])
             changed.append(f"{key} {value} instead of {settings[key]}")
         settings[key] = value
     config = AutoConfig.for_model(base.model_type, **settings)
-    _check_positions(file, header, config, names)
+    _check_positions(header, config, names)
     return config, kind, changed
 
 
@@ -146,7 +145,7 @@ def _embedding_name(model: Any) -> str:
     return next((f"{name}.weight" for name, module in model.named_modules() if module is embedding), "")
 
 
-def _check_positions(file: Path, header: Header, config: Any, names: tuple[str, str]) -> None:
+def _check_positions(header: Header, config: Any, names: tuple[str, str]) -> None:
     """Raises UserError where the file scales rotary positions otherwise than the base."""
     import numpy as np
 
@@ -168,7 +167,7 @@ def _check_positions(file: Path, header: Header, config: Any, names: tuple[str, 
     if kind == "longrope":
         expected |= {tensor: rope[key] for key, tensor in FACTORS.items()}
     for tensor, factors in expected.items():
-        held = _read(file, tensor)
+        held = header.rotary.get(tensor)
         if held is None:
             raise _other_positions(names, f"the base's are of the kind {kind!r}, of which the file has no {tensor}")
         if np.shape(factors) not in ((), held.shape) or not np.allclose(held, factors, rtol=1e-3, atol=0):
@@ -188,11 +187,3 @@ def _llama3_factors(config: Any) -> Any:
     scaled = ROPE_INIT_FUNCTIONS["llama3"](config, device="cpu")[0].numpy()
     plain = config.rope_parameters["rope_theta"] ** (-np.arange(len(scaled)) / len(scaled))
     return plain / scaled
-
-
-def _read(file: Path, tensor: str) -> Any:
-    """A small tensor of the file in float32; None where it has none of that name."""
-    from gguf import GGUFReader, dequantize
-
-    found = next((each for each in GGUFReader(file).tensors if each.name == tensor), None)
-    return None if found is None else dequantize(found.data, found.tensor_type).reshape(-1)

@@ -3,7 +3,7 @@
     ./model.Q4_K_M.gguf                 a file
     ./quantized/                        a folder with exactly one .gguf and no safetensors
     org/repo-GGUF/model.Q4_K_M.gguf     a file of a hub repository
-    org/repo-GGUF:Q4_K_M                the one file of a hub repository with that tag in its name, as llama.cpp spells it
+    org/repo-GGUF:Q4_K_M                the one file of a hub repository with that tag in its name, as llama.cpp has it
 """
 
 from __future__ import annotations

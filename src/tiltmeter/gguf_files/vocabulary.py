@@ -41,8 +41,8 @@ def _tokens(header: Header, tokenizer: Any) -> list[Any]:
     found = []
     if len(changed) > RESPELLED * len(ours):
         found.append(Difference("tokenizer", f"the GGUF file has another vocabulary ({len(changed)} of {len(ours)} "
-                                "tokens are other words), which the base's tokenizer asks by number, so no answer shows "
-                                "the compression alone", (*READS_TOKENS, *WRITES)))
+                                "tokens are other words), which the base's tokenizer asks by number, so no answer "
+                                "shows the compression alone", (*READS_TOKENS, *WRITES)))
     elif other:
         found.append(Difference("tokenizer", f"{len(other)} of {len(ours)} tokens are spelled otherwise in the GGUF "
                                 f"file (first {_shown(theirs[other[0]])} instead of {_shown(ours[other[0]])}), which "
@@ -70,8 +70,8 @@ def _habits(header: Header, tokenizer: Any) -> list[Any]:
                                            "here both run with the base's"))
     template = says("tokenizer.chat_template")
     if isinstance(template, str) and template != tokenizer.chat_template:
-        found.append(Difference("chat template", "the GGUF file has another chat template, here both are asked with the "
-                                                 "base's", chat_only=True))
+        found.append(Difference("chat template", "the GGUF file has another chat template, here both are asked with "
+                                                 "the base's", chat_only=True))
     return found
 
 

@@ -8,10 +8,10 @@ the base in the run's type. A variant keeps being identified by the original.
 from __future__ import annotations
 
 import shutil
-from importlib.metadata import version
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.gguf_files.beside import READER
@@ -60,7 +60,7 @@ def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) ->
         dense["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
         with held_back():
-            loaded, info = transformers.AutoModelForCausalLM.from_pretrained(
+            found = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=GGUF_LINK, config=config, dtype=getattr(torch, dtype), output_loading_info=True,
                 trust_remote_code=False, local_files_only=True, **dense)
     except (RuntimeError, NotImplementedError, *BROKEN) as error:
@@ -69,6 +69,7 @@ def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) ->
             raise
         raise UserError(f"{model} cannot be read as the model it says it is: {text[:200]!r}",
                         fix="fetch the file again, or name another") from None
+    loaded, info = cast("tuple[Any, dict[str, Any]]", found)
     wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]]
     if wrong:
         raise UserError(f"{model} does not fit the model it says it is: {wrong[0]!r} and {len(wrong) - 1} more",
