@@ -108,7 +108,7 @@ def compare(
 ) -> None:
     """Compare ready-made checkpoints with their base model.
 
-    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint --out runs/mine[/dim]
+    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint ./m.Q4_K_M.gguf --out runs/mine[/dim]
     """
     settings = study_settings(locals())
     from tiltmeter.study import make_study

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.gguf_files.source import is_gguf
 from tiltmeter.store import write_json
 from tiltmeter.study import Study, VariantSpec
 
@@ -84,6 +85,8 @@ class Loader:
             from tiltmeter.quantized_formats import read_format
 
             compared_with = self._base_of(source)
+            if is_gguf(source):
+                self.progress.note(f"reading what {source} says of itself (large vocabularies take a minute)")
             folder = checkpoints.resolve(source, compared_with)
             read_format(folder, source)
             base = compared_with or source

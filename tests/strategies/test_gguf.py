@@ -21,6 +21,7 @@ from tiltmeter.compare_models import READS_TOKENS, WRITES, describe, differences
 from tiltmeter.errors import UserError
 from tiltmeter.gguf_files.source import is_gguf, locate
 from tiltmeter.pipeline import run
+from tiltmeter.report.words import Words
 from tiltmeter.results import read_results
 from tiltmeter.speed import Setting, measure
 from tiltmeter.strategies.base import DidNothing
@@ -124,7 +125,8 @@ OTHERS = {
     "qwen2": {"num_key_value_heads": 2},
     "qwen3": {"head_dim": 32},
     "phi3": {"pad_token_id": 0},
-    "gemma2": {"head_dim": 64, "query_pre_attn_scalar": 100, "attn_logit_softcapping": 7.0},
+    "gemma2": {"head_dim": 64, "query_pre_attn_scalar": 100, "attn_logit_softcapping": 7.0,
+               "tie_word_embeddings": True},
     "gemma3_text": {"head_dim": 64, "query_pre_attn_scalar": 100},
     "stablelm": {"partial_rotary_factor": 0.5, "layer_norm_eps": 1e-3},
     "starcoder2": {"norm_epsilon": 1e-3},
@@ -213,6 +215,9 @@ def test_the_proof_names_types_and_size_and_the_file_is_converted_once(base, tmp
         "ready-made checkpoint, GGUF (tensors 6 × Q4_K, 1 × Q6_K, 5 × F32): 7 of 8 linear layers quantized; read as "
         "the weights the file stands for, where llama.cpp also rounds activations and has a KV cache of its own; "
         "simulated: no speed measured here; largest logit change on probe prompts ")
+    told = Words("zh").told(variant.proof["summary"])
+    assert told.startswith("现成检查点，GGUF（张量 6 × Q4_K, 1 × Q6_K, 5 × F32）：8 个线性层中已量化 7 个")
+    assert not told.foreign
     assert variant.proof["converted"]["types"] == {"Q4_K": 6, "Q6_K": 1, "F32": 5}
     assert variant.proof["checkpoint_bytes"] == file.stat().st_size
     assert variant.eos_ids == {2} and variant.max_length == 256
@@ -247,6 +252,7 @@ def test_what_llama_cpp_would_ask_otherwise_is_named_and_makes_nothing_incompara
         "the GGUF file runs as it says (rms_norm_eps 0.0010000000474974513 instead of 1e-06)",
         "context length 128 instead of 256: what fits one only is unscored in the other"}
     assert not any(each.incomparable for each in found.values())
+    assert not any(Words("zh").told(text).foreign for text in found)
     variant = load(tmp_path / "model.gguf", base)
     assert variant.eos_ids == {2} and variant.max_length == 128
     assert variant.model.config.rms_norm_eps == pytest.approx(1e-3)
@@ -265,6 +271,7 @@ def test_another_vocabulary_makes_every_benchmark_incomparable(base, tmp_path):
     assert found.about == "tokenizer" and set(found.incomparable) == {*READS_TOKENS, *WRITES}
     assert "another vocabulary (1048 of 2048 tokens are other words)" in found.text
     proof = {"differences": [vars(found)]}
+    assert not Words("zh").told(found.text).foreign
     assert incomparable(proof, "worldbench", "plain") == incomparable(proof, "crows-pairs", "plain") == found.text
 
 

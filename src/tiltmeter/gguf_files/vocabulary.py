@@ -14,6 +14,8 @@ from tiltmeter.gguf_files.header import Header
 SPACE = "▁"  # SentencePiece's; converters write some tokens with it and some with a space
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # of tokenizer.ggml.token_type
 RESPELLED = 0.01  # share of tokens that a converter may write otherwise (Gemma's runs of spaces, added words)
+OPENS = "llama.cpp would open texts with a BOS token, here both are asked as the base's tokenizer does"
+OPENS_NOT = "llama.cpp would not open texts with a BOS token, here both are asked as the base's tokenizer does"
 SHOWN = 40  # characters of a token in a message
 
 
@@ -61,8 +63,7 @@ def _habits(header: Header, tokenizer: Any) -> list[Any]:
     add_bos = says("tokenizer.ggml.add_bos_token")
     opens = bool(tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id])
     if isinstance(add_bos, bool) and add_bos != opens:
-        found.append(Difference("tokenizer", f"llama.cpp would {'' if add_bos else 'not '}open texts with a BOS token, "
-                                             "here both are asked as the base's tokenizer does"))
+        found.append(Difference("tokenizer", OPENS if add_bos else OPENS_NOT))
     for which, about in (("bos", "tokenizer"), ("eos", "end tokens")):
         theirs, ours = says(f"tokenizer.ggml.{which}_token_id"), getattr(tokenizer, f"{which}_token_id")
         if None not in (theirs, ours) and theirs != ours:
