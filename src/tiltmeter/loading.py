@@ -86,7 +86,7 @@ class Loader:
 
             compared_with = self._base_of(source)
             if is_gguf(source):
-                self.progress.note(f"reading what {source} says of itself (large vocabularies take a minute)")
+                self.progress.note(f"reading the header of {source}")
             folder = checkpoints.resolve(source, compared_with)
             read_format(folder, source)
             base = compared_with or source

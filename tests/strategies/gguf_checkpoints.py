@@ -230,3 +230,52 @@ def write_other(base: Path, file: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def write_qwen35(base: Path, file: Path) -> None:
+    """Qwen3.5 in F32, with what llama.cpp's converter does to it by hand: norms as w + 1 (but ssm_norm), A_log as
+    -exp, conv1d without its middle dimension, value heads ordered by their place within a key head first."""
+    import gguf
+
+    config, weights = json.loads((base / "config.json").read_text()), load_file(base / "model.safetensors")
+    table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN35, config["num_hidden_layers"])
+    keys, values, size = (config[f"linear_{name}"] for name in ("num_key_heads", "num_value_heads", "value_head_dim"))
+    each = values // keys
+    order = [key * each + i for i in range(each) for key in range(keys)]  # of heads, in the file
+    rows = [head * size + row for head in order for row in range(size)]  # of the value dimension
+    before = 2 * config["linear_key_head_dim"] * keys  # rows of queries and keys
+    whole = list(range(before)) + [before + row for row in rows]
+    turned = {"A_log": order, "dt_bias": order, "in_proj_a.weight": order, "in_proj_b.weight": order,
+              "in_proj_z.weight": rows, "in_proj_qkv.weight": whole, "conv1d.weight": whole}
+    writer = GGUFWriter(file, "qwen35")
+    said = {"context_length": config["max_position_embeddings"], "embedding_length": config["hidden_size"],
+            "block_count": config["num_hidden_layers"], "feed_forward_length": config["intermediate_size"],
+            "attention.head_count": config["num_attention_heads"],
+            "attention.head_count_kv": config["num_key_value_heads"], "attention.key_length": config["head_dim"],
+            "attention.layer_norm_rms_epsilon": config["rms_norm_eps"], "full_attention_interval": 2,
+            "ssm.conv_kernel": config["linear_conv_kernel_dim"], "ssm.state_size": config["linear_key_head_dim"],
+            "ssm.group_count": keys, "ssm.time_step_rank": values, "ssm.inner_size": values * size,
+            "rope.freq_base": 10000.0, "rope.dimension_count": config["head_dim"] // 4,
+            "rope.dimension_sections": [3, 3, 2, 0]}
+    for key, value in said.items():
+        put(writer, f"qwen35.{key}", value)
+    vocabulary = json.loads((base / "tokenizer.json").read_text())["model"]["vocab"]
+    put(writer, "tokenizer.ggml.tokens", sorted(vocabulary, key=vocabulary.get))
+    for name, tensor in weights.items():
+        array, part = tensor.float().numpy(), name.partition(".linear_attn.")[2]
+        stored = table.get_name(name.replace("dt_bias", "dt_proj.bias"), try_suffixes=(".weight", ".bias"))
+        if part in turned:
+            array = array[turned[part]]
+        if part == "out_proj.weight":
+            array = array[:, rows]
+        if part == "A_log":
+            array = -np.exp(array)
+        if part == "conv1d.weight":
+            array = array[:, 0]
+        if name.endswith("norm.weight") and not part:
+            array = array + np.float32(1)
+        writer.add_tensor(stored, np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

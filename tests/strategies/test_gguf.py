@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gguf_checkpoints import llama, write_gguf, write_other
+from gguf_checkpoints import llama, write_gguf, write_other, write_qwen35
 from quantized_checkpoints import edit
 
 from tiltmeter import models
@@ -140,6 +140,21 @@ def test_other_architectures_come_back_too(stories, tmp_path, kind):
     variant = load(tmp_path / "model.gguf", base)
     torch.testing.assert_close(logits(variant), logits(models.load(str(base), parse("none"))), rtol=0, atol=1e-4)
     assert differences(str(base), str(tmp_path / "model.gguf")) == []
+
+
+def test_qwen_3_5_comes_back_from_its_tiled_heads(stories, tmp_path):
+    """Half its layers have no attention; llama.cpp's converter turns their value heads round and stores -exp(A)."""
+    base = llama(tmp_path / "base", stories, model_type="qwen3_5_text", **QWEN35)
+    write_qwen35(base, tmp_path / "model.gguf")
+    variant = load(tmp_path / "model.gguf", base)
+    torch.testing.assert_close(logits(variant), logits(models.load(str(base), parse("none"))), rtol=0, atol=1e-4)
+    assert differences(str(base), str(tmp_path / "model.gguf")) == []
+
+
+QWEN35 = {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"], "head_dim": 64,
+          "linear_key_head_dim": 16, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
+          "linear_num_value_heads": 6, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
+                                                           "partial_rotary_factor": 0.25}}
 
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

@@ -68,7 +68,7 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
     header = read_header(file, model)
     text_config = load_config(base_folder, base).get_text_config(decoder=True)
     config, kind, changed = configuration(file, header, text_config, (model, base))
-    layers = linear_layers(config, kind, header, model)
+    layers = linear_layers(config, header, model)
     differences = vocabulary_differences(header, load_tokenizer(base_folder, base))
     if changed:
         differences.append(Difference("architecture", f"the GGUF file runs as it says ({', '.join(changed)})"))

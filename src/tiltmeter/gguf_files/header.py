@@ -81,6 +81,8 @@ def read_header(path: Path, model: str) -> Header:
 
     try:
         reader = Reader(path)
+        if reader.byte_order == "S":
+            raise ValueError("it was written for machines of the other byte order")
         metadata = {name: field.contents() for name, field in reader.fields.items()}
         kinds = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
         shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}

@@ -46,11 +46,12 @@ def configuration(file: Path, header: Header, base: Any, names: tuple[str, str])
         raise _not_made_from(names, ", ".join(other))
     settings = {key: value for key, value in base.to_dict().items() if key not in NOT_ITS_OWN}
     changed = []
-    rope = settings.get("rope_parameters") or {}
-    theta = stated.pop("rope_theta", None)
-    if theta is not None and "rope_theta" in rope and not _same(theta, rope["rope_theta"]):
-        changed.append(f"rope_theta {theta:g} instead of {rope['rope_theta']:g}")
-        settings["rope_parameters"] = {**rope, "rope_theta": theta}
+    rope = dict(settings.get("rope_parameters") or {})
+    said = {**stated.pop("rope_parameters", {}), **{key: stated.pop(key) for key in ("rope_theta",) if key in stated}}
+    for key, value in said.items():
+        if key in rope and not _same(value, rope[key]):
+            changed.append(f"{key} {value} instead of {rope[key]}")
+            settings["rope_parameters"] = rope = {**rope, key: value}
     for key, value in stated.items():
         if key in THE_BASES or _same(value, settings.get(key)):
             continue
@@ -73,8 +74,8 @@ def as_type(config: Any, kind: str) -> Any:
     return AutoConfig.for_model(kind, **settings)
 
 
-def linear_layers(config: Any, kind: str, header: Header, model: str) -> dict[str, str]:
-    """Linear layer of the model under `config` -> type in which the file, read as a model of type `kind`, holds it.
+def linear_layers(config: Any, header: Header, model: str) -> dict[str, str]:
+    """Linear layer of the model under `config` -> type in which the file holds it.
 
     Raises UserError where the file lacks a weight of the model or holds one that would be left out.
     """
@@ -90,15 +91,19 @@ def linear_layers(config: Any, kind: str, header: Header, model: str) -> dict[st
         with torch.device("meta"):  # names and shapes only
             skeleton = AutoModelForCausalLM.from_config(config)
         processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(config=config.to_dict())
-        names = get_gguf_hf_weights_map(skeleton, processor, model_type=kind)
+        names = get_gguf_hf_weights_map(skeleton, processor, model_type=header.architecture)
     except (NotImplementedError, *BROKEN):
         raise unreadable(model, header.architecture) from None
-    unread = sorted(set(header.types) - {*names, FREQUENCIES, *FACTORS.values()})
+    parameters = [name for name, _ in skeleton.named_parameters()]  # tied ones are named once
+    names |= {f"blk.{name.split('.')[2]}.ssm_dt.bias": name for name in parameters if name.endswith(".dt_bias")}
+    drafts = f"blk.{config.num_hidden_layers}."  # a block that guesses tokens ahead, no part of the model's answers
+    unread = sorted(name for name in set(header.types) - {*names, FREQUENCIES, *FACTORS.values()}
+                    if not (header.setting("nextn_predict_layers") and name.startswith(drafts)))
     if unread:
         raise UserError(f"{model} holds {len(unread)} tensors that would be left out, {unread[0][:80]!r} first",
                         fix=OTHER_WAYS)
     held = {names[name]: header.types[name] for name in header.types if name in names}
-    missing = [name for name, _ in skeleton.named_parameters() if name not in held]  # tied ones are named once
+    missing = [name for name in parameters if name not in held]
     if missing:
         raise UserError(f"{model} lacks weights of its model: {missing[0]} and {len(missing) - 1} more",
                         fix="name the file of the whole model, no adapter or projector, or fetch it again")
