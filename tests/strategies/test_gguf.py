@@ -197,6 +197,7 @@ def test_llama_3_scales_its_positions_as_the_base_does(stories, tmp_path):
     ({"rope_type": "linear", "factor": 2.0}, {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, False),
     ({"rope_type": "linear", "factor": 2.0}, {}, False),
     ({}, {"rope.scaling.type": "none"}, True),
+    ({}, {"rope.scaling.type": "linear", "rope.scaling.factor": 1.0}, True),
     ({}, {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, False),
 ])
 def test_a_scale_of_positions_is_held_to_the_base(stories, tmp_path, in_base, in_file, fits):
@@ -333,6 +334,10 @@ REFUSED = {
     "an unknown architecture": ({"architecture": "\x1b[2Jnew"}, None, r"architecture '\x1b[2Jnew'", "-s int4"),
     "another model": ({"architecture": "qwen2"}, None, "it is a qwen2 model, the base is llama", "converted from"),
     "other sizes": ({"block_count": 2}, None, "num_hidden_layers 2 instead of 1", "converted from"),
+    "a word for a number": ({"attention.layer_norm_rms_epsilon": "\x1b[2J"}, None, "makes no model", "name another"),
+    "a word for a size": ({"block_count": "\x1b[2J"}, None, r"num_hidden_layers '\x1b[2J' instead", "converted from"),
+    "a size of 0": ({"attention.head_count": 0}, None, "num_attention_heads 0 instead of 4", "converted from"),
+    "a number for a list": ({"tokenizer.ggml.token_type": 3}, None, "makes no model", "name another"),
     "a tensor that would be left out": ({"extra": {"blk.0.attn_q.bias": np.zeros(256, np.float32)}}, None,
                                         "would be left out, 'blk.0.attn_q.bias' first", "safetensors"),
     "a weight too few": ({"drop": ("model.layers.0.mlp.up_proj.weight",)}, None,

@@ -67,9 +67,16 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
 
     header = read_header(file, model)
     text_config = load_config(base_folder, base).get_text_config(decoder=True)
-    config, kind, changed = configuration(file, header, text_config, (model, base))
-    layers = linear_layers(config, header, model)
-    differences = vocabulary_differences(header, load_tokenizer(base_folder, base))
+    tokenizer = load_tokenizer(base_folder, base)
+    try:
+        config, kind, changed = configuration(file, header, text_config, (model, base))
+        layers = linear_layers(config, header, model)
+        differences = vocabulary_differences(header, tokenizer)
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # whatever a library makes of values that make no sense
+        raise UserError(f"{model} says of itself what makes no model: {type(error).__name__}: {str(error)[:200]!r}",
+                        fix="fetch the file again, or name another") from error
     if changed:
         differences.append(Difference("architecture", f"the GGUF file runs as it says ({', '.join(changed)})"))
     stored = {PLAIN.get(kind, "float32") for name, kind in header.types.items() if len(header.shapes[name]) > 1}

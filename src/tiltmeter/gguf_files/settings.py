@@ -40,7 +40,7 @@ def configuration(file: Path, header: Header, base: Any, names: tuple[str, str])
     if base.model_type not in STANDS_FOR.get(kind, {kind}):
         raise _not_made_from(names, f"it is a {kind} model, the base is {base.model_type}")
     sizes = {key: (stated.get(key), getattr(base, key, None)) for key in SIZES}
-    other = [f"{key} {new} instead of {old}" for key, (new, old) in sizes.items()
+    other = [f"{key} {new!r} instead of {old!r}" for key, (new, old) in sizes.items()
              if None not in (new, old) and new != old]
     if other:
         raise _not_made_from(names, ", ".join(other))
@@ -50,13 +50,13 @@ def configuration(file: Path, header: Header, base: Any, names: tuple[str, str])
     said = {**stated.pop("rope_parameters", {}), **{key: stated.pop(key) for key in ("rope_theta",) if key in stated}}
     for key, value in said.items():
         if key in rope and not _same(value, rope[key]):
-            changed.append(f"{key} {value} instead of {rope[key]}")
+            changed.append(f"{key} {value!r} instead of {rope[key]!r}")
             settings["rope_parameters"] = rope = {**rope, key: value}
     for key, value in stated.items():
         if key in THE_BASES or _same(value, settings.get(key)):
             continue
         if key in settings and key not in SEEN_ELSEWHERE:
-            changed.append(f"{key} {value} instead of {settings[key]}")
+            changed.append(f"{key} {value!r} instead of {settings[key]!r}")
         settings[key] = value
     config = AutoConfig.for_model(base.model_type, **settings)
     _check_positions(header, config, names)
@@ -159,13 +159,14 @@ def _check_positions(header: Header, config: Any, names: tuple[str, str]) -> Non
         return  # by kind of layer (Gemma 3): a file cannot say it
     kind = rope.get("rope_type", "default")
     kind = "default" if kind == "dynamic" else kind  # scales only beyond the trained length; no GGUF file says it
+    factor = header.setting("rope.scaling.factor") or 1.0
     said = header.setting("rope.scaling.type")
+    said = "none" if said == "linear" and factor == 1.0 else said
     scaled = kind if kind in ("linear", "yarn") else "none"
     if said not in (None, scaled) and not (said == "longrope" == kind):
         raise _other_positions(names, f"{said!r} in the file, {kind!r} in the base")
-    if scaled != "none" and not _same(float(header.setting("rope.scaling.factor") or 1.0), rope.get("factor")):
-        raise _other_positions(names, f"a factor of {header.setting('rope.scaling.factor')} in the file, "
-                                      f"{rope.get('factor')} in the base")
+    if scaled != "none" and not _same(float(factor), rope.get("factor")):
+        raise _other_positions(names, f"a factor of {factor} in the file, {rope.get('factor')} in the base")
     expected = {}
     if kind == "llama3" or FREQUENCIES in header.types:
         expected[FREQUENCIES] = _llama3_factors(config) if kind == "llama3" else 1.0
