@@ -63,10 +63,11 @@ def resolve(model: str, base: str | None = None) -> Path:
 
 def check_folder(path: Path, model: str) -> None:
     """Raises UserError when the folder cannot be loaded safely and completely."""
+    other = "name the folder that save_pretrained wrote"
+    if "gguf" in model.lower():
+        other = f"name a file: {model}:Q4_K_M, or {model}/FILE.gguf"
     if not (path / "config.json").is_file():
-        raise UserError(
-            f"the model folder {model} has no config.json", fix="name the folder that save_pretrained wrote"
-        )
+        raise UserError(f"the model folder {model} has no config.json", fix=other)
     if not any(path.glob("*.safetensors")):
         pickled = [file.name for pattern in PICKLED for file in path.glob(pattern)]
         if pickled:
@@ -76,7 +77,7 @@ def check_folder(path: Path, model: str) -> None:
             )
         raise UserError(
             f"the model folder {model} has no weights (*.safetensors)",
-            fix="name the folder that save_pretrained wrote; for GGUF name the file: org/repo/file.gguf",
+            fix=other,
         )
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(

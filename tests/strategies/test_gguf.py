@@ -450,6 +450,25 @@ def test_a_name_that_fits_no_file_or_several_says_so(monkeypatch, name, message,
     assert message in caught.value.message and fix in caught.value.fix
 
 
+def test_a_repository_of_gguf_files_says_that_a_file_must_be_named(base, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, *, allow_patterns: str(tmp_path))
+    assert refusal("org/m-GGUF", base).fix == "name a file: org/m-GGUF:Q4_K_M, or org/m-GGUF/FILE.gguf"
+
+
+def test_the_other_byte_order_is_refused(base, tmp_path):
+    import gguf
+
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.add_tensor("token_embd.weight", np.zeros((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert "other byte order" in refusal(tmp_path / "model.gguf", base).message
+
+
 @pytest.mark.parametrize("name", ["org/m-GGUF/m.gguf", "org/m-GGUF:Q4_K_M"])
 def test_a_hub_that_cannot_be_reached(name):
     with pytest.raises(UserError, match="not on this machine") as caught:  # HF_HUB_OFFLINE=1 in tests
