@@ -86,7 +86,9 @@ def compare(
     variant: Annotated[
         list[str],
         typer.Argument(
-            metavar="VARIANT...", help="Ready-made checkpoints: AWQ, GPTQ, compressed-tensors, bitsandbytes, plain."
+            metavar="VARIANT...",
+            help="Ready-made checkpoints: AWQ, GPTQ, GGUF (a .gguf file, or org/repo:Q4_K_M on the hub), "
+            "compressed-tensors, bitsandbytes, plain.",
         ),
     ],
     out: Out,
@@ -106,7 +108,7 @@ def compare(
 ) -> None:
     """Compare ready-made checkpoints with their base model.
 
-    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint --out runs/mine[/dim]
+    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint ./m.Q4_K_M.gguf --out runs/mine[/dim]
     """
     settings = study_settings(locals())
     from tiltmeter.study import make_study

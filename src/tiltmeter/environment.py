@@ -29,6 +29,7 @@ PACKAGES = (
     "compressed-tensors",
     "optimum-quanto",
     "hqq",
+    "gguf",
     "numpy",
     "scipy",
     "statsmodels",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.gguf_files.source import is_gguf
 from tiltmeter.store import write_json
 from tiltmeter.study import Study, VariantSpec
 
@@ -46,6 +47,7 @@ class Loader:
             spec.chain,
             device=self.study.device,
             dtype=self.identity(spec.source).dtype,
+            base=self._base_of(spec.source),
             calibration=self.study.calibration,
             seed=self.study.seed,
             progress=self.progress.note,
@@ -82,16 +84,23 @@ class Loader:
             from tiltmeter import checkpoints, models
             from tiltmeter.quantized_formats import read_format
 
-            folder = checkpoints.resolve(source)
+            compared_with = self._base_of(source)
+            if is_gguf(source):
+                self.progress.note(f"reading the header of {source}")
+            folder = checkpoints.resolve(source, compared_with)
             read_format(folder, source)
-            base = source if source in self.study.models else self.study.models[0]
+            base = compared_with or source
             device = models.pick_device(self.study.device)
             self._identities[source] = Identity(
                 tokenizer=models.load_tokenizer(folder, source),
-                weight_hash=models.fingerprint(source),
+                weight_hash=models.fingerprint(source, compared_with),
                 dtype=models.pick_dtype(self.study.dtype, device, models.load_config(checkpoints.resolve(base), base)),
             )
         return self._identities[source]
+
+    def _base_of(self, source: str) -> str | None:
+        """The model that a ready-made checkpoint is compared with; None for a model of the study itself."""
+        return None if source in self.study.models else self.study.models[0]
 
     def _check_strategies(self) -> None:
         from tiltmeter import models

@@ -48,7 +48,7 @@ class Study(BaseModel):
 
     limit: about so many items per benchmark (None: all); samples: answers per prompt when sampling
     (the protocol's 5); margins: benchmark -> smallest effect of interest, overriding the defaults;
-    checkpoints: ready-made variants of the one model, folder or hub id.
+    checkpoints: ready-made variants of the one model: folder, hub id or GGUF file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
