@@ -87,6 +87,7 @@ def test_a_folder_is_compared_with_what_an_endpoint_serves(pruned, stories, sett
     assert facts["proof"]["largest_logprob_change"] > 0.01
     assert "served by" in facts["proof"]["summary"] and "largest change" in facts["proof"]["summary"]
     assert any("no weights could be hashed" in note for note in facts["notes"])
+    assert any("batches as it likes" in note for note in read_results(tmp_path / "served")["run"]["notes"])
     assert facts["weight_hash"].startswith("endpoint-") and facts["dtype"] == "as served"
     [local] = [v for v in read_results(tmp_path / "here")["variants"] if v["strategy"] != "none"]
     assert facts["text_quality"]["perplexity"] == pytest.approx(local["text_quality"]["perplexity"], rel=1e-4)

@@ -164,14 +164,15 @@ def _tokenizer(base: Any, variant: Any) -> list[Difference]:
 
 
 def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
-    ends = [_end_ids(folder, config) for folder, config in zip(folders, configs)]
+    ends = [end_ids(folder, config) for folder, config in zip(folders, configs)]
     if ends[0] == ends[1]:
         return []
     return [Difference("end tokens", f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers "
                        "differ in length", WRITES)]
 
 
-def _end_ids(folder: Any, config: Any) -> set[int]:
+def end_ids(folder: Any, config: Any) -> set[int]:
+    """Ids that end a generation: of the generation config, else of the configuration."""
     from transformers import GenerationConfig
 
     try:

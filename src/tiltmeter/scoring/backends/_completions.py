@@ -26,7 +26,6 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponen
 from tiltmeter.scoring.backends._base import BackendFailed
 
 KEY = "OPENAI_API_KEY"
-SEEDS = 2**31  # servers keep a request's seed in 32 bits
 PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # none of the served model's own defaults
 BUSY = (408, 409, 425, 429)  # worth another attempt, like everything from 500 on
 

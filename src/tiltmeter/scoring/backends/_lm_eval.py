@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.scoring import reference
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tiltmeter.scoring.variant import LoadedVariant
 
 SAMPLES_ITSELF = "sampled by the backend's own generator: seeds make texts repeatable there, no more"
+SEEDS = 2**31  # engines and servers keep a request's seed in 32 bits
 
 Pair = tuple[list[int], list[int]]  # ids before, ids to score
 
@@ -41,24 +42,23 @@ class LmEvalEngine(Engine):
     """The engine with an `lm_eval.api.model.LM` behind it instead of a model of its own.
 
     Args:
-        lm: the model; needs `_loglikelihood_tokens` for everything but generation.
+        lm: the model; `logprobs` asks its `_loglikelihood_tokens`.
         obstacles: request class -> why no such request can be answered; these are not asked.
     """
+
+    sampling: ClassVar[str] = SAMPLES_ITSELF  # the note of a run that samples
 
     def __init__(self, variant: LoadedVariant, lm: Any, *, batch_tokens: int,
                  obstacles: Mapping[type, str] | None = None) -> None:
         super().__init__(variant, batch_tokens=batch_tokens)
         self.lm = lm
         self.obstacles = dict(obstacles or {})
-        if not hasattr(lm, "_loglikelihood_tokens"):
-            for kind in (SequenceLogprob, OptionProbs):
-                self.obstacles.setdefault(kind, "backend gives no log-probabilities of token ids")
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """The answers to one batch, in its order; requests of a kind that the backend cannot answer get its reason."""
         asked = [request for request in requests if type(request) not in self.obstacles]
         if any(isinstance(request, Generation) and request.temperature for request in asked):
-            self._note(SAMPLES_ITSELF)
+            self._note(self.sampling)
         found = iter(super().answer(asked) if asked else [])
         return [
             failed(request, self.obstacles[type(request)]) if type(request) in self.obstacles else next(found)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.backends._completions import (
     NO_ECHO,
-    SEEDS,
     Completion,
     Completions,
     HttpStatus,
     miscounted,
 )
-from tiltmeter.scoring.backends._lm_eval import LmEvalEngine, Pair, Refused
+from tiltmeter.scoring.backends._lm_eval import SEEDS, LmEvalEngine, Pair, Refused
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, OptionProbs, SequenceLogprob, failed
 from tiltmeter.strategies._probes import TEXTS
@@ -29,6 +28,7 @@ TEXT_ONLY = ("the server returns no token ids: the end token is put back where i
 OWN_DEFAULTS = "the server takes no settings beyond OpenAI's: its own top-k, min-p, penalties and end tokens hold"
 BATCHES = "the server batches as it likes: the last digits of its answers may change between two runs"
 UNVERIFIED = "the server does not say which tokens it read: that its tokenizer is the base's could not be checked"
+ANSWERS = (TEXT_ONLY, OWN_DEFAULTS, BATCHES, UNVERIFIED)  # notes that concern every answer
 REFUSALS = (400, 413, 422)  # statuses that concern one request, or one parameter
 
 
@@ -112,6 +112,7 @@ class ServedEngine(LmEvalEngine):
     def __init__(self, variant: LoadedVariant, lm: Completions, *, at_once: Callable[..., list[Any]],
                  **settings: Any) -> None:
         super().__init__(variant, lm, **settings)
+        self.notes += [note for note in variant.notes if note in ANSWERS]
         self._at_once = at_once
         self._first_space_lost = _drops_first_space(variant.tokenizer)
 

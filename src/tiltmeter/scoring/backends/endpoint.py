@@ -107,7 +107,8 @@ class Endpoint(Backend):
             device="served", dtype="as served", eos_ids=known.eos_ids, max_length=known.max_length,
             weight_hash=_hash(known), settings=spec.chain.settings, notes=list(known.notes),
         )
-        variant.proof = {"summary": f"{known.name}, served by {known.address}", "reported": known.reported}
+        variant.proof = {"summary": f"{known.name}, served by {known.address}; no weights to hash",
+                         "reported": known.reported}
         if OptionProbs in known.obstacles:
             variant.proof["summary"] += "; not compared with the base: " + known.obstacles[OptionProbs]
             return variant
@@ -136,8 +137,9 @@ class Endpoint(Backend):
         from tiltmeter import checkpoints, models
         from tiltmeter.scoring.backends import _probe
 
-        if is_address(base) or self.study.backend != "transformers":
-            return _probe.of_base(base, self.run)
+        stored = _probe.of_base(base, self.run)
+        if stored is not None or is_address(base):
+            return stored
         device = models.pick_device(self.study.device)
         dtype = models.pick_dtype(self.study.dtype, device, models.load_config(checkpoints.resolve(base), base))
         return _probe.of_checkpoint(base, known.tokenizer, device, dtype)
@@ -167,7 +169,8 @@ class Endpoint(Backend):
         except BackendFailed as error:
             raise UserError(str(error), fix="start the server, or check the address") from None
         notes = [f"served by {address} as {name}: no weights could be hashed, its answers are kept under address, name "
-                 f"and what the server reports; prompts made by the tokenizer of {tokenizer_of}", *notes]
+                 f"and what the server reports; prompts made by the tokenizer of {tokenizer_of}; a change contains "
+                 "what its engine and floating-point type do, beside what its weights do", *notes]
         return Served(address, name, reported, lm, tokenizer, tokenizer_of, eos_ids, longest - 1, obstacles, notes)
 
     def _tokenizer_of(self, source: str, reported: dict[str, Any]) -> str:
@@ -209,7 +212,7 @@ def _chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> di
 def _prompt_maker(name: str) -> tuple[Any, frozenset[int], int]:
     """(tokenizer, ids that end a generation, context length) of a model; its weights are neither needed nor fetched."""
     from tiltmeter import models
-    from tiltmeter.compare_models import _end_ids
+    from tiltmeter.compare_models import end_ids
 
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -225,7 +228,7 @@ def _prompt_maker(name: str) -> tuple[Any, frozenset[int], int]:
     config = models.load_config(folder, name)
     text_config = config.get_text_config(decoder=True)
     longest = getattr(text_config, "max_position_embeddings", None) or models.NO_LIMIT
-    return models.load_tokenizer(folder, name), frozenset(_end_ids(folder, config)), int(longest)
+    return models.load_tokenizer(folder, name), frozenset(end_ids(folder, config)), int(longest)
 
 
 def _hash(known: Served) -> str:
