@@ -53,7 +53,7 @@ def show_list(what: str | None) -> None:
     if what in (None, "backends"):
         table = _table("Backends", "name", "what it is", "runs on", "library")
         for name, cls in known("backend").items():
-            table.add_row(name, cls.title, cls.runs_on, cls.source)  # type: ignore[attr-defined]
+            table.add_row(name, cls.about, cls.runs_on, cls.source)  # type: ignore[attr-defined]
         console.print(table)
 
 

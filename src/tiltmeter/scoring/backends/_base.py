@@ -72,7 +72,7 @@ class Backend(ABC):
         say: gets one line per step that may take long.
     """
 
-    title: ClassVar[str]  # one line: what it is
+    about: ClassVar[str]  # one line: what it is
     runs_on: ClassVar[str]
     source: ClassVar[str]  # who does the work
 

@@ -86,7 +86,7 @@ class LoadsFolders(Backend):
             max_length=min(longest, int(self._lm.max_length)) - 1,  # these engines write one token even when they score
             weight_hash=known.weight_hash, settings=spec.chain.settings, notes=list(context.notes),
             proof={"checkpoint_bytes": checkpoints.weights_on_disk(context.checkpoint),
-                   "summary": f"{spec.chain.canonical if spec.chain.parts else 'the checkpoint'} in {self.package}"},
+                   "summary": f"run by the engine {self.package}"},
         )
         pairs = [(ids, [token]) for ids, token in _probe.questions(known.tokenizer)]
         found = [float("nan") if isinstance(value, Refused) else value

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tiltmeter.scoring.variant import LoadedVariant
 
 TOLERANCE = 1e-4  # nats
+UNKNOWN = "its answers to the probe texts are not known"
 LONGEST = 64  # tokens of a probe text
 
 
@@ -51,13 +52,18 @@ def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[fl
 
 def compare(variant: LoadedVariant, found: Sequence[float], base: Sequence[float] | None) -> None:
     """Completes the variant's proof. Raises DidNothing when it answers as its base does."""
-    proof = {**variant.proof, "probe_logprobs": list(found)}
-    line = "not compared with the base: its answers to the probe texts are not known"
+    variant.proof["probe_logprobs"] = list(found)
+    line = f"not compared with the base: {UNKNOWN}"
     if base is not None and len(base) == len(found) and all(map(math.isfinite, (*found, *base))):
         change = max(abs(ours - theirs) for ours, theirs in zip(found, base))
         if change <= TOLERANCE:
             raise DidNothing(f"{variant.model_name} answers the probe texts as the base does: no log-probability "
                              f"differs by more than {TOLERANCE:g} nats")
-        proof["largest_logprob_change"] = change
+        variant.proof["largest_logprob_change"] = change
         line = f"largest change of a token's log-probability on probe texts {change:.2g} nats"
-    variant.proof = {**proof, "summary": "; ".join(filter(None, (variant.proof.get("summary"), line)))}
+    tell(variant, line)
+
+
+def tell(variant: LoadedVariant, line: str) -> None:
+    """Adds a line to the summary of the variant's proof."""
+    variant.proof["summary"] = "; ".join(filter(None, (variant.proof.get("summary"), line)))

@@ -63,7 +63,7 @@ def _scores(lm: Completions, tokenizer: Any, ids: list[int]) -> tuple[str | None
     except HttpStatus as error:
         if error.status not in REFUSALS:
             raise
-        return f"{NO_ECHO} ({error})", None
+        return f"server gives no log-probabilities of a prompt's tokens (status {error.status})", None
     misread = miscounted(found, len(ids))
     if misread:
         return None, misread
@@ -83,7 +83,7 @@ def _writes(lm: Completions, ids: list[int], notes: list[str]) -> tuple[Completi
         except HttpStatus as error:
             if error.status not in REFUSALS:
                 raise
-            refused = f"server refuses token ids as a prompt ({error})"
+            refused = f"server refuses token ids as a prompt (status {error.status})"
             continue
         if not extras:
             notes.append(OWN_DEFAULTS)

@@ -72,7 +72,7 @@ class Served:
 class Endpoint(Backend):
     """Used for every model or variant that is an address, whatever `--backend` says of checkpoints."""
 
-    title = "an OpenAI-compatible completions server, named by its address (http://HOST/v1 or http://HOST/v1#NAME)"
+    about = "an OpenAI-compatible completions server, named by its address (http://HOST/v1 or http://HOST/v1#NAME)"
     runs_on = "where it is served"
     source = "lm_eval (local-completions)"
 
@@ -107,10 +107,10 @@ class Endpoint(Backend):
             device="served", dtype="as served", eos_ids=known.eos_ids, max_length=known.max_length,
             weight_hash=_hash(known), settings=spec.chain.settings, notes=list(known.notes),
         )
-        variant.proof = {"summary": f"{known.name}, served by {known.address}; no weights to hash",
-                         "reported": known.reported}
+        summary = (f"{known.name}, served by {known.address}", "no weights to hash")
+        variant.proof = {"summary": "; ".join(summary), "reported": known.reported}
         if OptionProbs in known.obstacles:
-            variant.proof["summary"] += "; not compared with the base: " + known.obstacles[OptionProbs]
+            _probe.tell(variant, f"not compared with the base: {known.obstacles[OptionProbs]}")
             return variant
         pairs = [(ids, [token]) for ids, token in _probe.questions(known.tokenizer)]
         try:

@@ -22,7 +22,7 @@ class LmEvalHf(Transformers):
     else acts outside a model's weights are refused: ``HFLM`` makes its own forward and its own cache.
     """
 
-    title = "the same models through lm-evaluation-harness' HFLM: slow, for checking the built-in engine against it"
+    about = "the same models through lm-evaluation-harness' HFLM: slow, for checking the built-in engine against it"
     runs_on = "CPU, GPU"
     source = "lm_eval, transformers"
 

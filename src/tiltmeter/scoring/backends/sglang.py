@@ -24,7 +24,7 @@ UNSEEDED = "SGLang takes no seed with a request unless it runs deterministically
 class SGLang(LoadsFolders):
     """Greedy text and log-probabilities are SGLang's; sampling is its own and takes no seed per request."""
 
-    title = "checkpoints, compressed or not, in SGLang (not run here: real code, tested with a stand-in)"
+    about = "checkpoints, compressed or not, in SGLang (not run here: real code, tested with a stand-in)"
     runs_on = "GPU"
     source = "lm_eval (sglang)"
     package = "sglang"

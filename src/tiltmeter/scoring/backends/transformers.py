@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Transformers(Backend):
     """Any causal LM that transformers can load, under every strategy."""
 
-    title = "any causal LM that transformers can load, with the built-in engine; the default"
+    about = "any causal LM that transformers can load, with the built-in engine; the default"
     runs_on = "CPU, GPU"
     source = "transformers, torch"
 
@@ -74,6 +74,7 @@ class Transformers(Backend):
             from tiltmeter.scoring.backends import _probe
             from tiltmeter.scoring.reference import option_logprobs
 
+            variant.proof["summary"] = "checkpoint read by transformers"
             found = [option_logprobs(variant, ids, [token])[0] for ids, token in _probe.questions(variant.tokenizer)]
             _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
         else:  # a ready-made checkpoint: what it is, measured against its base

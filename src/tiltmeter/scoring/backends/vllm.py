@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class VLLM(LoadsFolders):
     """Greedy text and log-probabilities are vLLM's; sampling is its own, seeded per request."""
 
-    title = "checkpoints, compressed or not, in vLLM (not run here: real code, tested with a stand-in)"
+    about = "checkpoints, compressed or not, in vLLM (not run here: real code, tested with a stand-in)"
     runs_on = "GPU"
     source = "lm_eval (vllm)"
     package = "vllm"
