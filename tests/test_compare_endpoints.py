@@ -19,7 +19,7 @@ from tiltmeter.strategies.chain import parse
 from tiltmeter.study import make_study
 
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
-pytest.importorskip("tenacity", reason="needs the extra lm-eval")
+wait_none = pytest.importorskip("tenacity", reason="needs the extra lm-eval").wait_none
 
 BENCHMARKS = ("crows-pairs", "global-opinion-qa", "dt-stereotyping")
 LIMITS = {"crows-pairs": 6, "global-opinion-qa": 6, "dt-stereotyping": 4}
@@ -127,7 +127,7 @@ def test_an_endpoint_that_dies_loses_nothing_and_a_resumed_run_goes_on(
     pruned, stories, settings, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("tiltmeter.scoring.backends._completions.wait_exponential", lambda **_: wait_none())
     with ModelServer(pruned, key="sk-secret") as server:
         settings |= {"benchmarks": ["crows-pairs", "dt-stereotyping"], "batch_tokens": 8,
                      "limits": {"crows-pairs": 10, "dt-stereotyping": 2}}
@@ -183,17 +183,19 @@ def test_an_unknown_backend_is_a_mistake_that_names_the_nearest(stories, shared,
     assert "lm-eval-hf" in capsys.readouterr().err
 
 
-def test_a_run_through_lm_evals_class_gives_the_built_in_engines_numbers(stories, settings, tmp_path):
-    settings = settings | {"benchmarks": ["crows-pairs", "global-opinion-qa"], "text_quality": False,
-                           "limits": {"crows-pairs": 6, "global-opinion-qa": 6}}
-    other = make_study(models=[stories], strategies=["magnitude"], backend="lm-eval-hf", **settings)
-    assert run(other, tmp_path / "run").computed == 4
-    assert run(make_study(models=[stories], strategies=["magnitude"], **settings), tmp_path / "run").computed == 4
-    found = [row for row in read_results(tmp_path / "run")["rows"]]  # newest cell of every row: the built-in engine's
-    assert all("backend" not in row["settings"] for row in found)
-    again = run(other, tmp_path / "run")
-    assert (again.computed, again.reused) == (0, 4)  # the two never share a cell
-    for ours, theirs in zip(found, read_results(tmp_path / "run")["rows"], strict=True):
-        assert theirs["settings"]["backend"] == "lm-eval-hf"
-        assert ours["score"] == theirs["score"] if ours["score"] is None else ours["score"] == pytest.approx(
-            theirs["score"], abs=1e-4)
+def test_another_tokenizer_than_the_bases_is_named_and_its_token_scores_get_no_verdict(
+    shared, stories, settings, tmp_path
+):
+    """A served model with a vocabulary of its own is asked in its own tokens, and the run says what that means."""
+    other = str(shared / "models" / "stories260k")
+    settings = settings | {"benchmarks": ["crows-pairs"], "limits": {"crows-pairs": 6}, "text_quality": False}
+    with ModelServer(models.load(other, parse("none"))) as server:
+        study = make_study(models=[stories], checkpoints=[server.address], tokenizer=other, **settings)
+        assert run(study, tmp_path / "run").failures == []
+        unnamed = make_study(models=[stories], checkpoints=[server.address], **settings)  # asked in the base's tokens
+        assert run(unnamed, tmp_path / "unnamed").failures == []
+    row = rows(tmp_path / "run", f"checkpoint={server.address}")["crows-pairs"]
+    assert row["score"] is not None and row["change"]["verdict"] == "no usable signal"
+    assert "another tokenizer" in row["change"]["reason"]
+    row = rows(tmp_path / "unnamed", f"checkpoint={server.address}")["crows-pairs"]
+    assert row["score"] is None and list(row["unscored"]) == ["server reads token ids with another tokenizer"]

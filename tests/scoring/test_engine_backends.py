@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_backends import REQUESTS, same
+from backend_requests import REQUESTS, same
 
 from tiltmeter import models
 from tiltmeter.errors import UserError

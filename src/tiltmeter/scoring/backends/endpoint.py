@@ -23,7 +23,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -119,8 +119,9 @@ class Endpoint(Backend):
             raise LoadFailed(f"{spec.source}: {error}") from None
         if spec.source == spec.model:
             variant.proof["probe_logprobs"] = found
-            return variant
-        _probe.compare(variant, found, self._of_base(spec.model, known))
+        else:
+            same = self._same_tokens(variant, spec)
+            _probe.compare(variant, found, self._of_base(spec.model, known) if same else None)
         return variant
 
     def engine(self, variant: LoadedVariant, batch_tokens: int) -> Answering:
@@ -132,6 +133,19 @@ class Endpoint(Backend):
 
     def auto_batch_tokens(self, variant: LoadedVariant) -> int:
         return BATCH_TOKENS
+
+    def _same_tokens(self, variant: LoadedVariant, spec: VariantSpec) -> bool:
+        """Whether a tokenizer named for the prompts cuts them as the base's; if not, the proof and the run say so."""
+        from tiltmeter import checkpoints, models
+        from tiltmeter.compare_models import other_tokenizer
+
+        if is_address(spec.model) or self._probed(spec.source).tokenizer_of == spec.model:
+            return True
+        base = models.load_tokenizer(checkpoints.resolve(spec.model), spec.model)
+        found = other_tokenizer(base, variant.tokenizer)
+        variant.proof["differences"] = [asdict(each) for each in found]
+        variant.notes += [each.text for each in found]
+        return not any(each.incomparable for each in found)
 
     def _of_base(self, base: str, known: Served) -> list[float] | None:
         from tiltmeter import checkpoints, models
