@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.registry import build
-from tiltmeter.scoring.backends._base import Answering, Backend, Identity, is_address
+from tiltmeter.scoring.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.store import write_json
 from tiltmeter.study import Study, VariantSpec
 

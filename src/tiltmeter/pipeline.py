@@ -20,7 +20,7 @@ from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.errors import UserError
 from tiltmeter.loading import Loader
 from tiltmeter.registry import build
-from tiltmeter.scoring.backends._base import BackendFailed
+from tiltmeter.scoring.backends.base import BackendFailed
 from tiltmeter.scoring.requests import Answer
 from tiltmeter.seeds import seed_for
 from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json

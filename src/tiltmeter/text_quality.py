@@ -32,7 +32,7 @@ from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
     from tiltmeter.loading import Loader
-    from tiltmeter.scoring.backends._base import Answering
+    from tiltmeter.scoring.backends.base import Answering
     from tiltmeter.scoring.variant import LoadedVariant
 
 PASSAGES = 64  # passages of the text; enough for a perplexity to within a few per cent

@@ -11,7 +11,7 @@ from tiltmeter import models
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
 from tiltmeter.scoring import reference
-from tiltmeter.scoring.backends._base import BackendFailed
+from tiltmeter.scoring.backends.base import BackendFailed
 from tiltmeter.scoring.requests import Generation, OptionProbs, SequenceLogprob
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import make_study
@@ -209,3 +209,21 @@ def test_the_key_is_read_from_the_environment_only(variant, stories, tmp_path, m
         endpoint(server.address, stories, tmp_path)
         assert server.keys == {""}
     assert "OPENAI_API_KEY" not in os.environ
+
+
+def test_echoed_tokens_are_recognised_however_a_server_spells_them(variant):
+    from tiltmeter.scoring.backends._served import same_words
+    from tiltmeter.scoring.prompts import encode
+
+    ids = encode(variant.tokenizer, "Once upon a time there was a cat.")
+    pieces = variant.tokenizer.convert_ids_to_tokens(ids)
+    for spelled in (pieces, [piece.replace("▁", " ") for piece in pieces], [f"token_id:{token}" for token in ids]):
+        assert same_words(variant.tokenizer, ids, spelled)
+    assert not same_words(variant.tokenizer, ids, pieces[::-1])
+    assert not same_words(variant.tokenizer, ids, [f"token_id:{token + 1}" for token in ids])
+
+
+def test_an_endpoint_backend_asked_for_a_folder_says_that_it_is_none(stories, tmp_path):
+    study = make_study(models=[stories], backend="endpoint")
+    with pytest.raises(UserError, match="is no address"):
+        build("backend", "endpoint", study=study, run=tmp_path, say=lambda line: None).identity(stories)

@@ -68,7 +68,13 @@ def test_the_engine_answers_as_the_reference(stories, tmp_path, name):
     assert any(("own generator" if name == "vllm" else "cannot be repeated") in note for note in engine.notes)
     [arguments] = sys.modules[name].MADE
     assert arguments["trust_remote_code"] is False and arguments["dtype"] == "float32"
-    backend.release(variant)
+    if name == "sglang":
+        first = backend._lm.model
+        second = backend.load(study.variants()[0])  # without a release in between, as after a variant that was refused
+        assert first.stopped and not backend._lm.model.stopped
+        last = backend._lm.model
+        backend.release(second)
+        assert last.stopped and backend._lm is None
 
 
 def test_a_run_compares_base_and_compressed_checkpoint_in_the_same_engine(stories, shared, tmp_path, name):

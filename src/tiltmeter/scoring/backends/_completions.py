@@ -23,7 +23,7 @@ import requests
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
-from tiltmeter.scoring.backends._base import BackendFailed
+from tiltmeter.scoring.backends.base import BackendFailed
 
 KEY = "OPENAI_API_KEY"
 PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # none of the served model's own defaults
@@ -47,7 +47,8 @@ class Completion:
         ids: the new token ids; None where the server does not return them.
         finished: the server's own word ("stop", "length").
         prompt_tokens, new_tokens: as the server counts them; None where it does not.
-        echoed: strings of the tokens that were scored, the prompt's first; logprobs: theirs, in nats.
+        echoed: strings of the tokens that were scored, the prompt's first, as far as there are any.
+        logprobs: theirs, in nats; None for a text's first.
     """
 
     text: str
@@ -131,6 +132,8 @@ class Completions(LocalCompletionsAPI):
         except requests.HTTPError as error:
             assert error.response is not None  # raised by raise_for_status
             raise HttpStatus(error.response.status_code, redacted(_message(error.response))) from None
+        except requests.JSONDecodeError:
+            raise BackendFailed(f"{self.address} answered with something else than JSON") from None
         except requests.RequestException as error:
             raise BackendFailed(f"{self.address} cannot be reached: {type(error).__name__}") from None
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -197,6 +200,6 @@ def _completion(body: Any) -> Completion:
         finished=choice.get("finish_reason"),
         prompt_tokens=usage.get("prompt_tokens"),
         new_tokens=usage.get("completion_tokens"),
-        echoed=[str(token) for token in scored.get("tokens") or []],
+        echoed=[token for token in scored.get("tokens") or [] if isinstance(token, str)],
         logprobs=list(scored.get("token_logprobs") or []),
     )

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.errors import UserError
-from tiltmeter.scoring.backends._base import Answering, Backend, Identity, is_address
+from tiltmeter.scoring.backends.base import Answering, Backend, Identity, is_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,7 @@ class LoadsFolders(Backend):
         from tiltmeter.scoring.backends._lm_eval import Refused, lm_class, made
         from tiltmeter.scoring.variant import LoadedVariant
 
+        self._stop()  # one whose variant was refused after it had started
         known = self.identity(spec.source)
         context = models.compressed(spec.source, spec.chain, device=self.study.device, dtype=known.dtype,
                                     calibration=self.study.calibration, seed=self.study.seed, progress=self.say)
@@ -110,7 +111,10 @@ class LoadsFolders(Backend):
         return BATCH_TOKENS
 
     def release(self, variant: LoadedVariant) -> None:
-        """The next variant needs the memory: the engine is told to stop where it can be told."""
+        self._stop()
+
+    def _stop(self) -> None:
+        """The next engine needs the memory: this one is told to stop where it can be told."""
         import torch
 
         stop = getattr(getattr(self._lm, "model", None), "shutdown", None)

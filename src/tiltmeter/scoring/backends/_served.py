@@ -69,7 +69,7 @@ def _scores(lm: Completions, tokenizer: Any, ids: list[int]) -> tuple[str | None
         return None, misread
     if len(found.logprobs) < len(ids):
         return NO_ECHO, None
-    if found.echoed and not _same_words(tokenizer, ids, found.echoed):
+    if len(found.echoed) >= len(ids) and not same_words(tokenizer, ids, found.echoed):
         return None, OTHER_VOCABULARY
     return None, None
 
@@ -91,13 +91,14 @@ def _writes(lm: Completions, ids: list[int], notes: list[str]) -> tuple[Completi
     return None, refused
 
 
-def _same_words(tokenizer: Any, ids: Sequence[int], echoed: Sequence[str]) -> bool:
-    """Whether most tokens are spelled as ours; servers write spaces, bytes and special tokens in their own ways."""
+def same_words(tokenizer: Any, ids: Sequence[int], echoed: Sequence[str]) -> bool:
+    """Whether most tokens are ours; servers spell spaces, bytes and special tokens in their own ways, or write ids."""
     def plain(text: str) -> str:
         return text.replace("▁", " ").replace("Ġ", " ").strip()
 
-    ours = [plain(tokenizer.decode([token])) for token in ids[1:]]
-    return sum(a == plain(b) for a, b in zip(ours, echoed[1:])) >= len(ours) / 2
+    same = [word == f"token_id:{token}" or plain(word) == plain(tokenizer.decode([token]))
+            for token, word in zip(ids[1:], echoed[1:])]
+    return sum(same) >= len(same) / 2
 
 
 class ServedEngine(LmEvalEngine):

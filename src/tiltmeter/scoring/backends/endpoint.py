@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.registry import register
-from tiltmeter.scoring.backends._base import Answering, Backend, BackendFailed, Identity, is_address
+from tiltmeter.scoring.backends.base import Answering, Backend, BackendFailed, Identity, is_address
 
 if TYPE_CHECKING:
     from tiltmeter.scoring.backends._completions import Completions

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tiltmeter.registry import register
-from tiltmeter.scoring.backends._base import Answering, Identity
+from tiltmeter.scoring.backends.base import Answering, Identity
 from tiltmeter.scoring.backends.transformers import Transformers
 
 if TYPE_CHECKING:

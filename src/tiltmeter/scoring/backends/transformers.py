@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tiltmeter.registry import register
-from tiltmeter.scoring.backends._base import Answering, Backend, Identity, is_address
+from tiltmeter.scoring.backends.base import Answering, Backend, Identity, is_address
 
 if TYPE_CHECKING:
     from tiltmeter.scoring.variant import LoadedVariant
