@@ -14,7 +14,6 @@ seed makes its text repeatable there (as far as that backend is), but it is anot
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -122,14 +121,9 @@ def lm_class(name: str) -> Any:
 
 
 def made(cls: Any, needed_for: str, **settings: Any) -> Any:
-    """An instance of an LM class, which checks only here whether what it stands on is installed."""
+    """An instance of an LM class. Raises UserError when the library behind it cannot start with these settings."""
     try:
-        with held_back():
-            return cls(**settings)
-    except ModuleNotFoundError as error:  # lm-eval's own words name the packages
-        missing = re.findall(r"\[?'([\w, '-]+)'\]?|`(\w+)` is not installed", str(error))
-        names = ", ".join(filter(None, (first or second for first, second in missing))) or str(error.name or "lm_eval")
-        raise missing_extra(names.replace("'", ""), "lm-eval", needed_for) from None
-    except (ValueError, RuntimeError, OSError) as error:
+        return cls(**settings)
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
         why = (str(error).splitlines() or [""])[0][:200]
-        raise UserError(f"{needed_for} cannot start: {type(error).__name__}: {why}") from None
+        raise UserError(f"{needed_for} cannot start: {type(error).__name__}: {why}") from error

@@ -43,6 +43,7 @@ class LmEvalHf(Transformers):
         from tiltmeter.scoring import reference
         from tiltmeter.scoring.backends._lm_eval import LmEvalEngine, lm_class, made
         from tiltmeter.scoring.requests import Answer, Generation
+        from tiltmeter.strategies._quiet import held_back
 
         class Hf(LmEvalEngine):
             def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
@@ -58,8 +59,9 @@ class LmEvalHf(Transformers):
                 )
                 return reference.generation_answer(self.variant, request, written[0, len(prompt):].tolist())
 
-        lm = made(lm_class("hf"), "--backend lm-eval-hf", pretrained=variant.model, tokenizer=variant.tokenizer,
-                  backend="causal", max_length=variant.max_length, batch_size=8)
+        with held_back():
+            lm = made(lm_class("hf"), "--backend lm-eval-hf", pretrained=variant.model, tokenizer=variant.tokenizer,
+                      backend="causal", max_length=variant.max_length, batch_size=8)
         return Hf(variant, lm, batch_tokens=batch_tokens)
 
 
