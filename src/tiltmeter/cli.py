@@ -93,8 +93,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="VARIANT...",
-            help="Ready-made checkpoints (AWQ, GPTQ, compressed-tensors, bitsandbytes, plain) or served endpoints "
-            "(http://HOST/v1, or http://HOST/v1#NAME where several models are served).",
+            help="Ready-made checkpoints: AWQ, GPTQ, GGUF (a .gguf file, or org/repo:Q4_K_M on the hub), "
+            "compressed-tensors, bitsandbytes, plain; or served endpoints: http://HOST/v1, http://HOST/v1#NAME.",
         ),
     ],
     out: Out,
@@ -116,7 +116,7 @@ def compare(
 ) -> None:
     """Compare ready-made checkpoints or served endpoints with their base model.
 
-    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint --out runs/mine[/dim]
+    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint ./m.Q4_K_M.gguf --out runs/mine[/dim]
 
     [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct http://localhost:8000/v1 --out runs/served[/dim]
     """

@@ -32,6 +32,7 @@ PACKAGES = (
     "lm_eval",
     "vllm",
     "sglang",
+    "gguf",
     "numpy",
     "scipy",
     "statsmodels",

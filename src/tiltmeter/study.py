@@ -48,7 +48,7 @@ class Study(BaseModel):
 
     limit: about so many items per benchmark (None: all); samples: answers per prompt when sampling
     (the protocol's 5); margins: benchmark -> smallest effect of interest, overriding the defaults;
-    checkpoints: ready-made variants of the one model: folder, hub id, or the address of a served endpoint;
+    checkpoints: ready-made variants of the one model: folder, hub id, GGUF file, or the address of a served endpoint;
     backend: what answers about checkpoints (`tiltmeter list backends`); endpoints are asked where they are served;
     tokenizer: whose tokenizer makes an endpoint's prompts (None: the base's).
     """

@@ -56,12 +56,13 @@ class LoadsFolders(Backend):
 
     def identity(self, source: str) -> Identity:
         from tiltmeter import checkpoints, models
+        from tiltmeter.gguf_files.source import is_gguf
 
+        if is_gguf(source):
+            raise UserError(f"{source} is a GGUF file, which --backend {self.package} is not given",
+                            fix="leave --backend out: the built-in engine reads it")
         folder = checkpoints.resolve(source)
-        base = source if source in self.study.models or is_address(self.study.models[0]) else self.study.models[0]
-        config = models.load_config(checkpoints.resolve(base), base)
-        dtype = models.pick_dtype(self.study.dtype, models.pick_device(self.study.device), config)
-        return Identity(models.load_tokenizer(folder, source), models.fingerprint(source), dtype,
+        return Identity(models.load_tokenizer(folder, source), models.fingerprint(source), self.dtype_of(source),
                         {"backend": self.package})
 
     def load(self, spec: VariantSpec) -> LoadedVariant:

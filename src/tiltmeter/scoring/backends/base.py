@@ -101,6 +101,20 @@ class Backend(ABC):
     def release(self, variant: LoadedVariant) -> None:  # noqa: B027  (most hold nothing)
         """Frees what the variant holds; it cannot be asked afterwards."""
 
+    def base_of(self, source: str) -> str | None:
+        """The checkpoint that a ready-made one is compared with; None for a model of the study itself, and where the
+        base is served."""
+        base = self.study.models[0]
+        return None if source in self.study.models or is_address(base) else base
+
+    def dtype_of(self, source: str) -> str:
+        """The floating-point type that a checkpoint runs in: its base's, by the rule of `tiltmeter.models`."""
+        from tiltmeter import checkpoints, models
+
+        base = self.base_of(source) or source
+        config = models.load_config(checkpoints.resolve(base), base)
+        return models.pick_dtype(self.study.dtype, models.pick_device(self.study.device), config)
+
     def refuse(self, why: Callable[[Strategy], str | None], fix: str, served: bool = False) -> None:
         """Raises UserError for the first strategy of a checkpoint (`served`: of an address) that `why` objects to."""
         for spec in self.study.variants():

@@ -148,15 +148,14 @@ class Endpoint(Backend):
         return not any(each.incomparable for each in found)
 
     def _of_base(self, base: str, known: Served) -> list[float] | None:
-        from tiltmeter import checkpoints, models
+        from tiltmeter import models
         from tiltmeter.scoring.backends import _probe
 
         stored = _probe.of_base(base, self.run)
         if stored is not None or is_address(base):
             return stored
         device = models.pick_device(self.study.device)
-        dtype = models.pick_dtype(self.study.dtype, device, models.load_config(checkpoints.resolve(base), base))
-        return _probe.of_checkpoint(base, known.tokenizer, device, dtype)
+        return _probe.of_checkpoint(base, known.tokenizer, device, self.dtype_of(base))
 
     def _probed(self, source: str) -> Served:
         if source not in self._served:

@@ -44,16 +44,18 @@ class Transformers(Backend):
         compression. Raises UserError for a format that cannot be read.
         """
         from tiltmeter import checkpoints, models
+        from tiltmeter.gguf_files.source import is_gguf
         from tiltmeter.quantized_formats import read_format
 
-        folder = checkpoints.resolve(source)
+        compared_with = self.base_of(source)
+        if is_gguf(source):
+            self.say(f"reading the header of {source}")
+        folder = checkpoints.resolve(source, compared_with)
         read_format(folder, source)
-        base = source if source in self.study.models or is_address(self.study.models[0]) else self.study.models[0]
-        device = models.pick_device(self.study.device)
         return Identity(
             tokenizer=models.load_tokenizer(folder, source),
-            weight_hash=models.fingerprint(source),
-            dtype=models.pick_dtype(self.study.dtype, device, models.load_config(checkpoints.resolve(base), base)),
+            weight_hash=models.fingerprint(source, compared_with),
+            dtype=self.dtype_of(source),
         )
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
@@ -63,7 +65,8 @@ class Transformers(Backend):
             spec.source,
             spec.chain,
             device=self.study.device,
-            dtype=self.identity(spec.source).dtype,
+            dtype=self.dtype_of(spec.source),
+            base=self.base_of(spec.source),
             calibration=self.study.calibration,
             seed=self.study.seed,
             progress=self.say,
