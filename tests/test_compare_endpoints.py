@@ -21,8 +21,8 @@ from tiltmeter.study import make_study
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 wait_none = pytest.importorskip("tenacity", reason="needs the extra lm-eval").wait_none
 
-BENCHMARKS = ("crows-pairs", "global-opinion-qa", "dt-stereotyping")
-LIMITS = {"crows-pairs": 6, "global-opinion-qa": 6, "dt-stereotyping": 4}
+BENCHMARKS = ("crows-pairs", "dt-stereotyping")
+LIMITS = {"crows-pairs": 6, "dt-stereotyping": 2}
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,15 @@ def everything_written(out: Path) -> str:
 def test_a_folder_is_compared_with_what_an_endpoint_serves(pruned, stories, settings, tmp_path, monkeypatch):
     """The numbers are those of the same variant measured here: greedy text, log-probabilities and changes."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    asked = (*BENCHMARKS, "global-opinion-qa")  # one of each request kind
+    settings |= {"benchmarks": asked, "limits": LIMITS | {"global-opinion-qa": 6}}
     with ModelServer(pruned, key="sk-secret") as server:
         summary = run(make_study(models=[stories], checkpoints=[server.address], **settings), tmp_path / "served")
         again = run(make_study(models=[stories], checkpoints=[server.address], **settings), tmp_path / "served")
     assert summary.failures == [] and (again.computed, again.reused) == (0, 6)
     run(make_study(models=[stories], strategies=["magnitude"], **settings), tmp_path / "here")
     served, here = rows(tmp_path / "served", f"checkpoint={server.address}"), rows(tmp_path / "here", "magnitude")
-    assert list(served) == list(BENCHMARKS)
+    assert list(served) == list(asked)
     for name, row in served.items():
         assert row["complete"] and row["settings"] == {"backend": "endpoint", "served_model": "stories"}
         assert row["n_scored"] == here[name]["n_scored"] > 0
@@ -157,10 +159,10 @@ def test_cells_that_a_server_cannot_answer_are_rows_with_a_reason_and_the_others
         study = make_study(models=[stories], checkpoints=[server.address], **settings)
         assert run(study, tmp_path / "run").failures == []
     found = rows(tmp_path / "run", f"checkpoint={server.address}")
-    for name in ("crows-pairs", "global-opinion-qa"):
-        assert found[name]["score"] is None and found[name]["n_scored"] == 0
-        assert sum(found[name]["unscored"].values()) == found[name]["n_items"] > 0
-        assert all("no log-probabilities" in reason for reason in found[name]["unscored"])
+    row = found["crows-pairs"]
+    assert row["score"] is None and row["n_scored"] == 0
+    assert sum(row["unscored"].values()) == row["n_items"] > 0
+    assert all("no log-probabilities" in reason for reason in row["unscored"])
     assert found["dt-stereotyping"]["score"] is not None
     json.dumps(found)
 
