@@ -62,7 +62,7 @@ def differences(base: str, variant: str) -> list[Difference]:
     folders = resolve(base), resolve(variant, base)
     tokenizers = load_tokenizer(folders[0], base), load_tokenizer(folders[1], variant)
     configs = load_config(folders[0], base), load_config(folders[1], variant)
-    found = [*_tokenizer(*tokenizers), *_end_tokens(folders, configs)]
+    found = [*other_tokenizer(*tokenizers), *_end_tokens(folders, configs)]
     templates = [getattr(tokenizer, "chat_template", None) for tokenizer in tokenizers]
     if templates[0] != templates[1]:
         which = "only one of the two has one" if None in templates else "the texts differ"
@@ -156,7 +156,8 @@ def _stored_dtypes(folder: Path) -> set[str]:
     return {STORED[kind] for kind in kinds if kind in STORED}
 
 
-def _tokenizer(base: Any, variant: Any) -> list[Difference]:
+def other_tokenizer(base: Any, variant: Any) -> list[Difference]:
+    """How the second of two tokenizers cuts texts otherwise than the first; [] when it does not."""
     ours, theirs = base.get_vocab(), variant.get_vocab()
     same_ids = [base(text).input_ids == variant(text).input_ids for text in SAMPLES]
     if ours == theirs and all(same_ids):
@@ -176,14 +177,15 @@ def _tokenizer(base: Any, variant: Any) -> list[Difference]:
 
 
 def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
-    ends = [_end_ids(folder, config) for folder, config in zip(folders, configs)]
+    ends = [end_ids(folder, config) for folder, config in zip(folders, configs)]
     if ends[0] == ends[1]:
         return []
     return [Difference("end tokens", f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers "
                        "differ in length", WRITES)]
 
 
-def _end_ids(folder: Any, config: Any) -> set[int]:
+def end_ids(folder: Any, config: Any) -> set[int]:
+    """Ids that end a generation: of the generation config, else of the configuration."""
     from transformers import GenerationConfig
 
     try:

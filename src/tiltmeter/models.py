@@ -94,6 +94,23 @@ def load(
     return variant
 
 
+def compressed(model: str, chain: Chain, *, device: str, dtype: str, calibration: str | None, seed: int,
+               progress: Callable[[str], None]) -> Context:
+    """The checkpoint that `chain` makes of `model`, for an engine that loads folders itself: `Context.checkpoint`.
+
+    Every part must act by its checkpoint (`Strategy.makes_checkpoint`) or by the dtype. Raises as `load` does.
+    """
+    context = _context(model, chain, device, dtype, calibration, Artifacts(), progress, seed)
+    try:
+        for part in chain.parts:
+            part.check(context)
+        for part in chain.parts:
+            part.before_loading(context)
+    except RuntimeError as error:
+        raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
+    return context
+
+
 def refusals(model: str, chains: Iterable[Chain], *, device: str, dtype: str, calibration: str | None
              ) -> dict[str, UserError]:
     """Canonical chain -> what `load` would say, for those it would refuse; as far as no weight need be read."""

@@ -20,6 +20,7 @@ from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.errors import UserError
 from tiltmeter.loading import Loader
 from tiltmeter.registry import build
+from tiltmeter.scoring.backends.base import BackendFailed
 from tiltmeter.scoring.requests import Answer
 from tiltmeter.seeds import seed_for
 from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
@@ -62,7 +63,10 @@ def run(study: Study, out: Path, progress: Progress | None = None) -> RunSummary
         if study.text_quality:
             from tiltmeter.text_quality import judge_answers
 
-            judge_answers(store, study, work.loader)
+            try:
+                judge_answers(store, study, work.loader)
+            except BackendFailed as error:  # a served base that is gone: all else of the run stands
+                work.fail(summary, specs[0], None, f"text quality: {error}")
         work.loader.release()
         write_json(out / "failures.json", summary.failures)
         from tiltmeter.results import write_results
@@ -117,13 +121,13 @@ class _Work:
         except (UserError, VariantFailed) as error:
             if spec.is_base and isinstance(error, UserError):
                 raise
-            self._fail(summary, spec, None, str(error))
+            self.fail(summary, spec, None, str(error))
             return
         facts = read_json(file) or {}
         facts.update(
             model=spec.model,
             strategy=spec.strategy,
-            settings=dict(variant.settings),
+            settings=dict(variant.settings) | dict(self.loader.identity(spec.source).settings),
             proof=variant.proof,
             notes=variant.notes,
             dtype=variant.dtype,
@@ -140,15 +144,19 @@ class _Work:
             except Exception as error:  # one broken cell must not cost the others; it is named in the run
                 if self.progress.debug:
                     raise
-                self._fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
+                self.fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
         if quality_missing:
             from tiltmeter.text_quality import measure_text
 
             facts = read_json(file)
-            facts["text_quality"] = measure_text(variant, self.loader.engine(), self.study)
+            try:
+                facts["text_quality"] = measure_text(variant, self.loader.engine(), self.study)
+            except BackendFailed as error:
+                self.fail(summary, spec, None, f"text quality: {error}")
+                return
             write_json(file, facts)
 
-    def _fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
+    def fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
         cells = [cell] if cell else []
         summary.failures.append(
             {
@@ -172,7 +180,7 @@ class _Work:
                 CellId(
                     model=spec.model,
                     strategy=spec.strategy,
-                    settings=self._settings(chain),
+                    settings=self._settings(chain) | dict(identity.settings),
                     format=asked.format,
                     decoding=asked.decoding,
                     benchmark=asked.benchmark,
