@@ -50,7 +50,7 @@ $(VENV)/.ready-demo: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/.ready-test: $(SOURCES) | $(VENV)/bin/python
 	@$(PIP) install -c constraints.txt torch==2.13.0
-	@$(PIP) install -c constraints.txt -e ".[compress,dev,ray]"
+	@$(PIP) install -c constraints.txt -e ".[compress,lm-eval,dev,ray]"
 	@touch $@
 
 $(VENV)/.ready-bench: $(SOURCES)

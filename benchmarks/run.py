@@ -173,13 +173,13 @@ def _agreement(variant: Any, work: Any, answers: dict[str, list[Any]]) -> dict[s
 
 
 def _flops(variant: Any, work: Any, computed: int) -> float:
-    """FLOP of the matrix products that tiltmeter did: not of rows that the last layers leave out."""
-    from tiltmeter.scoring.last_layer import last_feed_forward
+    """FLOP of the matrix products that tiltmeter did: not of rows that the last layer leaves out."""
+    from tiltmeter.scoring.last_layer import last_layer
     from tiltmeter.scoring.requests import SequenceLogprob
 
     read = _head_rows(variant, work)
     left_out = 0 if isinstance(work.requests[0], SequenceLogprob) else computed - read
-    last = 2.0 * sum(p.numel() for p in last_feed_forward(variant.model).parameters())
+    last = 2.0 * sum(p.numel() for network in last_layer(variant.model).networks for p in network.parameters())
     return computed * _body_flops(variant.model) + read * _head_flops(variant.model) - left_out * last
 
 

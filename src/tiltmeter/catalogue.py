@@ -51,10 +51,9 @@ def show_list(what: str | None) -> None:
             table.add_row(name, cls.title, f"{cls.n_items:,}", f"{cls.ideal:g}", cls.unit, cls.source)  # type: ignore[attr-defined]
         console.print(table)
     if what in (None, "backends"):
-        table = _table("Backends", "name", "what it is")
-        table.add_row("transformers", "any causal LM that transformers can load; the default")
+        table = _table("Backends", "name", "what it is", "runs on", "library")
         for name, cls in known("backend").items():
-            table.add_row(name, (cls.__doc__ or "").strip().splitlines()[0])
+            table.add_row(name, cls.about, cls.runs_on, cls.source)  # type: ignore[attr-defined]
         console.print(table)
 
 

@@ -1,7 +1,8 @@
 """Model name -> a local folder that is safe to load, and the hash of what lies in it.
 
-A name is a folder or a hub id. Pickled weights are refused (they run code when opened) and only
-configuration, tokenizer and safetensors files are fetched.
+A name is a folder or a hub id; a ready-made variant may also be a GGUF file, which is given a folder beside its base
+(`tiltmeter.gguf_files`). Pickled weights are refused (they run code when opened) and only configuration, tokenizer,
+safetensors and GGUF files are fetched.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tiltmeter.artifacts import default_folder
 from tiltmeter.errors import UserError
+from tiltmeter.gguf_files.source import is_gguf
 
+GGUF_LINK = "variant.gguf"  # the file itself, in the folder that stands for it
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 TOKENIZER_FILES = (
@@ -29,18 +34,26 @@ TOKENIZER_FILES = (
 _seen: dict[tuple[tuple[str, int, int], ...], str] = {}
 
 
-def resolve(model: str) -> Path:
+def resolve(model: str, base: str | None = None) -> Path:
     """The local folder of `model`, fetched from the hub when it is not a folder.
 
-    Raises UserError for a folder without config, weights or tokenizer, for pickled weights, and for a
-    hub model that is absent, gated or out of reach.
+    base: the model that a ready-made checkpoint is compared with; a GGUF file cannot be read without it.
+    Raises UserError for a folder without config, weights or tokenizer, for pickled weights, for a hub model that is
+    absent, gated or out of reach, and for a GGUF file that cannot be read or was not made from `base`.
     """
+    if is_gguf(model):
+        from tiltmeter.gguf_files.beside import beside
+
+        return beside(model, base)
     path = Path(model).expanduser()
     if not path.is_dir():
         if path.exists():
             raise UserError(
                 f"{model} is a file; a model is a folder or a hub id", fix="name the folder that holds it"
             )
+        if model.startswith(("http://", "https://")):
+            raise UserError(f"{model} is an address: a served model can be asked, but neither loaded nor timed here",
+                            fix="give a folder or hub id; endpoints belong to: tiltmeter compare BASE ADDRESS")
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise UserError(
                 f"there is no model folder {model!r}",
@@ -53,10 +66,11 @@ def resolve(model: str) -> Path:
 
 def check_folder(path: Path, model: str) -> None:
     """Raises UserError when the folder cannot be loaded safely and completely."""
+    other = "name the folder that save_pretrained wrote"
+    if "gguf" in model.lower():
+        other = f"name a file: {model}:Q4_K_M, or {model}/FILE.gguf"
     if not (path / "config.json").is_file():
-        raise UserError(
-            f"the model folder {model} has no config.json", fix="name the folder that save_pretrained wrote"
-        )
+        raise UserError(f"the model folder {model} has no config.json", fix=other)
     if not any(path.glob("*.safetensors")):
         pickled = [file.name for pattern in PICKLED for file in path.glob(pattern)]
         if pickled:
@@ -66,7 +80,7 @@ def check_folder(path: Path, model: str) -> None:
             )
         raise UserError(
             f"the model folder {model} has no weights (*.safetensors)",
-            fix="name the folder that save_pretrained wrote",
+            fix=other,
         )
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
@@ -77,12 +91,21 @@ def check_folder(path: Path, model: str) -> None:
 
 def weights_on_disk(path: Path) -> int:
     """Bytes of the folder's weight files."""
-    return sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return sum(file.stat().st_size for pattern in ("*.safetensors", GGUF_LINK) for file in path.glob(pattern))
 
 
 def _from_hub(model: str) -> Path:
     from huggingface_hub import snapshot_download
+
+    with hub_mistakes(model):
+        return Path(snapshot_download(model, allow_patterns=list(WANTED)))
+
+
+@contextmanager
+def hub_mistakes(model: str) -> Iterator[None]:
+    """Turns what the hub refuses into UserErrors that name `model`."""
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
@@ -90,12 +113,13 @@ def _from_hub(model: str) -> Path:
         RepositoryNotFoundError,
     )
 
+    repository = "/".join(model.split(":")[0].split("/")[:2])
     try:
-        return Path(snapshot_download(model, allow_patterns=list(WANTED)))
+        yield
     except GatedRepoError:
         raise UserError(
             f"the hub model {model} is gated: its owner must give you access",
-            fix=f"ask at https://huggingface.co/{model}, then: hf auth login",
+            fix=f"ask at https://huggingface.co/{repository}, then: hf auth login",
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise UserError(
@@ -106,6 +130,11 @@ def _from_hub(model: str) -> Path:
         raise UserError(
             f"the hub cannot be reached and {model} is not on this machine",
             fix="check the connection, or give the path of a local folder",
+        ) from None
+    except EntryNotFoundError:
+        raise UserError(
+            f"the hub repository {repository} has no such file: {model}",
+            fix=f"choose one of those at https://huggingface.co/{repository}/tree/main",
         ) from None
     except (HfHubHTTPError, OSError) as error:
         raise UserError(
@@ -120,7 +149,7 @@ def fingerprint_folder(path: Path) -> str:
     Remembered by file name, size and modification time, in this process and in the cache folder, so
     that asking again costs no reading.
     """
-    files = sorted(file for pattern in WANTED for file in path.glob(pattern))
+    files = sorted(file for pattern in (*WANTED, GGUF_LINK) for file in path.glob(pattern))
     stamp = tuple((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
     if stamp in _seen:
         return _seen[stamp]

@@ -10,6 +10,7 @@ import typer
 
 from tiltmeter.errors import UserError
 from tiltmeter.options import (
+    Backend,
     BatchTokens,
     Benchmarks,
     Calibration,
@@ -29,6 +30,7 @@ from tiltmeter.options import (
     Seed,
     Strategies,
     Text,
+    Tokenizer,
     study_settings,
 )
 
@@ -48,7 +50,9 @@ app.add_typer(data_app, name="data")
 
 @app.command(epilog=EPILOG)
 def run(
-    model: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Hub id or folder; or one study.yaml.")],
+    model: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Hub id, folder or http://…/v1; or one study.yaml.")
+    ],
     out: Out,
     strategy: Strategies = None,
     benchmark: Benchmarks = None,
@@ -61,6 +65,8 @@ def run(
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
+    backend: Backend = None,
+    tokenizer: Tokenizer = None,
     batch_tokens: BatchTokens = None,
     calibration: Calibration = None,
     calibration_seeds: CalibrationSeeds = None,
@@ -84,11 +90,13 @@ def run(
 
 @app.command(epilog=EPILOG)
 def compare(
-    base: Annotated[str, typer.Argument(help="Hub id or folder of the base model.")],
+    base: Annotated[str, typer.Argument(help="Hub id or folder of the base model; or http://…/v1.")],
     variant: Annotated[
         list[str],
         typer.Argument(
-            metavar="VARIANT...", help="Ready-made checkpoints: AWQ, GPTQ, compressed-tensors, bitsandbytes, plain."
+            metavar="VARIANT...",
+            help="Ready-made checkpoints: AWQ, GPTQ, GGUF (a .gguf file, or org/repo:Q4_K_M on the hub), "
+            "compressed-tensors, bitsandbytes, plain; or served endpoints: http://HOST/v1, http://HOST/v1#NAME.",
         ),
     ],
     out: Out,
@@ -102,14 +110,18 @@ def compare(
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
+    backend: Backend = None,
+    tokenizer: Tokenizer = None,
     batch_tokens: BatchTokens = None,
     text: Text = None,
     ray: Ray = None,
     debug: Debug = False,
 ) -> None:
-    """Compare ready-made checkpoints with their base model.
+    """Compare ready-made checkpoints or served endpoints with their base model.
 
-    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint --out runs/mine[/dim]
+    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint ./m.Q4_K_M.gguf --out runs/mine[/dim]
+
+    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct http://localhost:8000/v1 --out runs/served[/dim]
     """
     settings = study_settings(locals())
     from tiltmeter.study import make_study

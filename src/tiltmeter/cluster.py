@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.progress import Progress
+from tiltmeter.scoring.backends.base import is_address
 from tiltmeter.study import Study
 
 if TYPE_CHECKING:
@@ -52,7 +53,13 @@ class Places:
 
 
 def connect(address: str, study: Study, record: dict[str, Any], record_path: Path, progress: Progress) -> RemoteLoader:
-    """A loader whose variants live in the cluster. Raises UserError when Ray is absent or the address is no cluster."""
+    """A loader whose variants live in the cluster.
+
+    Raises UserError when Ray is absent, the address is no cluster, or the study is answered by another backend.
+    """
+    if study.backend != "transformers" or any(is_address(spec.source) for spec in study.variants()):
+        raise UserError("--ray spreads what tiltmeter computes itself, not other backends or served endpoints",
+                        fix="leave --ray out")
     if ":" in address:  # with its 20 tries Ray takes a quarter of an hour to find that a port is not Ray's
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.artifacts import Artifacts
 from tiltmeter.checkpoints import resolve
+from tiltmeter.gguf_files.beside import facts_of
 from tiltmeter.models import base_probe, load_config, load_tokenizer
 from tiltmeter.quantized_formats import how_converted
-from tiltmeter.strategies.base import DidNothing
+from tiltmeter.strategies.base import SIMULATED, DidNothing
 
 if TYPE_CHECKING:
     from tiltmeter.scoring.variant import LoadedVariant
@@ -54,11 +55,14 @@ class Difference:
 
 
 def differences(base: str, variant: str) -> list[Difference]:
-    """What differs between two checkpoints (folders or hub ids) besides their weights; no weights are loaded."""
-    folders = resolve(base), resolve(variant)
+    """What differs between two checkpoints (folders or hub ids) besides their weights; no weights are loaded.
+
+    A GGUF file is asked with its base's tokenizer, template and end tokens; what it says itself of these is named.
+    """
+    folders = resolve(base), resolve(variant, base)
     tokenizers = load_tokenizer(folders[0], base), load_tokenizer(folders[1], variant)
     configs = load_config(folders[0], base), load_config(folders[1], variant)
-    found = [*_tokenizer(*tokenizers), *_end_tokens(folders, configs)]
+    found = [*other_tokenizer(*tokenizers), *_end_tokens(folders, configs)]
     templates = [getattr(tokenizer, "chat_template", None) for tokenizer in tokenizers]
     if templates[0] != templates[1]:
         which = "only one of the two has one" if None in templates else "the texts differ"
@@ -71,7 +75,10 @@ def differences(base: str, variant: str) -> list[Difference]:
         found.append(Difference("context length", text))
     changed = [f"{key} {getattr(shapes[1], key, None)} instead of {getattr(shapes[0], key, None)}" for key in SHAPE
                if getattr(shapes[0], key, None) != getattr(shapes[1], key, None)]
-    if changed:
+    gguf = facts_of(folders[1])
+    if gguf:  # its sizes were held to the base's when it was read
+        found += [Difference(**{**each, "incomparable": tuple(each["incomparable"])}) for each in gguf["differences"]]
+    elif changed:
         found.append(Difference("architecture", f"another architecture ({', '.join(changed)}): this is no compressed "
                                 "version of the base, and a change shows the difference between two models"))
     return found
@@ -84,7 +91,7 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     """
     from tiltmeter.strategies._probes import probe_logits
 
-    folders = resolve(base), resolve(variant.model_name)
+    folders = resolve(base), resolve(variant.model_name, base)
     found = [*differences(base, variant.model_name), *_rounded(*folders, variant.dtype)]
     quantized, total, method = _quantized_layers(variant)
     lines = [f"ready-made checkpoint, {method}: {quantized} of {total} linear layers quantized"]
@@ -96,6 +103,8 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
                              "differences": [asdict(each) for each in found]}
     if variant.proof.get("converted"):
         lines.append(how_converted(variant.proof["converted"]))
+        if variant.proof["converted"]["method"] == "gguf":
+            lines.append(SIMULATED)
     if same_tokens(proof):
         now = probe_logits(variant.model, variant.tokenizer)
         before = base_probe(base, variant.device, variant.dtype, Artifacts(cache_dir))
@@ -136,6 +145,9 @@ def _stored_dtypes(folder: Path) -> set[str]:
     """The 16 and 32 bit floating-point types of a folder's weights and scales, from the headers of its files."""
     from safetensors import safe_open
 
+    gguf = facts_of(folder)
+    if gguf:
+        return set(gguf["stored"])
     kinds: set[str] = set()
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="numpy") as file:
@@ -144,7 +156,8 @@ def _stored_dtypes(folder: Path) -> set[str]:
     return {STORED[kind] for kind in kinds if kind in STORED}
 
 
-def _tokenizer(base: Any, variant: Any) -> list[Difference]:
+def other_tokenizer(base: Any, variant: Any) -> list[Difference]:
+    """How the second of two tokenizers cuts texts otherwise than the first; [] when it does not."""
     ours, theirs = base.get_vocab(), variant.get_vocab()
     same_ids = [base(text).input_ids == variant(text).input_ids for text in SAMPLES]
     if ours == theirs and all(same_ids):
@@ -164,14 +177,15 @@ def _tokenizer(base: Any, variant: Any) -> list[Difference]:
 
 
 def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
-    ends = [_end_ids(folder, config) for folder, config in zip(folders, configs)]
+    ends = [end_ids(folder, config) for folder, config in zip(folders, configs)]
     if ends[0] == ends[1]:
         return []
     return [Difference("end tokens", f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers "
                        "differ in length", WRITES)]
 
 
-def _end_ids(folder: Any, config: Any) -> set[int]:
+def end_ids(folder: Any, config: Any) -> set[int]:
+    """Ids that end a generation: of the generation config, else of the configuration."""
     from transformers import GenerationConfig
 
     try:

@@ -1,19 +1,25 @@
-"""Which variant is in memory, and what is known of a checkpoint before its weights are loaded."""
+"""Which variant is in memory, and what is known of a model before it is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+from tiltmeter.registry import build
+from tiltmeter.scoring.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.store import write_json
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
     from tiltmeter.progress import Progress
-    from tiltmeter.scoring.engine import Engine
     from tiltmeter.scoring.variant import LoadedVariant
+
+__all__ = ["Answered", "Identity", "Loader", "ask"]
 
 Result = TypeVar("Result")
 
@@ -30,16 +36,38 @@ Job = TypeVar("Job", bound=ForVariant)
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What makes a variant's prompts and answers its own, known before its weights are loaded."""
+class Answered:
+    """One batch's answers, in its order, what they took, and what the run must say about them.
 
-    tokenizer: Any
-    weight_hash: str
-    dtype: str
+    Attributes:
+        tokens_asked, tokens_computed: see `scoring.engine.Stats`.
+        seconds: wall time.
+    """
+
+    answers: list[Answer]
+    tokens_asked: int
+    tokens_computed: int
+    seconds: float
+    notes: list[str]
+
+
+def ask(engine: Answering, requests: Sequence[Request]) -> Answered:
+    """The engine's answers to one batch, with what they took."""
+    asked, computed, started = engine.stats.tokens_asked, engine.stats.tokens_computed, time.perf_counter()
+    answers = engine.answer(requests)
+    return Answered(
+        answers,
+        tokens_asked=engine.stats.tokens_asked - asked,
+        tokens_computed=engine.stats.tokens_computed - computed,
+        seconds=time.perf_counter() - started,
+        notes=list(getattr(engine, "said", engine.notes)),
+    )
 
 
 class Loader:
     """Keeps at most one variant in memory; as a context, until the context ends.
+
+    An address is asked where it is served, all else by the study's backend.
 
     Args:
         record: what `run.json` holds; `record_path`: where it is, None for one that only a worker sees.
@@ -47,42 +75,40 @@ class Loader:
 
     def __init__(self, study: Study, record: dict[str, Any], record_path: Path | None, progress: Progress) -> None:
         self.study, self.record, self.record_path, self.progress = study, record, record_path, progress
+        self._backends: dict[str, Backend] = {}
         self._identities: dict[str, Identity] = {}
         self.spec: VariantSpec | None = None
         self.variant: LoadedVariant | None = None
-        self._engine: Engine | None = None
+        self._engine: Answering | None = None
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
-        from tiltmeter import models
-
         if self.spec == spec and self.variant is not None:
             return self.variant
         self.release()
         self.progress.note(f"loading {spec.source} · {spec.strategy}")
-        self.variant = models.load(
-            spec.source,
-            spec.chain,
-            device=self.study.device,
-            dtype=self.identity(spec.source).dtype,
-            calibration=self.study.calibration,
-            seed=self.study.seed,
-            progress=self.progress.note,
-        )
-        if spec.source != spec.model:  # a ready-made checkpoint: what it is, measured against its base
-            from tiltmeter.compare_models import describe
-
-            describe(self.variant, spec.model)
+        self.variant = self._backend(spec.source).load(spec)
         self.spec = spec
         return self.variant
 
-    def engine(self, spec: VariantSpec) -> Engine:
+    def engine(self, spec: VariantSpec) -> Answering:
         """The engine of a variant, which is loaded unless it is in memory, with the run's token budget."""
-        from tiltmeter.scoring.engine import Engine
-
         variant = self.load(spec)
         if self._engine is None:
-            self._engine = Engine(variant, batch_tokens=self.budget(spec))
+            self._engine = self._backend(spec.source).engine(variant, self.budget(spec))
         return self._engine
+
+    def answers(
+        self, spec: VariantSpec, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
+    ) -> Iterator[tuple[list[int], Answered | Exception]]:
+        """Batches of `queue`, each with its answers or with what went wrong; the reader may put more into the queue."""
+        engine = self.engine(spec)
+        while queue:
+            batch = queue.popleft()
+            try:
+                found: Answered | Exception = ask(engine, requests_at(batch))
+            except Exception as error:
+                found = error
+            yield batch, found
 
     def budget(self, spec: VariantSpec) -> int:
         """The run's token budget. It is fixed at the first start, by the first variant that is loaded."""
@@ -93,50 +119,21 @@ class Loader:
         return int(self.record["batch_tokens"])
 
     def _measured_budget(self, spec: VariantSpec) -> int:
-        from tiltmeter.scoring.engine import auto_batch_tokens
-
-        return auto_batch_tokens(self.load(spec))
+        return self._backend(spec.source).auto_batch_tokens(self.load(spec))
 
     def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         """What `work` makes of each job, in their order; one at a time."""
         return map(work, jobs)
 
     def identity(self, source: str) -> Identity:
-        """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights.
+        """Tokenizer, hash and dtype of a model, without loading its weights.
 
-        A ready-made checkpoint runs in its base's dtype, whatever it was saved in: a change of type is no part of the
-        compression. Raises UserError for a format that cannot be read, and for a strategy that cannot work with any of
-        the study's models: both before anything is computed.
+        Raises UserError for what cannot be read or asked, and for a strategy that cannot work with any of the study's
+        models: both before anything is computed.
         """
-        if not self._identities:
-            self._check_strategies()
         if source not in self._identities:
-            from tiltmeter import checkpoints, models
-            from tiltmeter.quantized_formats import read_format
-
-            folder = checkpoints.resolve(source)
-            read_format(folder, source)
-            base = source if source in self.study.models else self.study.models[0]
-            device = models.pick_device(self.study.device)
-            self._identities[source] = Identity(
-                tokenizer=models.load_tokenizer(folder, source),
-                weight_hash=models.fingerprint(source),
-                dtype=models.pick_dtype(self.study.dtype, device, models.load_config(checkpoints.resolve(base), base)),
-            )
+            self._identities[source] = self._backend(source).identity(source)
         return self._identities[source]
-
-    def _check_strategies(self) -> None:
-        from tiltmeter import models
-
-        chains = {spec.strategy: spec.chain for spec in self.study.variants() if spec.source in self.study.models}
-        refused = [
-            models.refusals(model, chains.values(), device=self.study.device, dtype=self.study.dtype,
-                            calibration=self.study.calibration)
-            for model in self.study.models
-        ]
-        for name in chains:
-            if all(name in each for each in refused):
-                raise refused[0][name]
 
     def __enter__(self) -> Self:
         return self
@@ -145,8 +142,15 @@ class Loader:
         self.release()
 
     def release(self) -> None:
-        from tiltmeter import models
-
-        if self.variant is not None:
-            models.release(self.variant)
+        if self.variant is not None and self.spec is not None:
+            self._backend(self.spec.source).release(self.variant)
         self.variant = self.spec = self._engine = None
+
+    def _backend(self, source: str) -> Backend:
+        name = "endpoint" if is_address(source) else self.study.backend
+        if name not in self._backends:
+            run = self.record_path.parent if self.record_path else Path()
+            backend: Backend = build("backend", name, study=self.study, run=run, say=self.progress.note)
+            backend.check()
+            self._backends[name] = backend
+        return self._backends[name]

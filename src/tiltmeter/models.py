@@ -40,6 +40,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    base: str | None = None,
     calibration: str | None = None,
     seed: int = 0,
     cache_dir: str | Path | None = None,
@@ -50,6 +51,7 @@ def load(
     Args:
         device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:N".
         dtype: "auto", "float32", "bfloat16", "float16"; see the module.
+        base: the model that a ready-made checkpoint is compared with; a GGUF file is read beside it.
         calibration: text file (or data set name) for strategies that calibrate.
         seed: the run's seed, from which calibration draws derive theirs.
         cache_dir: where compressed checkpoints are kept.
@@ -58,7 +60,8 @@ def load(
         LoadFailed when a library failed.
     """
     say = progress or (lambda line: None)
-    context = _context(model, chain, device, dtype, calibration, Artifacts(cache_dir), say, seed)
+    context = _context(model, chain, device, dtype, calibration, Artifacts(cache_dir), say, seed, base)
+    original = context.checkpoint
     device, base_dtype = context.device, context.base_dtype
     acts = any(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts)
     try:
@@ -77,7 +80,7 @@ def load(
         for part in chain.parts:
             part.after_loading(variant, context)
         variant.notes[:0] = context.notes
-        _prove(variant, chain, context, probe)
+        _prove(variant, chain, context, probe, original)
     except MemoryError as error:
         raise out_of_memory(model, device) from error
     except RuntimeError as error:
@@ -89,6 +92,23 @@ def load(
     except Exception as error:
         raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
     return variant
+
+
+def compressed(model: str, chain: Chain, *, device: str, dtype: str, calibration: str | None, seed: int,
+               progress: Callable[[str], None]) -> Context:
+    """The checkpoint that `chain` makes of `model`, for an engine that loads folders itself: `Context.checkpoint`.
+
+    Every part must act by its checkpoint (`Strategy.makes_checkpoint`) or by the dtype. Raises as `load` does.
+    """
+    context = _context(model, chain, device, dtype, calibration, Artifacts(), progress, seed)
+    try:
+        for part in chain.parts:
+            part.check(context)
+        for part in chain.parts:
+            part.before_loading(context)
+    except RuntimeError as error:
+        raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
+    return context
 
 
 def refusals(model: str, chains: Iterable[Chain], *, device: str, dtype: str, calibration: str | None
@@ -110,9 +130,9 @@ def _dtype_of(chain: Chain, base: str) -> str:
 
 
 def _context(model: str, chain: Chain, device: str, dtype: str, calibration: str | None, artifacts: Artifacts,
-             say: Callable[[str], None], seed: int) -> Context:
+             say: Callable[[str], None], seed: int, base: str | None = None) -> Context:
     device = pick_device(device)
-    folder = resolve(model)
+    folder = resolve(model, base)
     config = load_config(folder, model)
     base_dtype = pick_dtype(dtype, device, config)
     return Context(
@@ -125,15 +145,15 @@ def _context(model: str, chain: Chain, device: str, dtype: str, calibration: str
         base_dtype=base_dtype,
         calibration=calibration,
         artifacts=artifacts,
-        lineage=(fingerprint(model),),
+        lineage=(fingerprint_folder(folder),),
         progress=say,
         seed=seed,
     )
 
 
-def fingerprint(model: str) -> str:
+def fingerprint(model: str, base: str | None = None) -> str:
     """SHA-256 of the checkpoint's weights, config and tokenizer; remembered, so cheap to ask again."""
-    return fingerprint_folder(resolve(model))
+    return fingerprint_folder(resolve(model, base))
 
 
 def release(variant: LoadedVariant) -> None:
@@ -305,8 +325,8 @@ def base_probe(model: str, device: str, dtype: str, artifacts: Artifacts,
     return load_file(artifacts.get_or_make(key, make).path / "probe.safetensors")["logits"]
 
 
-def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tensor | None) -> None:
-    """Fills `variant.proof`; raises DidNothing when no probe logit changed."""
+def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tensor | None, original: Path) -> None:
+    """Fills `variant.proof`; raises DidNothing when no probe logit changed. original: the folder before conversion."""
     from tiltmeter.strategies._probes import probe_logits
 
     steps = {part.name: part.prove(variant, context) for part in chain.parts}
@@ -315,7 +335,7 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     if context.found["converted"]:  # what lies on disk is the original, the copy is for loading only
         proof["converted"] = context.found["converted"]
         if not chain.parts:
-            proof["checkpoint_bytes"] = weights_on_disk(resolve(context.model))
+            proof["checkpoint_bytes"] = weights_on_disk(original)
     lines = [f"{name}: {step['summary']}" if len(steps) > 1 else step["summary"] for name, step in steps.items()]
     lines = lines or ["the base model, unchanged"]
     if context.found["converted"]:

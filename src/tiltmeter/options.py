@@ -75,6 +75,22 @@ Dtype = Annotated[
         help="Of base and variants. [dim]default: auto, the checkpoint's own (float32 on a CPU)[/dim]",
     ),
 ]
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=HOW,
+        help="What answers about checkpoints; see tiltmeter list backends. [dim]default: transformers[/dim]",
+    ),
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        rich_help_panel=HOW,
+        help="Whose tokenizer makes an endpoint's prompts. [dim]default: the base's[/dim]",
+    ),
+]
 BatchTokens = Annotated[
     str | None,
     typer.Option(

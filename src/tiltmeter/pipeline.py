@@ -23,6 +23,7 @@ from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.errors import UserError
 from tiltmeter.loading import Loader
 from tiltmeter.registry import build
+from tiltmeter.scoring.backends.base import BackendFailed
 from tiltmeter.seeds import seed_for
 from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
 from tiltmeter.strategies.base import VariantFailed
@@ -86,7 +87,10 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
             if study.text_quality:
                 from tiltmeter.text_quality import judge_answers
 
-                judge_answers(store, study, loader)
+                try:
+                    judge_answers(store, study, loader)
+                except BackendFailed as error:  # a served base that is gone: all else of the run stands
+                    work.fail(summary, specs[0], None, f"text quality: {error}")
         write_json(out / "failures.json", summary.failures)
         from tiltmeter.results import write_results
 
@@ -165,7 +169,7 @@ class _Work:
         facts.update(
             model=spec.model,
             strategy=spec.strategy,
-            settings=dict(variant.settings),
+            settings=dict(variant.settings) | dict(self.loader.identity(spec.source).settings),
             proof=variant.proof,
             notes=variant.notes,
             dtype=variant.dtype,
@@ -182,12 +186,16 @@ class _Work:
             except Exception as error:  # one broken cell must not cost the others; it is named in the run
                 if self.progress.debug:
                     raise
-                self._fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
+                self.fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
         if job.text:
             from tiltmeter.text_quality import measure_text
 
             facts = read_json(file)
-            facts["text_quality"] = measure_text(variant, self.loader.engine(spec), self.study)
+            try:
+                facts["text_quality"] = measure_text(variant, self.loader.engine(spec), self.study)
+            except BackendFailed as error:
+                self.fail(summary, spec, None, f"text quality: {error}")
+                return summary
             write_json(file, facts)
         return summary
 
@@ -195,9 +203,9 @@ class _Work:
         """A variant is given up, and named; without its base nothing can be compared."""
         if spec.is_base and isinstance(error, UserError):
             raise error
-        self._fail(summary, spec, None, str(error))
+        self.fail(summary, spec, None, str(error))
 
-    def _fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
+    def fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
         cells = [cell] if cell else []
         summary.failures.append(
             {
@@ -221,7 +229,7 @@ class _Work:
                 CellId(
                     model=spec.model,
                     strategy=spec.strategy,
-                    settings=self._settings(chain),
+                    settings=self._settings(chain) | dict(identity.settings),
                     format=asked.format,
                     decoding=asked.decoding,
                     benchmark=asked.benchmark,
@@ -300,7 +308,7 @@ class _Work:
         plan = self._halved(cell, engine.plan(cell.inputs.requests(), salt=spec.chain.salt))
         with self.progress.cell(cell.id, cell.inputs.n_requests, len(answered)) as bar:
             queue = deque(batch for batch in plan if not answered.issuperset(batch))
-            for batch, found in engine.answer_batches(queue, cell.inputs.requests_at):
+            for batch, found in self.loader.answers(spec, queue, cell.inputs.requests_at):
                 if isinstance(found, Exception):
                     if not is_out_of_memory(found) or len(batch) == 1:
                         raise found

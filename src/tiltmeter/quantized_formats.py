@@ -6,7 +6,7 @@ unchanged. The copy is an artifact in the cache, under the weight hash of the or
 identified by the original.
 
 What cannot be read is refused before anything is computed: layouts made for one kernel (AWQ gemv, Marlin), 3-bit
-words, settings that differ by layer.
+words, settings that differ by layer. GGUF files become loadable in `tiltmeter.gguf_files`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.gguf_files.beside import facts_of
+from tiltmeter.gguf_files.weights import HOW, loadable_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,6 +102,9 @@ def loadable(folder: Path, model: str, weights: str, dtype: str, artifacts: Arti
 
     weights: the weight hash of `folder`. Raises UserError for a checkpoint that does not hold what its settings say.
     """
+    known = facts_of(folder)
+    if known is not None:
+        return loadable_gguf(folder, known, model, weights, dtype, artifacts, say)
     found = read_format(folder, model)
     if found is None:
         return folder, None
@@ -117,6 +122,8 @@ def loadable(folder: Path, model: str, weights: str, dtype: str, artifacts: Arti
 
 def how_converted(facts: Mapping[str, Any]) -> str:
     """One clause on a checkpoint that was converted to be loaded; `facts` as `loadable` gives them."""
+    if facts["method"] == "gguf":
+        return HOW
     dense = facts["dense_layers"]
     if not dense:
         return "converted by compressed-tensors for loading: same integers, same scales"

@@ -24,9 +24,9 @@ import ray
 from tiltmeter import environment
 from tiltmeter.cluster import Places
 from tiltmeter.errors import UserError
-from tiltmeter.loading import Identity, Job, Loader, Result
+from tiltmeter.loading import Answered, Identity, Job, Loader, Result, ask
 from tiltmeter.progress import Progress, Silent
-from tiltmeter.scoring.engine import Answered, Engine
+from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.store import digest, write_json
 from tiltmeter.study import Study, VariantSpec
@@ -92,7 +92,7 @@ class Worker:
         """The answers to one batch. Raises what the library raises, and `Unfit`."""
         self.loader.record["batch_tokens"] = batch_tokens
         self._held(spec, expected)
-        return self.loader.engine(spec).answered(requests)
+        return ask(self.loader.engine(spec), requests)
 
     def _held(self, spec: VariantSpec, expected: Expected) -> LoadedVariant:
         """The variant, loaded unless it is here already."""
@@ -185,9 +185,15 @@ class RemoteLoader(Loader):
         if spec not in self._engines:
             with self._lock:
                 budget = self.budget(spec)
-            expected = Expected(variant.weight_hash, digest(variant.proof))
+            expected = Expected(self.identity(spec.source).weight_hash, digest(variant.proof))
             self._engines[spec] = RemoteEngine(self.pool, spec, expected, variant, budget, self._loaded[spec][1])
         return self._engines[spec]
+
+    def answers(
+        self, spec: VariantSpec, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
+    ) -> Iterator[tuple[list[int], Answered | Exception]]:
+        """As the base class says, in the order in which workers are done."""
+        return self.engine(spec).answer_batches(queue, requests_at)
 
     def _measured_budget(self, spec: VariantSpec) -> int:
         expected = Expected(self.identity(spec.source).weight_hash)
@@ -255,13 +261,13 @@ class RemoteEngine(Engine):
     def answer_batches(
         self, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
     ) -> Iterator[tuple[list[int], Answered | Exception]]:
-        """As the base class says, in the order in which workers are done."""
+        """See `RemoteLoader.answers`."""
 
-        def ask(actor: Any, batch: list[int]) -> Any:
+        def start(actor: Any, batch: list[int]) -> Any:
             return actor.answer.remote(self._spec, self._expected, self.batch_tokens, requests_at(batch))
 
         started, before = time.perf_counter(), self.stats.seconds
-        for batch, found in self._pool.spread(self._spec, queue, ask, self._pays):
+        for batch, found in self._pool.spread(self._spec, queue, start, self._pays):
             if isinstance(found, Answered):
                 self._n_batches += 1
                 self._worked += found.seconds

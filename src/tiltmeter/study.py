@@ -24,7 +24,7 @@ CHECKPOINT = "checkpoint="
 
 
 class VariantSpec(BaseModel):
-    """One model under one strategy. `source` is what is loaded: the model itself, or a ready-made checkpoint."""
+    """One model under one strategy. `source` is what is asked: the model, a ready-made checkpoint or an address."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     model: str
@@ -48,7 +48,9 @@ class Study(BaseModel):
 
     limit: about so many items per benchmark (None: all); samples: answers per prompt when sampling
     (the protocol's 5); margins: benchmark -> smallest effect of interest, overriding the defaults;
-    checkpoints: ready-made variants of the one model, folder or hub id.
+    checkpoints: ready-made variants of the one model: folder, hub id, GGUF file, or the address of a served endpoint;
+    backend: what answers about checkpoints (`tiltmeter list backends`); endpoints are asked where they are served;
+    tokenizer: whose tokenizer makes an endpoint's prompts (None: the base's).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +66,8 @@ class Study(BaseModel):
     limits: dict[str, int] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
     data: str = "~/.cache/tiltmeter/data"
+    backend: str = "transformers"
+    tokenizer: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     batch_tokens: int | None = Field(default=None, ge=1)

@@ -32,7 +32,7 @@ from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
     from tiltmeter.loading import Loader
-    from tiltmeter.scoring.engine import Engine
+    from tiltmeter.scoring.backends.base import Answering
     from tiltmeter.scoring.variant import LoadedVariant
 
 PASSAGES = 64  # passages of the text; enough for a perplexity to within a few per cent
@@ -63,7 +63,7 @@ def passages(path: Path, seed: int) -> list[str]:
     return [texts[index] for index in sorted(order[:PASSAGES])]
 
 
-def measure_text(variant: LoadedVariant, engine: Engine, study: Study) -> dict[str, Any]:
+def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> dict[str, Any]:
     """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
     path = Path(study.text).expanduser() if study.text else default_text()
     texts = passages(path, study.seed)
@@ -165,7 +165,7 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
 
 
-def _under_base(cell: Cell, engine: Engine, seed: int) -> dict[str, Any]:
+def _under_base(cell: Cell, engine: Answering, seed: int) -> dict[str, Any]:
     """Mean log-likelihood per token (nats) of a seeded sample of answers under the base model.
 
     log p(prompt + answer) - log p(prompt), each tokenized as one string: prompt and answer ids are
@@ -192,7 +192,7 @@ def _under_base(cell: Cell, engine: Engine, seed: int) -> dict[str, Any]:
     }
 
 
-def _log_likelihoods(engine: Engine, texts: Sequence[str]) -> list[tuple[float, int] | None]:
+def _log_likelihoods(engine: Answering, texts: Sequence[str]) -> list[tuple[float, int] | None]:
     """(log-likelihood in nats, tokens it is over) of each text; None where it could not be computed."""
     requests = [SequenceLogprob(text) for text in texts]
     found: list[tuple[float, int] | None] = [None] * len(texts)

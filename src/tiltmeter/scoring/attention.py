@@ -90,14 +90,19 @@ class Blockwise:
     depth + B instead of the whole piece.
 
     Args:
-        masks: additive masks (1, 1, Q, N) as given to the model; `visible`: the same as bool arrays (Q, N).
+        masks: additive masks (1, 1, Q, N) as given to the model.
         block: rows per block.
+
+    Attributes:
+        rows: the only ones that are read, ascending; the others come out as zeros. None: all.
+        calls: how often a layer attended.
     """
 
     def __init__(self, masks: Sequence[Tensor], block: int) -> None:
         self._masks = masks
         self._block = block
-        self._pieces: dict[int, list[tuple[slice, Columns, Tensor]]] = {}
+        self._pieces: dict[tuple[int, bool], list[tuple[slice | Tensor, Columns, Tensor]]] = {}
+        self.rows: Tensor | None = None
         self.calls = 0
 
     def __call__(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
@@ -105,7 +110,8 @@ class Blockwise:
         _, heads, n_queries, _ = query.shape
         kv_heads = key.shape[1]
         groups = heads // kv_heads
-        out = query.new_empty(1, n_queries, heads, value.shape[-1])
+        shape = (1, n_queries, heads, value.shape[-1])
+        out = query.new_empty(shape) if self.rows is None else query.new_zeros(shape)
         for rows, columns, bias in self._of(mask, groups):
             block = query[:, :, rows]  # (1, H, B, D)
             size = block.shape[2]
@@ -120,20 +126,21 @@ class Blockwise:
             out[:, rows] = found.reshape(1, heads, size, -1).transpose(1, 2)
         return out
 
-    def _of(self, mask: Tensor, groups: int) -> list[tuple[slice, Columns, Tensor]]:
+    def _of(self, mask: Tensor, groups: int) -> list[tuple[slice | Tensor, Columns, Tensor]]:
         """Row block, its visible keys, and their bias (1, 1, G * B, keys), found once per mask."""
-        if mask.data_ptr() not in self._pieces:
-            if not any(mask.data_ptr() == known.data_ptr() for known in self._masks):
+        known = mask.data_ptr(), self.rows is None
+        if known not in self._pieces:
+            if not any(mask.data_ptr() == given.data_ptr() for given in self._masks):
                 raise NotImplementedError("the model rewrites its attention mask")
             full = mask[0, 0]  # (Q, N)
-            pieces = []
-            for first in range(0, len(full), self._block):
-                rows = slice(first, min(first + self._block, len(full)))
+            pieces = self._pieces[known] = []
+            for first in range(0, len(full) if self.rows is None else len(self.rows), self._block):
+                part = slice(first, min(first + self._block, len(full)))
+                rows = part if self.rows is None else self.rows[part]
                 columns = (full[rows] == 0).any(0).nonzero()[:, 0]
                 bias = full[rows][:, columns].repeat(groups, 1)[None, None]
                 pieces.append((rows, _as_ranges(columns), bias))
-            self._pieces[mask.data_ptr()] = pieces
-        return self._pieces[mask.data_ptr()]
+        return self._pieces[known]
 
 
 def _as_ranges(columns: Tensor) -> Columns:

@@ -7,10 +7,9 @@ batch. A resumed run repeats a batch whole, so the same arithmetic is done again
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import Forms
 from tiltmeter.scoring.writing import Writing
 
-__all__ = ["Answered", "Engine", "Stats", "auto_batch_tokens", "is_out_of_memory"]
+__all__ = ["Engine", "Stats", "auto_batch_tokens", "is_out_of_memory"]
 
 
 @dataclass
@@ -54,17 +53,6 @@ class Stats:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One batch's answers, in its order, what they took (see `Stats`), and what the run must say about them."""
-
-    answers: list[Answer]
-    tokens_asked: int
-    tokens_computed: int
-    seconds: float
-    notes: list[str]
-
-
 class Engine:
     """The fast path for one loaded variant.
 
@@ -75,6 +63,7 @@ class Engine:
     Attributes:
         stats: what has been done so far.
         notes: sentences the run must show: fallbacks, numerics that depend on batch composition.
+        said: those about the last batch, whatever was asked before it.
     """
 
     def __init__(self, variant: LoadedVariant, *, batch_tokens: int | None = None) -> None:
@@ -85,7 +74,7 @@ class Engine:
         self._forms = Forms(variant.tokenizer.get_vocab())
         self._scorer: Choice | None = None
         self._writer: Choice | None = None
-        self._said: dict[str, None] = {}  # notes about the batch in hand, whatever was asked before it
+        self.said: dict[str, None] = {}
 
     def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]:
         """Batches of numbers of `requests`, which are read once: a pure function of them, token budget and `salt`."""
@@ -99,35 +88,11 @@ class Engine:
         with planning.tokens_on_disk(ids()) as tokens:
             return planning.plan(kinds, tokens, self.batch_tokens, salt)
 
-    def answer_batches(
-        self, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
-    ) -> Iterator[tuple[list[int], Answered | Exception]]:
-        """Batches of `queue`, each with its answers or with what went wrong; the reader may put more into the queue."""
-        while queue:
-            batch = queue.popleft()
-            try:
-                found: Answered | Exception = self.answered(requests_at(batch))
-            except Exception as error:
-                found = error
-            yield batch, found
-
-    def answered(self, requests: Sequence[Request]) -> Answered:
-        """`answer`, with what it took."""
-        before = replace(self.stats)
-        answers = self.answer(requests)
-        return Answered(
-            answers,
-            tokens_asked=self.stats.tokens_asked - before.tokens_asked,
-            tokens_computed=self.stats.tokens_computed - before.tokens_computed,
-            seconds=self.stats.seconds - before.seconds,
-            notes=list(self._said),
-        )
-
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """The answers to one batch, in its order. Any list will do; one of `plan`'s batches is computed fastest."""
         started = time.perf_counter()
-        self._said = {}
+        self.said = {}
         tokens = [encode(self.variant.tokenizer, text_of(request)) for request in requests]
         answers: dict[int, Answer] = {}
         for index, request in enumerate(requests):
@@ -202,14 +167,14 @@ class Engine:
         if self._scorer is None:
             self._scorer = choose_scorer(self.variant)
             self.notes += self._scorer.notes
-        self._said.update(dict.fromkeys(self._scorer.notes))
+        self.said.update(dict.fromkeys(self._scorer.notes))
         return self._scorer.method
 
     def _writes(self) -> Method:
         if self._writer is None:
             self._writer = choose_writer(self.variant)
             self.notes += self._writer.notes
-        self._said.update(dict.fromkeys(self._writer.notes))
+        self.said.update(dict.fromkeys(self._writer.notes))
         return self._writer.method
 
     @contextmanager

@@ -20,7 +20,8 @@ from transformers import Cache
 from tiltmeter.scoring import prefix_tree
 from tiltmeter.scoring.attention import Blockwise, chosen
 from tiltmeter.scoring.elementwise import Elementwise
-from tiltmeter.scoring.last_layer import last_feed_forward, only_rows
+from tiltmeter.scoring.last_layer import last_layer, only_rows
+from tiltmeter.scoring.output_layer import OutputLayer
 from tiltmeter.scoring.packed_linear import packed_linears
 from tiltmeter.scoring.prefix_tree import Piece, Tree
 from tiltmeter.scoring.variant import LoadedVariant
@@ -63,7 +64,8 @@ class TreeModel:
         self.layer_kinds = layer_kinds(variant.model.config)
         self._linears = packed_linears(variant.model)
         self._elementwise = Elementwise(variant.model)
-        self._last = last_feed_forward(variant.model)
+        self._last = last_layer(variant.model)
+        self._output = OutputLayer(variant.model)
         parameters = inspect.signature(variant.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
         self._prefix_tokens: list[int] = []
@@ -75,7 +77,8 @@ class TreeModel:
         return self.variant.share_prefixes and self.variant.new_cache is None
 
     def over(
-        self, tree: Tree, needed: np.ndarray, prefix: KV | None = None, budget: int | None = None, keep: bool = False
+        self, tree: Tree, needed: np.ndarray, prefix: KV | None = None, budget: int | None = None, keep: bool = False,
+        passing: bool = False,
     ) -> Iterator[Computed]:
         """Run a whole tree, piece by piece; what a piece has to know of earlier ones is handed on to it.
 
@@ -84,13 +87,15 @@ class TreeModel:
             prefix: keys and values of the `tree.start` tokens before the tree.
             budget: nodes per piece; None: all at once, with nothing handed on.
             keep: keys and values are needed.
+            passing: logits are read before the next piece is asked for, which may then stand in their place.
         """
         pieces = tree.pieces(budget)
         known: KV = []
+        buffer: list[Tensor] | None = [] if passing else None
         for piece, after in zip_longest(pieces, pieces[1:]):
             nodes = needed[slice(*np.searchsorted(needed, [piece.first, piece.stop]))]
             hands_on = after is not None and len(after.known) > 0
-            logits, own = self.run(piece, nodes, prefix, known, keep or hands_on)
+            logits, own = self.run(piece, nodes, prefix, known, keep or hands_on, buffer)
             kept = own
             if own and known:
                 kept = [tuple(torch.cat(parts, 2) for parts in zip(*layers, strict=True))  # type: ignore[misc]
@@ -102,13 +107,15 @@ class TreeModel:
                 known = [(key.index_select(2, columns), value.index_select(2, columns)) for key, value in kept]
 
     def run(
-        self, piece: Piece, nodes: np.ndarray, prefix: KV | None = None, known: KV | None = None, keep: bool = False
+        self, piece: Piece, nodes: np.ndarray, prefix: KV | None = None, known: KV | None = None, keep: bool = False,
+        buffer: list[Tensor] | None = None,
     ) -> tuple[Tensor, KV]:
         """Logits of some of a piece's nodes, and the keys and values of all of them when `keep`.
 
         Args:
             nodes: those whose logits are needed, numbered as in the tree, shape (R,).
             prefix, known: keys and values of the tokens before the tree, and of `piece.known`.
+            buffer: where large logits may stand, see `OutputLayer`; None: in a tensor of their own.
         Returns: float32 (R, V); per layer (1, K, piece.size, D) twice, or [] without `keep`.
         """
         variant = self.variant
@@ -129,7 +136,8 @@ class TreeModel:
         with (
             chosen(variant.model, sparse) if sparse else nullcontext(),
             self._linears.expecting(piece.size), self._elementwise.replaced(),
-            only_rows(self._last, wanted, piece.size),
+            only_rows(self._last, wanted, piece.size, sparse),
+            nullcontext() if buffer is None else self._output.writing_into(buffer, len(nodes)),
         ):
             logits = variant.model(
                 ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None,

@@ -36,7 +36,7 @@ def _sequence_logprobs(model: TreeModel, sequences: Sequence[Sequence[int]], bud
     children = children[np.argsort(tree.parents[children], kind="stable")]  # a piece computes its nodes' children
     parents = tree.parents[children]
     logprobs = np.zeros(tree.size)
-    for done in model.over(tree, np.unique(parents), budget=budget):
+    for done in model.over(tree, np.unique(parents), budget=budget, passing=True):
         of_piece = slice(*np.searchsorted(parents, [done.piece.first, done.piece.stop]))
         rows = np.searchsorted(done.nodes, parents[of_piece])
         logprobs[children[of_piece]] = _logprobs(done.logits, rows, tree.tokens[children[of_piece]])
