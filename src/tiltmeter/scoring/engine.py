@@ -63,7 +63,6 @@ class Engine:
     Attributes:
         stats: what has been done so far.
         notes: sentences the run must show: fallbacks, numerics that depend on batch composition.
-        said: those about the last batch, whatever was asked before it.
     """
 
     def __init__(self, variant: LoadedVariant, *, batch_tokens: int | None = None) -> None:
@@ -74,7 +73,14 @@ class Engine:
         self._forms = Forms(variant.tokenizer.get_vocab())
         self._scorer: Choice | None = None
         self._writer: Choice | None = None
-        self.said: dict[str, None] = {}
+        self._used: list[Choice] = []  # by the last batch
+
+    @property
+    def said(self) -> list[str]:
+        """The notes about the last batch: without those of a method that only others used."""
+        used = {note for choice in self._used for note in choice.notes}
+        others = {note for choice in (self._scorer, self._writer) if choice for note in choice.notes} - used
+        return [note for note in self.notes if note not in others]
 
     def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]:
         """Batches of numbers of `requests`, which are read once: a pure function of them, token budget and `salt`."""
@@ -92,7 +98,7 @@ class Engine:
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """The answers to one batch, in its order. Any list will do; one of `plan`'s batches is computed fastest."""
         started = time.perf_counter()
-        self.said = {}
+        self._used = []
         tokens = [encode(self.variant.tokenizer, text_of(request)) for request in requests]
         answers: dict[int, Answer] = {}
         for index, request in enumerate(requests):
@@ -167,14 +173,14 @@ class Engine:
         if self._scorer is None:
             self._scorer = choose_scorer(self.variant)
             self.notes += self._scorer.notes
-        self.said.update(dict.fromkeys(self._scorer.notes))
+        self._used.append(self._scorer)
         return self._scorer.method
 
     def _writes(self) -> Method:
         if self._writer is None:
             self._writer = choose_writer(self.variant)
             self.notes += self._writer.notes
-        self.said.update(dict.fromkeys(self._writer.notes))
+        self._used.append(self._writer)
         return self._writer.method
 
     @contextmanager
