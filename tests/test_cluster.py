@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tiltmeter.cli import main
-from tiltmeter.cluster import Places, places_for
+from tiltmeter.cluster import Places, connect, places_for
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.progress import Bar, Progress
@@ -151,6 +151,8 @@ def pool(two_nodes):
         def do(self, what, only=None):
             if what == "die":
                 os._exit(1)
+            if what == "too much":
+                raise MemoryError("no room")
             if only not in (None, os.getpid()):
                 raise Unfit("came out otherwise")
             return os.getpid(), what
@@ -165,6 +167,19 @@ def pool(two_nodes):
 def test_a_request_of_which_three_workers_die_is_given_up_and_the_others_are_answered(pool):
     found = dict(pool.spread("a", deque(["die", "live"]), lambda actor, what: actor.do.remote(what)))
     assert "3 workers died of it" in str(found["die"]) and found["live"][1] == "live"
+
+
+def test_what_is_raised_inside_a_worker_comes_back_as_it_was_so_that_the_driver_can_halve_the_batch(pool):
+    from tiltmeter.scoring.engine import is_out_of_memory
+
+    queue, sizes = deque([["too much", "to", "do", "here"]]), []
+    for batch, found in pool.spread("a", queue, lambda actor, b: actor.do.remote(b[0] if len(b) > 2 else "ok")):
+        if isinstance(found, Exception):
+            assert is_out_of_memory(found)
+            queue.extendleft([batch[2:], batch[:2]])  # as `pipeline` does
+        else:
+            sizes.append(len(batch))
+    assert sizes == [2, 2]
 
 
 def test_each_variant_at_work_has_a_worker_that_nobody_makes_load_another(pool):
@@ -251,6 +266,12 @@ def test_an_address_without_a_cluster_ends_with_status_2_and_what_to_type(
 ):
     status, error = command(shared, tmp_path, capsys, address)
     assert status == 2 and message in error and fix in error and "Traceback" not in error
+
+
+def test_a_served_endpoint_is_not_asked_from_a_cluster(tmp_path):
+    study = make_study(models=["http://localhost:1/v1"])
+    with pytest.raises(UserError, match="leave --ray out"):
+        connect("local", study, {}, tmp_path / "run.json", Progress())
 
 
 def test_without_the_library_the_error_names_the_extra(shared, tmp_path, capsys, monkeypatch):
