@@ -15,7 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +29,6 @@ from tiltmeter.scoring.attention import Blockwise
 from tiltmeter.scoring.decode_store import DecodeStore
 from tiltmeter.scoring.elementwise import Elementwise
 from tiltmeter.scoring.engine import Engine
-from tiltmeter.scoring.output_layer import OutputLayer
 from tiltmeter.scoring.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,9 +52,6 @@ def main() -> None:
     own, in_place = forward_seconds(variant.model, rows)
     found["seconds of a forward: own element-wise code, in place"] = rows, own, in_place
     print(f"one row of {rows} tokens through the model: {own:.3f} s, with element-wise code in place {in_place:.3f} s")
-    new, kept = output_rates(variant.model, rows)
-    found["output layer at rows, GFLOP/s: a new tensor each time, one buffer"] = rows, new, kept
-    print(f"output layer at {rows} rows: {new:.0f} GFLOP/s into a new tensor, {kept:.0f} into one buffer")
     engine = Engine(variant)
     for work in all_work(options.shared, variant, options.scale):
         if work.name in WORK:
@@ -112,23 +108,6 @@ def forward_seconds(model: Any, rows: int) -> tuple[float, float]:
         with elementwise.replaced():
             in_place.append(seconds())
     return min(own), min(in_place)
-
-
-@torch.inference_mode()
-def output_rates(model: Any, rows: int) -> tuple[float, float]:
-    """GFLOP/s of the output layer: into a tensor that is made anew each time, and into one buffer."""
-    layer = model.get_output_embeddings()
-    x = torch.randn(1, rows, layer.in_features)
-    output, buffer = OutputLayer(model), []
-    best = [float("inf")] * 2
-    for _ in range(7):
-        for place, way in enumerate((nullcontext(), output.writing_into(buffer, rows))):
-            with way:
-                started = time.process_time()
-                layer(x)
-                best[place] = min(best[place], time.process_time() - started)
-    new, kept = (2.0 * rows * layer.weight.numel() / seconds / 1e9 for seconds in best)
-    return new, kept
 
 
 def measured(engine: Engine, requests: Any) -> dict[str, float]:
