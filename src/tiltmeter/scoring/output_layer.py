@@ -1,8 +1,8 @@
 """The output layer's logits, written where the piece before had its own.
 
 The logits of a piece of whole texts are the largest tensor there is: 1,024 rows of 32,000 are 131 MB. An allocator
-gives that much back to the system at once, which clears every page before it hands it out again. Whoever reads logits before
-asking for the next ones can have them in one buffer instead. Same bits.
+gives that much back to the system at once, which clears every page before it hands it out again. Whoever reads logits
+before asking for the next ones can have them in one buffer instead. Same bits.
 """
 
 from __future__ import annotations
