@@ -247,7 +247,7 @@ def _show_variants(console: Any, document: dict[str, Any]) -> None:
     for variant in document["variants"]:
         summary = variant["proof"].get("summary") or ("the model as it is" if variant["strategy"] == "none" else "none")
         quality = variant["text_quality"].get("perplexity")
-        ending = f"; perplexity {quality:.3f}" if quality else ""
+        ending = f"; perplexity {quality:.6g}" if quality else ""
         console.print("  " + escape(clean(f"{variant['strategy']}: {summary}{ending}")))
     for note in document["run"].get("notes", []):
         console.print("[dim]note:[/dim] " + escape(clean(note)))
