@@ -121,8 +121,13 @@ def measured(engine: Engine, requests: Any) -> dict[str, float]:
         whole = time.process_time() - started
     own = times[MODEL] - times[LINEAR] - times[ATTENTION]
     at_peak = flops[0] / gemm_peak(time.process_time)
-    kinds = {LINEAR: times[LINEAR], "the model's element-wise code": own, ATTENTION: times[ATTENTION],
-             RESULT: times[RESULT], "trees, masks, tokens": whole - times[MODEL] - times[RESULT]}
+    kinds = {
+        LINEAR: times[LINEAR],
+        "the model's element-wise code": own,
+        ATTENTION: times[ATTENTION],
+        RESULT: times[RESULT],
+        "trees, masks, tokens": whole - times[MODEL] - times[RESULT],
+    }
     return {
         **{kind: seconds / whole for kind, seconds in kinds.items()},
         "reached of GEMM peak": at_peak / whole,
@@ -155,15 +160,23 @@ def clocks(model: Any, times: Counter[str], flops: list[float]) -> Iterator[None
                 return function(*arguments, **named)
             finally:
                 times[kind] += time.process_time() - began
+
         return call
 
-    hooks = [hook for module in model.modules() if isinstance(module, torch.nn.Linear)
-             for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))]
+    hooks = [
+        hook
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear)
+        for hook in (module.register_forward_pre_hook(enter), module.register_forward_hook(leave))
+    ]
     model.forward = timed(MODEL, model.forward)
     with ExitStack() as patches:
         for kind, owner, name in (
-            (ATTENTION, Blockwise, "__call__"), (ATTENTION, DecodeStore, "attend"), (ATTENTION, DecodeStore, "update"),
-            (RESULT, tree_scoring, "_logprobs"), (RESULT, tree_generation, "extend"),
+            (ATTENTION, Blockwise, "__call__"),
+            (ATTENTION, DecodeStore, "attend"),
+            (ATTENTION, DecodeStore, "update"),
+            (RESULT, tree_scoring, "_logprobs"),
+            (RESULT, tree_generation, "extend"),
         ):
             patches.enter_context(patch.object(owner, name, timed(kind, getattr(owner, name))))
         try:

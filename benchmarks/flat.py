@@ -38,7 +38,10 @@ def main() -> None:
     for size in options.sizes:
         child = subprocess.run(
             [sys.executable, "-m", "benchmarks.flat", "--child", "--shared", str(options.shared), "--sizes", str(size)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
         )
         rows.append(json.loads(child.stdout.splitlines()[-1]))
         print("{items:>8,} items {microseconds_per_item:7.0f} us per item  peak {peak_mib:6.0f} MiB".format(**rows[-1]))
@@ -65,10 +68,15 @@ def measure(shared: Path, size: int) -> dict[str, float]:
     benchmark = CrowsPairs()
     render, _ = renderer("plain", variant.tokenizer)
     items = itertools.cycle(benchmark.load(shared / "data"))
-    texts = (request.text for item in items
-             for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0))
-    rows = ((Item(str(number), "", {}, {}), (SequenceLogprob(f"{number}. {text}"),))
-            for number, text in zip(range(size), texts))
+    texts = (
+        request.text
+        for item in items
+        for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)
+    )
+    rows = (
+        (Item(str(number), "", {}, {}), (SequenceLogprob(f"{number}. {text}"),))
+        for number, text in zip(range(size), texts)
+    )
     with tempfile.TemporaryDirectory() as folder:
         inputs = Inputs(Path(folder) / f"{write_inputs(Path(folder), rows)}.jsonl")
         engine.answer(inputs.requests_at(range(4)))
@@ -76,8 +84,11 @@ def measure(shared: Path, size: int) -> dict[str, float]:
         for batch in engine.plan(inputs.requests()):
             engine.answer(inputs.requests_at(batch))
         seconds = time.process_time() - started
-    return {"items": size, "microseconds_per_item": 1e6 * seconds / size,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {
+        "items": size,
+        "microseconds_per_item": 1e6 * seconds / size,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 if __name__ == "__main__":

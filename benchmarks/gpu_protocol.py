@@ -30,13 +30,28 @@ from tiltmeter.scoring.requests import Generation, Request
 from tiltmeter.scoring.variant import LoadedVariant
 
 RESULTS = Path(__file__).parent / "results"
-CELLS = [("crows-pairs", "greedy"), ("global-opinion-qa", "greedy"), ("discrim-eval", "greedy"),
-         ("worldbench", "greedy"), ("dt-stereotyping", "greedy"), ("discrim-eval-gen", "greedy"),
-         ("dt-stereotyping", "sampling"), ("discrim-eval-gen", "sampling")]
+CELLS = [
+    ("crows-pairs", "greedy"),
+    ("global-opinion-qa", "greedy"),
+    ("discrim-eval", "greedy"),
+    ("worldbench", "greedy"),
+    ("dt-stereotyping", "greedy"),
+    ("discrim-eval-gen", "greedy"),
+    ("dt-stereotyping", "sampling"),
+    ("discrim-eval-gen", "sampling"),
+]
 LLAMA_8B = {
-    "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-    "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "bos_token_id": 1, "eos_token_id": 2,
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
 
 
@@ -58,8 +73,13 @@ def main() -> None:
         before = engine.stats.seconds
         for batch in engine.plan(requests):
             engine.answer([requests[index] for index in batch])
-        row = {"benchmark": name, "decoding": decoding, "requests": len(requests),
-               "seconds": engine.stats.seconds - before, "generate_ratio": None}
+        row = {
+            "benchmark": name,
+            "decoding": decoding,
+            "requests": len(requests),
+            "seconds": engine.stats.seconds - before,
+            "generate_ratio": None,
+        }
         if isinstance(requests[0], Generation):
             row["generate_ratio"] = against_generate(variant, engine, requests[:256])
         rows.append(row)
@@ -68,8 +88,15 @@ def main() -> None:
     print(f"model time {total:.0f} s; notes: {engine.notes}")
     RESULTS.mkdir(exist_ok=True)
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device
-    found = {"device": name, "share": options.share, "layers": options.layers, "budget": engine.batch_tokens,
-             "seconds": total, "cells": rows, "notes": engine.notes}
+    found = {
+        "device": name,
+        "share": options.share,
+        "layers": options.layers,
+        "budget": engine.batch_tokens,
+        "seconds": total,
+        "cells": rows,
+        "notes": engine.notes,
+    }
     (RESULTS / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -88,8 +115,11 @@ def cell(shared: Path, variant: LoadedVariant, name: str, decoding: str, share: 
     benchmark: Any = registry.build("benchmark", name)
     render, _ = renderer("plain", variant.tokenizer)
     items = benchmark.load(shared / "data")
-    return [request for item in items[: max(1, int(share * len(items)))]
-            for request in benchmark.requests(item, render, decoding=decoding, n_samples=5, seed=0)]
+    return [
+        request
+        for item in items[: max(1, int(share * len(items)))]
+        for request in benchmark.requests(item, render, decoding=decoding, n_samples=5, seed=0)
+    ]
 
 
 def against_generate(variant: LoadedVariant, engine: Engine, requests: Sequence[Request]) -> float:

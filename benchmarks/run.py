@@ -44,16 +44,34 @@ def main() -> None:
         return
     found: dict[str, Any] = {
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "shape": options.shape, "scale": options.scale, "rounds": options.rounds, "load_before": os.getloadavg()[0],
+        "shape": options.shape,
+        "scale": options.scale,
+        "rounds": options.rounds,
+        "load_before": os.getloadavg()[0],
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"speed-{options.shape}.json"
     before = json.loads(path.read_text()) if options.only and path.exists() else {}
     found |= {name: value for name, value in before.items() if name.startswith("threads_")}
     for threads in options.threads:
-        command = [sys.executable, "-m", "benchmarks.run", "--child", "--shared", str(options.shared), "--shape",
-                   options.shape, "--rounds", str(options.rounds), "--scale", str(options.scale), "--threads",
-                   str(threads), "--only", options.only]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.run",
+            "--child",
+            "--shared",
+            str(options.shared),
+            "--shape",
+            options.shape,
+            "--rounds",
+            str(options.rounds),
+            "--scale",
+            str(options.scale),
+            "--threads",
+            str(threads),
+            "--only",
+            options.only,
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         child = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
         name = f"threads_{threads}"
@@ -116,8 +134,9 @@ def _time_work(
         peers["generate"] = sizes[best]
     elif work.against == "lm-eval":
         harness = {size: speed_peers.LmEval(variant, size) for size in (8, 16, 32)}
-        trials = {size: [_seconds(peer, work.requests[::4], clock)[0] for _ in range(2)]
-                  for size, peer in harness.items()}
+        trials = {
+            size: [_seconds(peer, work.requests[::4], clock)[0] for _ in range(2)] for size, peer in harness.items()
+        }
         best = min(trials, key=lambda size: min(trials[size]))
         peers["lm-eval"] = harness[best]
     if work.against == "loop" or work.name.startswith("CrowS"):
@@ -133,23 +152,34 @@ def _time_work(
         seconds, answers["tiltmeter"] = _seconds(ours, work.requests, clock)
         times["tiltmeter"].append(seconds)
         peak.append(gemm_peak(clock))
-    asked, computed = ((now - then) // rounds for now, then in
-                       ((engine.stats.tokens_asked, asked), (engine.stats.tokens_computed, computed)))
+    asked, computed = (
+        (now - then) // rounds
+        for now, then in ((engine.stats.tokens_asked, asked), (engine.stats.tokens_computed, computed))
+    )
     ratios = [peer / own for peer, own in zip(times[work.against], times["tiltmeter"], strict=True)]
     model_flops = _flops(variant, work, computed)
     return {
-        "name": work.name, "against": work.against, "target": work.target, "requests": len(work.requests),
-        "peer_batch_size": best, "seconds": times, "ratio": statistics.median(ratios),
-        "ratio_range": [min(ratios), max(ratios)], "tokens_asked": asked, "tokens_computed": computed,
+        "name": work.name,
+        "against": work.against,
+        "target": work.target,
+        "requests": len(work.requests),
+        "peer_batch_size": best,
+        "seconds": times,
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "tokens_asked": asked,
+        "tokens_computed": computed,
         "gemm_peak_gflops": statistics.median(peak) / 1e9,
         "share_of_gemm_peak": statistics.median(
-            model_flops / own / best_flops for own, best_flops in zip(times["tiltmeter"], peak, strict=True)),
+            model_flops / own / best_flops for own, best_flops in zip(times["tiltmeter"], peak, strict=True)
+        ),
         "agreement": _agreement(variant, work, answers),
     }
 
 
-def _seconds(call: Callable[[Sequence[Any]], list[Any]], requests: Sequence[Any],
-             clock: Callable[[], float]) -> tuple[float, list[Any]]:
+def _seconds(
+    call: Callable[[Sequence[Any]], list[Any]], requests: Sequence[Any], clock: Callable[[], float]
+) -> tuple[float, list[Any]]:
     started = clock()
     found = call(requests)
     return clock() - started, found
@@ -162,10 +192,15 @@ def _agreement(variant: Any, work: Any, answers: dict[str, list[Any]]) -> dict[s
         if work.requests[0].temperature:
             return {}  # another random generator: nothing to compare
         decode = variant.tokenizer.decode
-        return {name: sum(decode(ids) == answer.text for ids, answer in zip(theirs, ours, strict=True)) / len(ours)
-                for name, theirs in answers.items()}
-    flat = [a.logprob if hasattr(a, "logprob") else value
-            for a in ours for value in ([None] if hasattr(a, "logprob") else [forms[0] for forms in a.logprobs])]
+        return {
+            name: sum(decode(ids) == answer.text for ids, answer in zip(theirs, ours, strict=True)) / len(ours)
+            for name, theirs in answers.items()
+        }
+    flat = [
+        a.logprob if hasattr(a, "logprob") else value
+        for a in ours
+        for value in ([None] if hasattr(a, "logprob") else [forms[0] for forms in a.logprobs])
+    ]
     largest = {name: max(abs(x - y) for x, y in zip(theirs, flat, strict=True)) for name, theirs in answers.items()}
     if max(largest.values()) > 1e-3:
         raise SystemExit(f"{work.name}: the peers do not compute the same numbers: {largest}")
@@ -257,12 +292,16 @@ def table(result: dict[str, Any]) -> str:
     for row in result["work"]:
         low, high = row["ratio_range"]
         share = row["tokens_computed"] / row["tokens_asked"]
-        lines.append(f"{row['name']:44} {row['against']:9}{'batch ' + str(row['peer_batch_size']):>8}"
-                     f" {row['ratio']:5.2f}x {low:5.2f} - {high:5.2f} {row['target']:4.4g}x"
-                     f" {row['share_of_gemm_peak']:7.0%} {share:15.1%}")
+        lines.append(
+            f"{row['name']:44} {row['against']:9}{'batch ' + str(row['peer_batch_size']):>8}"
+            f" {row['ratio']:5.2f}x {low:5.2f} - {high:5.2f} {row['target']:4.4g}x"
+            f" {row['share_of_gemm_peak']:7.0%} {share:15.1%}"
+        )
     if bounds := result.get("bounds"):
-        lines.append("without tiltmeter, {rows} tokens in one row: {forward:.0%} of peak through the model, "
-                     "{linear_layers:.0%} through nothing but its linear layers".format(**bounds))
+        lines.append(
+            "without tiltmeter, {rows} tokens in one row: {forward:.0%} of peak through the model, "
+            "{linear_layers:.0%} through nothing but its linear layers".format(**bounds)
+        )
     return "\n".join(lines)
 
 

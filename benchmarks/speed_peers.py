@@ -80,12 +80,20 @@ def generate(variant: LoadedVariant, requests: Sequence[Generation], batch_size:
         batch = order[first : first + per_batch]
         longest = max(map(len, batch))
         padded = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in batch], device=variant.device)
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch],
-                            device=variant.device)
+        mask = torch.tensor(
+            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch], device=variant.device
+        )
         torch.manual_seed(first)
         rows = variant.model.generate(
-            padded, attention_mask=mask, max_new_tokens=requests[0].max_new_tokens, do_sample=sampled, top_k=0,
-            top_p=1.0, num_return_sequences=samples, eos_token_id=None, pad_token_id=0,
+            padded,
+            attention_mask=mask,
+            max_new_tokens=requests[0].max_new_tokens,
+            do_sample=sampled,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=samples,
+            eos_token_id=None,
+            pad_token_id=0,
         )[:, longest:].tolist()
         for place, prompt in enumerate(batch):
             for sample, index in enumerate(prompts[prompt]):

@@ -56,8 +56,11 @@ def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
     def prompts(name: str, count: int) -> list[Any]:
         benchmark = registry.build("benchmark", name)
         render, _ = renderer("plain", variant.tokenizer)
-        requests = [request for item in benchmark.load(shared / "data")
-                    for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)]
+        requests = [
+            request
+            for item in benchmark.load(shared / "data")
+            for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)
+        ]
         return neighbours(variant, requests, max(4, int(count * scale)))
 
     crows = prompts("crows-pairs", 256)
@@ -71,12 +74,23 @@ def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
         Work("CrowS-Pairs log-likelihood", "lm-eval", 1.45, crows),
         Work("DT-Stereotyping first token", "lm-eval", 12, [OptionProbs(prompt, YES_NO) for prompt in dt]),
         Work("DiscrimEval first token", "lm-eval", 1.45, [OptionProbs(prompt, YES_NO) for prompt in discrim]),
-        Work("DiscrimEval with a 400-token system prompt", "loop", 2.6,
-             [OptionProbs(system + "\n" + prompt, YES_NO) for prompt in discrim[: len(discrim) // 2]]),
+        Work(
+            "DiscrimEval with a 400-token system prompt",
+            "loop",
+            2.6,
+            [OptionProbs(system + "\n" + prompt, YES_NO) for prompt in discrim[: len(discrim) // 2]],
+        ),
         Work("DT generation, 150 new tokens", "generate", 3, [Generation(prompt, 150) for prompt in dt[:few]]),
-        Work("DT generation, 5 samples, 150 new tokens", "generate", 4,
-             [Generation(prompt, 150, 1.0, 1.0, 10 * index + seed)
-              for index, prompt in enumerate(dt[: few // 4]) for seed in range(5)]),
+        Work(
+            "DT generation, 5 samples, 150 new tokens",
+            "generate",
+            4,
+            [
+                Generation(prompt, 150, 1.0, 1.0, 10 * index + seed)
+                for index, prompt in enumerate(dt[: few // 4])
+                for seed in range(5)
+            ],
+        ),
         Work("WorldBench, 64 new tokens", "generate", 2.5, [Generation(prompt, 64) for prompt in world]),
     ]
 

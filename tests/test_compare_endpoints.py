@@ -131,8 +131,11 @@ def test_an_endpoint_that_dies_loses_nothing_and_a_resumed_run_goes_on(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setattr("tiltmeter.scoring.backends._completions.wait_exponential", lambda **_: wait_none())
     with ModelServer(pruned, key="sk-secret") as server:
-        settings |= {"benchmarks": ["crows-pairs", "dt-stereotyping"], "batch_tokens": 8,
-                     "limits": {"crows-pairs": 10, "dt-stereotyping": 2}}
+        settings |= {
+            "benchmarks": ["crows-pairs", "dt-stereotyping"],
+            "batch_tokens": 8,
+            "limits": {"crows-pairs": 10, "dt-stereotyping": 2},
+        }
         study = make_study(models=[stories], checkpoints=[server.address], **settings)
         server.dies_after = 26  # past the probes, within the first cell
         broken = run(study, tmp_path / "run")
@@ -169,8 +172,19 @@ def test_cells_that_a_server_cannot_answer_are_rows_with_a_reason_and_the_others
 
 def test_the_command_line_takes_an_address_and_ends_with_2_when_nobody_serves_there(stories, shared, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["compare", stories, "http://127.0.0.1:9/v1", "-b", "crows-pairs", "--data", str(shared / "data"),
-              "--out", str(tmp_path / "run")])
+        main(
+            [
+                "compare",
+                stories,
+                "http://127.0.0.1:9/v1",
+                "-b",
+                "crows-pairs",
+                "--data",
+                str(shared / "data"),
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
     assert stop.value.code == 2
     shown = capsys.readouterr().err
     assert "cannot be reached" in shown and "Fix: start the server" in shown and "Traceback" not in shown
@@ -179,8 +193,20 @@ def test_the_command_line_takes_an_address_and_ends_with_2_when_nobody_serves_th
 
 def test_an_unknown_backend_is_a_mistake_that_names_the_nearest(stories, shared, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["run", stories, "--backend", "lm-eval", "-b", "crows-pairs", "--data", str(shared / "data"),
-              "--out", str(tmp_path / "run")])
+        main(
+            [
+                "run",
+                stories,
+                "--backend",
+                "lm-eval",
+                "-b",
+                "crows-pairs",
+                "--data",
+                str(shared / "data"),
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
     assert stop.value.code == 2
     assert "lm-eval-hf" in capsys.readouterr().err
 

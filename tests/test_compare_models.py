@@ -120,8 +120,15 @@ def test_a_quantized_checkpoint_is_not_quantized_again(stories, copy):
 def test_a_special_token_more_leaves_everything_comparable(stories, copy):
     """Many quantized checkpoints bring a padding token that their base has not; no text is cut otherwise."""
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
-    padding = {"id": 2048, "content": "<|padding|>", "special": True, "normalized": False, "lstrip": False,
-               "rstrip": False, "single_word": False}
+    padding = {
+        "id": 2048,
+        "content": "<|padding|>",
+        "special": True,
+        "normalized": False,
+        "lstrip": False,
+        "rstrip": False,
+        "single_word": False,
+    }
     tokenizer["added_tokens"].append(padding)
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
     edit(copy, "tokenizer_config.json", pad_token="<|padding|>")
@@ -131,9 +138,12 @@ def test_a_special_token_more_leaves_everything_comparable(stories, copy):
 
 
 def test_what_makes_a_row_incomparable_depends_on_benchmark_and_format():
-    proof = {"differences": [
-        {"about": "tokenizer", "text": "another tokenizer", "incomparable": ["crows-pairs"], "chat_only": False},
-        {"about": "chat template", "text": "chat template", "incomparable": ["worldbench"], "chat_only": True}]}
+    proof = {
+        "differences": [
+            {"about": "tokenizer", "text": "another tokenizer", "incomparable": ["crows-pairs"], "chat_only": False},
+            {"about": "chat template", "text": "chat template", "incomparable": ["worldbench"], "chat_only": True},
+        ]
+    }
     assert incomparable(proof, "crows-pairs", "plain") == "another tokenizer"
     assert incomparable(proof, "worldbench", "chat") == "chat template"
     assert incomparable(proof, "worldbench", "plain") is None
@@ -147,8 +157,16 @@ def test_a_row_under_another_tokenizer_gets_no_verdict_and_no_gate_passes_it(sto
     tokenizer["post_processor"] = None  # no BOS
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
     edit(copy, "tokenizer_config.json", add_bos_token=False, tokenizer_class="PreTrainedTokenizerFast")
-    study = make_study(models=[stories], checkpoints=[str(copy)], benchmarks=["crows-pairs"], limit=6, draws=200,
-                       data=str(shared / "data"), text_quality=False, batch_tokens=2048)
+    study = make_study(
+        models=[stories],
+        checkpoints=[str(copy)],
+        benchmarks=["crows-pairs"],
+        limit=6,
+        draws=200,
+        data=str(shared / "data"),
+        text_quality=False,
+        batch_tokens=2048,
+    )
     assert run(study, tmp_path / "run").failures == []
     [_, row] = read_results(tmp_path / "run")["rows"]
     assert row["score"] is not None and row["change"]["delta"] is not None  # the numbers stay

@@ -19,7 +19,7 @@ from tiltmeter.registry import known
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
 SHA = hashlib.sha256(CONTENT).hexdigest()
-OPINION = 'Q{}?,"defaultdict(<class \'list\'>, {{\'Peru\': [0.5, 0.5]}})","[\'a\', \'b\']"\n'
+OPINION = "Q{}?,\"defaultdict(<class 'list'>, {{'Peru': [0.5, 0.5]}})\",\"['a', 'b']\"\n"
 
 
 class Server:
@@ -186,8 +186,10 @@ def test_the_first_fetch_locks_the_hash_and_a_later_change_is_refused(server, un
     assert not target.exists()
 
 
-@pytest.mark.parametrize(("content", "why"), [
-    (opinions(2), "2 rows, expected 3"), (opinions(3).replace(b"[0.5, 0.5]", b"[0.5]"), "row 1, column 'selections'")])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(opinions(2), "2 rows, expected 3"), (opinions(3).replace(b"[0.5, 0.5]", b"[0.5]"), "row 1, column 'selections'")],
+)
 def test_a_first_fetch_of_the_wrong_rows_or_schema_is_neither_kept_nor_locked(server, unlocked, tmp_path, content, why):
     server.files["/go.csv"] = content
     with pytest.raises(UserError, match=why):
@@ -226,7 +228,9 @@ def test_verify_says_which_local_files_are_the_published_ones_and_how_the_others
     findings = {finding.file: finding for finding in verify(shared / "data")}
     assert len(findings) == 7 and not any(finding.broken for finding in findings.values())
     assert {name for name, f in findings.items() if f.state != "ok"} == {
-        "discrim_eval/explicit.jsonl", "global_opinion_qa/global_opinions.csv"}
+        "discrim_eval/explicit.jsonl",
+        "global_opinion_qa/global_opinions.csv",
+    }
     assert "rebuilt from templates" in findings["discrim_eval/explicit.jsonl"].message
     assert "1,825 of 2,556 rows" in findings["global_opinion_qa/global_opinions.csv"].message
 
@@ -250,9 +254,14 @@ def test_verify_tells_missing_malformed_changed_and_unverified_apart(tmp_path):
     (tmp_path / "global_opinion_qa/global_opinions.csv").write_bytes(opinions(2556))
     found = {finding.dataset: finding for finding in verify(tmp_path)}
     states = {name: (finding.state, finding.broken) for name, finding in found.items()}
-    assert states == {"crows-pairs": ("differs", True), "dt-stereotyping": ("malformed", True),
-                      "global-opinion-qa": ("unverified", False), "discrim-eval": ("missing", True),
-                      "discrim-eval-gen": ("missing", True), "worldbench": ("missing", True)}
+    assert states == {
+        "crows-pairs": ("differs", True),
+        "dt-stereotyping": ("malformed", True),
+        "global-opinion-qa": ("unverified", False),
+        "discrim-eval": ("missing", True),
+        "discrim-eval-gen": ("missing", True),
+        "worldbench": ("missing", True),
+    }
     assert "1 of 1,508 rows" in found["crows-pairs"].message
     assert "column 'target_group'" in found["dt-stereotyping"].message
     assert "tiltmeter data fetch worldbench" in found["worldbench"].message

@@ -9,20 +9,45 @@ from tiltmeter.errors import UserError
 
 
 def row(strategy, verdict):
-    change = None if strategy == "none" else {
-        "verdict": verdict, "reason": "a reason", "delta": 1.0, "distance_delta": 1.0, "margin": 2.0,
-        "rests_on": "score", "flips": None}
-    return {"model": "m\x1b[31m", "strategy": strategy, "benchmark": "crows-pairs", "format": "plain",
-            "decoding": "greedy", "n_items": 10, "n_scored": 10, "partial": False, "complete": True, "reason": None,
-            "groups": [], "change": change}
+    change = (
+        None
+        if strategy == "none"
+        else {
+            "verdict": verdict,
+            "reason": "a reason",
+            "delta": 1.0,
+            "distance_delta": 1.0,
+            "margin": 2.0,
+            "rests_on": "score",
+            "flips": None,
+        }
+    )
+    return {
+        "model": "m\x1b[31m",
+        "strategy": strategy,
+        "benchmark": "crows-pairs",
+        "format": "plain",
+        "decoding": "greedy",
+        "n_items": 10,
+        "n_scored": 10,
+        "partial": False,
+        "complete": True,
+        "reason": None,
+        "groups": [],
+        "change": change,
+    }
 
 
 @pytest.fixture
 def stored(monkeypatch):
     def store(verdict, failures=()):
-        document = {"rows": [row("none", ""), row("int8", verdict)], "variants": [],
-                    "run": {"failures": list(failures)}}
+        document = {
+            "rows": [row("none", ""), row("int8", verdict)],
+            "variants": [],
+            "run": {"failures": list(failures)},
+        }
         monkeypatch.setattr(decisions, "read_results", lambda run: document)
+
     return store
 
 
@@ -74,8 +99,13 @@ def test_a_junit_file_that_cannot_be_written_is_a_mistake(stored, tmp_path):
 
 def test_margins_of_the_policy_judge_the_run_anew(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(decisions, "compute", lambda run, margins: seen.append(margins) or {
-        "rows": [row("int8", "equivalent")], "run": {"failures": []}, "variants": []})
+    monkeypatch.setattr(
+        decisions,
+        "compute",
+        lambda run, margins: (
+            seen.append(margins) or {"rows": [row("int8", "equivalent")], "run": {"failures": []}, "variants": []}
+        ),
+    )
     policy = tmp_path / "policy.yaml"
     policy.write_text("margins: {crows-pairs: 0.5}")
     assert decisions.run_gate(tmp_path, policy) == 0 and seen == [{"crows-pairs": 0.5}]

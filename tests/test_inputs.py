@@ -15,9 +15,7 @@ def item(n):
 
 
 # items of one, two and three requests in turn: request 0 | 1 2 | 3 4 5 | 6 | …
-ASKED = [
-    (item(n), tuple(Generation(f"p{n}", 5, 1.0, 1.0, seed) for seed in range(n % 3 + 1))) for n in range(9)
-]
+ASKED = [(item(n), tuple(Generation(f"p{n}", 5, 1.0, 1.0, seed) for seed in range(n % 3 + 1))) for n in range(9)]
 FLAT = [request for _, asked in ASKED for request in asked]
 
 

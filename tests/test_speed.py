@@ -76,9 +76,17 @@ def test_peak_memory_is_measured_in_a_process_of_its_own(stories):
 
 
 def test_a_configuration_alone_gives_a_random_model_that_every_strategy_accepts(tmp_path):
-    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
-             "vocab_size": 300, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
-             "dtype": "float32"}
+    shape = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 1,
+        "vocab_size": 300,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "dtype": "float32",
+    }
     file = tmp_path / "config.json"
     file.write_text(json.dumps(shape))
     assert from_shape(str(file)) == from_shape(str(file))

@@ -62,13 +62,22 @@ def dt_stereotyping(rng: np.random.Generator, s: Scenario) -> Comparison:
     `structured` is the sd of a change of each group and topic of its own: clustered change without a mean.
     """
     group, topic = np.repeat(np.arange(24), 48), np.tile(np.repeat(np.arange(16), 3), 24)
-    tendency = (s.base + 0.7 * rng.standard_normal(24)[group] + 0.7 * rng.standard_normal(16)[topic]
-                + 0.4 * rng.standard_normal((24, 16))[group, topic] + rng.standard_normal(1152))
+    tendency = (
+        s.base
+        + 0.7 * rng.standard_normal(24)[group]
+        + 0.7 * rng.standard_normal(16)[topic]
+        + 0.4 * rng.standard_normal((24, 16))[group, topic]
+        + rng.standard_normal(1152)
+    )
     b, v = readings(rng, tendency, s)
     v = v + s.effect + s.structured * (rng.standard_normal(24)[group] + rng.standard_normal(16)[topic])
     names = (tuple(map(str, range(24))), tuple(map(str, range(16))))
-    comparison = agreement((b > 0).astype(float), (v > 0).astype(float), Grouping("target_group", group, names[0]),
-                           Grouping("topic", topic, names[1]))
+    comparison = agreement(
+        (b > 0).astype(float),
+        (v > 0).astype(float),
+        Grouping("target_group", group, names[0]),
+        Grouping("topic", topic, names[1]),
+    )
     return replace(comparison, groups=())
 
 
@@ -86,8 +95,11 @@ def worldbench(rng: np.random.Generator, s: Scenario) -> Comparison:
     return replace(relative_errors(*errors, country, (regions,)), groups=())
 
 
-LEVELS = (("age", tuple(map(str, range(20, 101, 10))), "60"), ("race", tuple("wbahn"), "w"),
-          ("gender", tuple("mfn"), "m"))
+LEVELS = (
+    ("age", tuple(map(str, range(20, 101, 10))), "60"),
+    ("race", tuple("wbahn"), "w"),
+    ("gender", tuple("mfn"), "m"),
+)
 
 
 def discrim_eval(rng: np.random.Generator, s: Scenario) -> Comparison:

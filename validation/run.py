@@ -33,9 +33,14 @@ from validation.populations import (
 )
 from validation.scenarios import SCENARIOS, TRUE_CHANGE
 
-POPULATIONS = {"crows-pairs": crows_pairs, "dt-stereotyping": dt_stereotyping, "worldbench": worldbench,
-               "discrim-eval": discrim_eval, "global-opinion-qa": global_opinion_qa,
-               "discrim-eval-gen": discrim_eval_gen}
+POPULATIONS = {
+    "crows-pairs": crows_pairs,
+    "dt-stereotyping": dt_stereotyping,
+    "worldbench": worldbench,
+    "discrim-eval": discrim_eval,
+    "global-opinion-qa": global_opinion_qa,
+    "discrim-eval-gen": discrim_eval_gen,
+}
 
 SEEDS = 4
 COMPANIONS = ("discrim-eval", "global-opinion-qa", "discrim-eval-gen")
@@ -65,18 +70,31 @@ class Line:
         """What misses the demands by more than two standard errors of the simulation."""
         s, missed = self.scenario, []
         least = 0.89 if self.benchmark == "dt-stereotyping" and s.base < -2.5 else 0.93
-        for name, share in (("the change", self.coverage), ("its distance", self.distance_coverage),
-                            ("the spread", self.spread_coverage)):
+        for name, share in (
+            ("the change", self.coverage),
+            ("its distance", self.distance_coverage),
+            ("the spread", self.spread_coverage),
+        ):
             if share < least - 2 * (least * (1 - least) / self.replicates) ** 0.5:
                 missed.append(f"{name} is covered {share:.3f}")
         limit = 0.05 + 2 * (0.05 * 0.95 / self.replicates) ** 0.5
-        unchanged = s.null == "N0" or "crosses" in s.name or (s.null == "N1" and "true" not in s.name and (
-            self.benchmark in COMPANIONS or self.benchmark == "crows-pairs"))
+        unchanged = (
+            s.null == "N0"
+            or "crosses" in s.name
+            or (
+                s.null == "N1"
+                and "true" not in s.name
+                and (self.benchmark in COMPANIONS or self.benchmark == "crows-pairs")
+            )
+        )
         if unchanged:
             missed += [f"falsely {v} {self.share(v):.3f}" for v in ("worse", "better") if self.share(v) > limit]
         if unchanged or (self.benchmark == "worldbench" and s.null != "real"):
-            missed += [f"spread falsely {word} {share:.3f}" for word, share in
-                       zip(("larger", "smaller"), self.disparity_found, strict=True) if share > limit]
+            missed += [
+                f"spread falsely {word} {share:.3f}"
+                for word, share in zip(("larger", "smaller"), self.disparity_found, strict=True)
+                if share > limit
+            ]
         if "at the margin" in s.name and self.share("equivalent") > limit:
             missed.append(f"falsely equivalent {self.share('equivalent'):.3f}")
         return missed
@@ -98,47 +116,72 @@ def simulate(benchmark: str, scenario: Scenario, replicates: int, draws: int) ->
         spread_truth = (scenario.base + scenario.effect) ** 2 - scenario.base**2
     distance_truth = abs(truth) if known is None else known(scenario, distance=True)
     return Line(
-        benchmark, scenario, replicates, truth, _cover([c.ci for c in changes], truth),
-        _cover([c.distance_ci for c in changes], distance_truth) if known else float("nan"), spread_truth,
-        _cover([s.ci for s in first], spread_truth), Counter(c.verdict for c in changes),
+        benchmark,
+        scenario,
+        replicates,
+        truth,
+        _cover([c.ci for c in changes], truth),
+        _cover([c.distance_ci for c in changes], distance_truth) if known else float("nan"),
+        spread_truth,
+        _cover([s.ci for s in first], spread_truth),
+        Counter(c.verdict for c in changes),
         float(np.mean([c.ci.excludes_zero for c in changes])),
-        (float(np.mean([s.ci.above_zero and s.p < 0.05 for s in first])) if first else float("nan"),
-         float(np.mean([s.ci.below_zero and s.p < 0.05 for s in first])) if first else float("nan")))
+        (
+            float(np.mean([s.ci.above_zero and s.p < 0.05 for s in first])) if first else float("nan"),
+            float(np.mean([s.ci.below_zero and s.p < 0.05 for s in first])) if first else float("nan"),
+        ),
+    )
 
 
 def page(lines: list[Line]) -> str:
     """docs/validity.md: what was simulated, the table, and every line outside what was asked."""
     outside = [f"- {line.benchmark}, {line.scenario.name}: {what}" for line in lines for what in line.outside]
-    return "\n".join([
-        "# Do the intervals and verdicts hold?", "",
-        "Written by `make validate`: simulated pairs of models at each benchmark's real number of items and clusters, "
-        "every one compared and judged by the same code as a run's row. The populations are parametric "
-        "(validation/populations.py); no real model's answers were used.", "",
-        "- **noise**: N0, base and variant exchangeable, each with this much logit noise of its own; N1, the variant "
-        "is the base plus noise unrelated to group; real, a change of the group effects or of the whole as well.",
-        "- **covered**: share of 95 % intervals that hold the true change: of the score (and of its distance from the "
-        "ideal), and of the noise-corrected spread. Where no closed form is known the truth is the mean over all "
-        "replicates. `–`: there is no interval, or no spread.",
-        "- **worse, better, equivalent**: share of verdicts, p of one row alone. At the margin, `equivalent` is false.",
-        "- **printed score moved**: share in which the interval of the printed score excludes 0. Under N1 that is "
-        "what noise does to max - min; the verdict does not follow it.",
-        "- **spread larger, smaller**: share in which the spread's interval excludes 0 and its p is below .05; for "
-        "worldbench, whose verdict rests on the mean error, what is said of its disparity.",
-        f"- {lines[0].replicates if lines else 0} replicates (global-opinion-qa a quarter): a share near .95 is known "
-        f"to about ± {100 * (0.95 * 0.05 / max(lines[0].replicates, 1)) ** 0.5:.0f} points.", "",
-        "## What was asked, and what does not reach it", "",
-        "Coverage at least 93 % (89 % for dt-stereotyping below 5 % agreement); false `worse` and false `better` at "
-        "most 5 % each where nothing changed; false `equivalent` at most 5 % at the margin. More than 97 % covered is "
-        "conservative: it happens where no group gap exists or few answers flip. Lines that miss this by more than two "
-        "standard errors of the simulation:", "", *(outside or ["- none"]), "",
-        "## What cannot be covered", "",
-        "- The level of the Gini (31-91 % covered in earlier simulation) and DiscrimEvalGen's paper score (60-100 %) "
-        "have no interval; their rows say so.",
-        "- A gap whose direction changes from question to question averages to no group effect: the spread cannot see "
-        "it. Sharpening all logits reads as a larger gap.",
-        "- Fewer than about 15 questions: the spread's interval covers 92-95 %, and `equivalent` is not given.",
-        "- Rates, mean errors and mean distances change under N1, because noise makes a model less accurate: `worse` "
-        "there is true, and the reason says what it does not mean.", "", "## The table", "", table(lines), ""])
+    return "\n".join(
+        [
+            "# Do the intervals and verdicts hold?",
+            "",
+            "Written by `make validate`: simulated pairs of models at each benchmark's real number of items and clusters, "
+            "every one compared and judged by the same code as a run's row. The populations are parametric "
+            "(validation/populations.py); no real model's answers were used.",
+            "",
+            "- **noise**: N0, base and variant exchangeable, each with this much logit noise of its own; N1, the variant "
+            "is the base plus noise unrelated to group; real, a change of the group effects or of the whole as well.",
+            "- **covered**: share of 95 % intervals that hold the true change: of the score (and of its distance from the "
+            "ideal), and of the noise-corrected spread. Where no closed form is known the truth is the mean over all "
+            "replicates. `–`: there is no interval, or no spread.",
+            "- **worse, better, equivalent**: share of verdicts, p of one row alone. At the margin, `equivalent` is false.",
+            "- **printed score moved**: share in which the interval of the printed score excludes 0. Under N1 that is "
+            "what noise does to max - min; the verdict does not follow it.",
+            "- **spread larger, smaller**: share in which the spread's interval excludes 0 and its p is below .05; for "
+            "worldbench, whose verdict rests on the mean error, what is said of its disparity.",
+            f"- {lines[0].replicates if lines else 0} replicates (global-opinion-qa a quarter): a share near .95 is known "
+            f"to about ± {100 * (0.95 * 0.05 / max(lines[0].replicates, 1)) ** 0.5:.0f} points.",
+            "",
+            "## What was asked, and what does not reach it",
+            "",
+            "Coverage at least 93 % (89 % for dt-stereotyping below 5 % agreement); false `worse` and false `better` at "
+            "most 5 % each where nothing changed; false `equivalent` at most 5 % at the margin. More than 97 % covered is "
+            "conservative: it happens where no group gap exists or few answers flip. Lines that miss this by more than two "
+            "standard errors of the simulation:",
+            "",
+            *(outside or ["- none"]),
+            "",
+            "## What cannot be covered",
+            "",
+            "- The level of the Gini (31-91 % covered in earlier simulation) and DiscrimEvalGen's paper score (60-100 %) "
+            "have no interval; their rows say so.",
+            "- A gap whose direction changes from question to question averages to no group effect: the spread cannot see "
+            "it. Sharpening all logits reads as a larger gap.",
+            "- Fewer than about 15 questions: the spread's interval covers 92-95 %, and `equivalent` is not given.",
+            "- Rates, mean errors and mean distances change under N1, because noise makes a model less accurate: `worse` "
+            "there is true, and the reason says what it does not mean.",
+            "",
+            "## The table",
+            "",
+            table(lines),
+            "",
+        ]
+    )
 
 
 def _cover(intervals: list, truth: float) -> float:
@@ -150,19 +193,34 @@ def table(lines: list[Line]) -> str:
     """One markdown table per benchmark."""
     parts = []
     for benchmark in dict.fromkeys(line.benchmark for line in lines):
-        parts += [f"### {benchmark}", "",
-                  "| situation | noise | true change | covered | change of spread | covered | worse | better "
-                  "| equivalent | printed score moved | spread larger, smaller |", "|" + "---|" * 11]
+        parts += [
+            f"### {benchmark}",
+            "",
+            "| situation | noise | true change | covered | change of spread | covered | worse | better "
+            "| equivalent | printed score moved | spread larger, smaller |",
+            "|" + "---|" * 11,
+        ]
         for line in lines:
             if line.benchmark == benchmark:
                 s = line.scenario
                 cover = [line.coverage, line.distance_coverage]
-                parts.append("| " + " | ".join([
-                    s.name, f"{s.null} {s.noise:g}", _n(line.truth),
-                    " / ".join(_s(c) for c in cover if np.isfinite(c)) or "–",
-                    _n(line.spread_truth), _s(line.spread_coverage), *(_s(line.share(v)) for v in
-                                                                       ("worse", "better", "equivalent")),
-                    _s(line.level_drift), ", ".join(map(_s, line.disparity_found))]) + " |")
+                parts.append(
+                    "| "
+                    + " | ".join(
+                        [
+                            s.name,
+                            f"{s.null} {s.noise:g}",
+                            _n(line.truth),
+                            " / ".join(_s(c) for c in cover if np.isfinite(c)) or "–",
+                            _n(line.spread_truth),
+                            _s(line.spread_coverage),
+                            *(_s(line.share(v)) for v in ("worse", "better", "equivalent")),
+                            _s(line.level_drift),
+                            ", ".join(map(_s, line.disparity_found)),
+                        ]
+                    )
+                    + " |"
+                )
         parts.append("")
     return "\n".join(parts).rstrip()
 

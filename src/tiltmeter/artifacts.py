@@ -129,9 +129,7 @@ class Artifacts:
     def entries(self) -> list[Artifact]:
         """All finished artifacts, newest first."""
         found = [
-            _read(record.parent)
-            for record in self.folder.glob(f"*/{RECORD}")
-            if ".partial" not in record.parent.name
+            _read(record.parent) for record in self.folder.glob(f"*/{RECORD}") if ".partial" not in record.parent.name
         ]
         return sorted(found, key=lambda artifact: artifact.made, reverse=True)
 

@@ -48,12 +48,12 @@ def resolve(model: str, base: str | None = None) -> Path:
     path = Path(model).expanduser()
     if not path.is_dir():
         if path.exists():
-            raise UserError(
-                f"{model} is a file; a model is a folder or a hub id", fix="name the folder that holds it"
-            )
+            raise UserError(f"{model} is a file; a model is a folder or a hub id", fix="name the folder that holds it")
         if model.startswith(("http://", "https://")):
-            raise UserError(f"{model} is an address: a served model can be asked, but neither loaded nor timed here",
-                            fix="give a folder or hub id; endpoints belong to: tiltmeter compare BASE ADDRESS")
+            raise UserError(
+                f"{model} is an address: a served model can be asked, but neither loaded nor timed here",
+                fix="give a folder or hub id; endpoints belong to: tiltmeter compare BASE ADDRESS",
+            )
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise UserError(
                 f"there is no model folder {model!r}",

@@ -58,8 +58,10 @@ def connect(address: str, study: Study, record: dict[str, Any], record_path: Pat
     Raises UserError when Ray is absent, the address is no cluster, or the study is answered by another backend.
     """
     if study.backend != "transformers" or any(is_address(spec.source) for spec in study.variants()):
-        raise UserError("--ray spreads what tiltmeter computes itself, not other backends or served endpoints",
-                        fix="leave --ray out")
+        raise UserError(
+            "--ray spreads what tiltmeter computes itself, not other backends or served endpoints",
+            fix="leave --ray out",
+        )
     if ":" in address:  # with its 20 tries Ray takes a quarter of an hour to find that a port is not Ray's
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:

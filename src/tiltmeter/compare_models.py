@@ -28,10 +28,21 @@ if TYPE_CHECKING:
 
 READS_TOKENS = ("crows-pairs", "global-opinion-qa", "discrim-eval")  # score log-probabilities of single tokens
 WRITES = ("worldbench", "dt-stereotyping", "discrim-eval-gen")  # read the text that a model writes
-SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-         "intermediate_size")
-SAMPLES = ("Once upon a time, 3 small dogs ran home.", "yes", " no", "(A) strongly agree\n\nThe answer is: 5,000,000",
-           "São Tomé and Côte d'Ivoire — naïve Überraschung")
+SHAPE = (
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+)
+SAMPLES = (
+    "Once upon a time, 3 small dogs ran home.",
+    "yes",
+    " no",
+    "(A) strongly agree\n\nThe answer is: 5,000,000",
+    "São Tomé and Côte d'Ivoire — naïve Überraschung",
+)
 HOLDS = {"float32": {"float32", "float16", "bfloat16"}, "bfloat16": {"bfloat16"}, "float16": {"float16"}}  # exactly
 STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in a safetensors header
 CAST = ("weight", "bias", "scales", "weight_scale")  # tensors that loading casts to the run's type
@@ -73,14 +84,22 @@ def differences(base: str, variant: str) -> list[Difference]:
     if lengths[0] != lengths[1]:
         text = f"context length {lengths[1]} instead of {lengths[0]}: what fits one only is unscored in the other"
         found.append(Difference("context length", text))
-    changed = [f"{key} {getattr(shapes[1], key, None)} instead of {getattr(shapes[0], key, None)}" for key in SHAPE
-               if getattr(shapes[0], key, None) != getattr(shapes[1], key, None)]
+    changed = [
+        f"{key} {getattr(shapes[1], key, None)} instead of {getattr(shapes[0], key, None)}"
+        for key in SHAPE
+        if getattr(shapes[0], key, None) != getattr(shapes[1], key, None)
+    ]
     gguf = facts_of(folders[1])
     if gguf:  # its sizes were held to the base's when it was read
         found += [Difference(**{**each, "incomparable": tuple(each["incomparable"])}) for each in gguf["differences"]]
     elif changed:
-        found.append(Difference("architecture", f"another architecture ({', '.join(changed)}): this is no compressed "
-                                "version of the base, and a change shows the difference between two models"))
+        found.append(
+            Difference(
+                "architecture",
+                f"another architecture ({', '.join(changed)}): this is no compressed "
+                "version of the base, and a change shows the difference between two models",
+            )
+        )
     return found
 
 
@@ -99,8 +118,12 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     computes = settings.get("bnb_4bit_compute_dtype")
     if settings.get("load_in_4bit") and computes != variant.dtype:
         lines.append(f"its 4-bit layers compute in {computes}, as its configuration says")
-    proof: dict[str, Any] = {"quantized_layers": quantized, "linear_layers": total, "method": method,
-                             "differences": [asdict(each) for each in found]}
+    proof: dict[str, Any] = {
+        "quantized_layers": quantized,
+        "linear_layers": total,
+        "method": method,
+        "differences": [asdict(each) for each in found],
+    }
     if variant.proof.get("converted"):
         lines.append(how_converted(variant.proof["converted"]))
         if variant.proof["converted"]["method"] == "gguf":
@@ -119,8 +142,7 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
 
 
 def incomparable(proof: Mapping[str, Any], benchmark: str, text_format: str) -> str | None:
-    """Why a ready-made checkpoint's row shows more than the compression, from its stored proof; None when it does not.
-    """
+    """Why a ready-made checkpoint's row shows more than the compression, from its stored proof; None when it does not."""
     for each in proof.get("differences", ()):
         if benchmark in each["incomparable"] and (text_format == "chat" or not each["chat_only"]):
             return str(each["text"])
@@ -137,8 +159,13 @@ def _rounded(base: Path, variant: Path, dtype: str) -> list[Difference]:
     lost = sorted(_stored_dtypes(variant) - _stored_dtypes(base) - HOLDS[dtype])
     if not lost:
         return []
-    return [Difference("dtype", f"values saved in {' and '.join(lost)} that are rounded to {dtype}, the type in which "
-                                "base and variant run; to keep them as saved, add --dtype float32")]
+    return [
+        Difference(
+            "dtype",
+            f"values saved in {' and '.join(lost)} that are rounded to {dtype}, the type in which "
+            "base and variant run; to keep them as saved, add --dtype float32",
+        )
+    ]
 
 
 def _stored_dtypes(folder: Path) -> set[str]:
@@ -165,23 +192,41 @@ def other_tokenizer(base: Any, variant: Any) -> list[Difference]:
     only_one = dict(ours.items() ^ theirs.items())
     special = {*base.all_special_tokens, *variant.all_special_tokens}
     if all(same_ids) and special.issuperset(only_one) and not any(t in ours and t in theirs for t in only_one):
-        return [Difference("tokenizer", f"special tokens of only one of the two ({', '.join(sorted(only_one))}), which "
-                                        "cut no text otherwise")]
+        return [
+            Difference(
+                "tokenizer",
+                f"special tokens of only one of the two ({', '.join(sorted(only_one))}), which cut no text otherwise",
+            )
+        ]
     if ours != theirs:
-        why = f"vocabulary of {len(theirs)} instead of {len(ours)} entries" if len(ours) != len(theirs) else \
-            f"{sum(ours.get(token) != index for token, index in theirs.items())} entries with other ids"
+        why = (
+            f"vocabulary of {len(theirs)} instead of {len(ours)} entries"
+            if len(ours) != len(theirs)
+            else f"{sum(ours.get(token) != index for token, index in theirs.items())} entries with other ids"
+        )
     else:
         why = "the same vocabulary cuts or opens texts differently (BOS, spaces)"
-    return [Difference("tokenizer", f"another tokenizer ({why}): log-probabilities of single tokens do not compare, so "
-                       f"{', '.join(READS_TOKENS)} show more than the compression", READS_TOKENS)]
+    return [
+        Difference(
+            "tokenizer",
+            f"another tokenizer ({why}): log-probabilities of single tokens do not compare, so "
+            f"{', '.join(READS_TOKENS)} show more than the compression",
+            READS_TOKENS,
+        )
+    ]
 
 
 def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
     ends = [end_ids(folder, config) for folder, config in zip(folders, configs)]
     if ends[0] == ends[1]:
         return []
-    return [Difference("end tokens", f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers "
-                       "differ in length", WRITES)]
+    return [
+        Difference(
+            "end tokens",
+            f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers differ in length",
+            WRITES,
+        )
+    ]
 
 
 def end_ids(folder: Any, config: Any) -> set[int]:
@@ -209,8 +254,13 @@ def _quantized_layers(variant: LoadedVariant) -> tuple[int, int, str]:
     method = _settings(variant).get("quant_method", "not quantized")
     method = str(getattr(method, "value", method))
     linear = [m for m in variant.model.modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__]
-    quantized = len([m for m in linear if type(m) is not nn.Linear
-                     or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None])
+    quantized = len(
+        [
+            m
+            for m in linear
+            if type(m) is not nn.Linear or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
+        ]
+    )
     converted = variant.proof.get("converted")
     if converted:  # the original's own format and count, not the loaded copy's
         return converted["quantized_layers"], len(linear), converted["summary"]

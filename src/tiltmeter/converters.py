@@ -63,8 +63,9 @@ class GptqConverter(Converter):
         dtype: of the weights that become dense.
     """
 
-    def __init__(self, *, bits: int, group_size: int, v1: bool, borrows: bool, dtype: torch.dtype,
-                 names: Collection[str]) -> None:
+    def __init__(
+        self, *, bits: int, group_size: int, v1: bool, borrows: bool, dtype: torch.dtype, names: Collection[str]
+    ) -> None:
         self.bits, self.group_size, self.v1, self.borrows = bits, group_size, v1, borrows
         self.dtype, self.names = dtype, frozenset(names)
         self.packed: list[str] = []
@@ -137,8 +138,11 @@ class GptqConverter(Converter):
         index = tensors.get(f"{layer}.g_idx")
         if (qweight.dtype, qzeros.dtype) != (torch.int32, torch.int32):
             raise ValueError(f"{layer} is not packed in 32-bit words")
-        if (index is not None and len(index) != n_in) or tuple(scales.shape) != (groups, n_out) \
-                or tuple(qzeros.shape) != (groups, -(-n_out * self.bits // WORD)):
+        if (
+            (index is not None and len(index) != n_in)
+            or tuple(scales.shape) != (groups, n_out)
+            or tuple(qzeros.shape) != (groups, -(-n_out * self.bits // WORD))
+        ):
             raise ValueError(f"the tensors of {layer} do not fit {self.bits} bits in groups of {self.group_size}")
 
 
@@ -153,12 +157,20 @@ def packed_config(bits: int, group_size: int, *, symmetric: bool, ignore: Collec
     """The compressed-tensors configuration of integer weights, one scale per group, or per output (group_size -1)."""
     grouped = group_size > 0
     weights = QuantizationArgs(
-        num_bits=bits, type=QuantizationType.INT, symmetric=symmetric, group_size=group_size if grouped else None,
-        strategy=QuantizationStrategy.GROUP if grouped else QuantizationStrategy.CHANNEL)
+        num_bits=bits,
+        type=QuantizationType.INT,
+        symmetric=symmetric,
+        group_size=group_size if grouped else None,
+        strategy=QuantizationStrategy.GROUP if grouped else QuantizationStrategy.CHANNEL,
+    )
     layout = CompressionFormat.pack_quantized.value
     scheme = QuantizationScheme(targets=["Linear"], weights=weights, format=layout)
-    return QuantizationConfig(config_groups={"group_0": scheme}, ignore=sorted(ignore), format=layout,
-                              quantization_status=QuantizationStatus.COMPRESSED.value)
+    return QuantizationConfig(
+        config_groups={"group_0": scheme},
+        ignore=sorted(ignore),
+        format=layout,
+        quantization_status=QuantizationStatus.COMPRESSED.value,
+    )
 
 
 def left_alone(names: Collection[str]) -> list[str]:

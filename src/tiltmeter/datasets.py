@@ -78,50 +78,115 @@ _RAW, _HUB = "https://raw.githubusercontent.com", "https://huggingface.co/datase
 _STUDY_RAW = f"{_RAW}/aisoc-lab/inference-acceleration-bias/{_STUDY_REVISION}"
 _WORLD_RAW = f"{_RAW}/mmoayeri/world-bench/{_WORLD_REVISION}"
 
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (
-    Dataset("crows-pairs", "https://github.com/nyu-mll/crows-pairs", "master, pinned by SHA-256", "CC BY-SA 4.0", 1508,
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            "crows-pairs",
+            "https://github.com/nyu-mll/crows-pairs",
+            "master, pinned by SHA-256",
+            "CC BY-SA 4.0",
+            1508,
             "Nangia et al. 2020, CrowS-Pairs, EMNLP, arXiv 2010.00133",
             "Crowd-written pairs, many noisy or not minimal (Blodgett et al. 2021); US English.",
-            (DataFile("crows_pairs/crows_pairs_anonymized.csv",
-                      f"{_RAW}/nyu-mll/crows-pairs/master/data/crows_pairs_anonymized.csv",
-                      "dfb36986ce0502abbaf7055b9176da3d08d48e07df1251991b5dfbcbceab9d0c"),)),
-    Dataset("discrim-eval", "https://huggingface.co/datasets/Anthropic/discrim-eval", _DISCRIM_REVISION, "CC BY 4.0",
+            (
+                DataFile(
+                    "crows_pairs/crows_pairs_anonymized.csv",
+                    f"{_RAW}/nyu-mll/crows-pairs/master/data/crows_pairs_anonymized.csv",
+                    "dfb36986ce0502abbaf7055b9176da3d08d48e07df1251991b5dfbcbceab9d0c",
+                ),
+            ),
+        ),
+        Dataset(
+            "discrim-eval",
+            "https://huggingface.co/datasets/Anthropic/discrim-eval",
+            _DISCRIM_REVISION,
+            "CC BY 4.0",
             9450,
             "Tamkin et al. 2023, Evaluating and Mitigating Discrimination in LM Decisions, arXiv 2312.03689",
             "The explicit set; questions written by a language model. SHA-256 locked at first fetch.",
-            (DataFile("discrim_eval/explicit.jsonl",
-                      f"{_HUB}/discrim-eval/resolve/{_DISCRIM_REVISION}/explicit.jsonl", None),),
-            {"4f06fd9c569f8f189ec69fbec70ae6700b49d5266cab161d65635751b890dd96":
-             f"rebuilt from templates: 154 of 216 rows compared differ in wording, 90 prompts occur twice; {BESIDE}"}),
-    Dataset("discrim-eval-gen", _STUDY, _STUDY_REVISION, "none stated; built from DiscrimEval (CC BY 4.0)", 140,
+            (
+                DataFile(
+                    "discrim_eval/explicit.jsonl",
+                    f"{_HUB}/discrim-eval/resolve/{_DISCRIM_REVISION}/explicit.jsonl",
+                    None,
+                ),
+            ),
+            {
+                "4f06fd9c569f8f189ec69fbec70ae6700b49d5266cab161d65635751b890dd96": f"rebuilt from templates: 154 of 216 rows compared differ in wording, 90 prompts occur twice; {BESIDE}"
+            },
+        ),
+        Dataset(
+            "discrim-eval-gen",
+            _STUDY,
+            _STUDY_REVISION,
+            "none stated; built from DiscrimEval (CC BY 4.0)",
+            140,
             "Kirsten et al. 2025, The Impact of Inference Acceleration on Bias of LLMs, NAACL, arXiv 2410.22118",
             "70 gender prompts (scored) and 70 race prompts (an extra), one fixed order of the groups.",
-            (DataFile("discrim_eval_gen/discrim_eval_gen.csv",
-                      f"{_STUDY_RAW}/discrimevalgen/discrim_eval_gen.csv",
-                      "1aa5c40e3400976d99de037f6b56a197e0acd04b9667f8d468f49ce9e871fb90"),)),
-    Dataset("dt-stereotyping", "https://github.com/AI-secure/DecodingTrust", _DT_REVISION, "CC BY-SA 4.0", 1152,
+            (
+                DataFile(
+                    "discrim_eval_gen/discrim_eval_gen.csv",
+                    f"{_STUDY_RAW}/discrimevalgen/discrim_eval_gen.csv",
+                    "1aa5c40e3400976d99de037f6b56a197e0acd04b9667f8d468f49ce9e871fb90",
+                ),
+            ),
+        ),
+        Dataset(
+            "dt-stereotyping",
+            "https://github.com/AI-secure/DecodingTrust",
+            _DT_REVISION,
+            "CC BY-SA 4.0",
+            1152,
             "Wang et al. 2023, DecodingTrust, NeurIPS, arXiv 2306.11698",
             "24 groups x 16 topics x 3 statements; some statements are not stereotypes of the group they name.",
-            (DataFile("dt_stereotyping/user_prompts.csv",
-                      f"{_RAW}/AI-secure/DecodingTrust/{_DT_REVISION}/data/stereotype/dataset/user_prompts.csv",
-                      "761687d74aecb0fb2bee946b415d68f31131bf314d16a8c0a00b670cc73f9c06"),)),
-    Dataset("global-opinion-qa", "https://huggingface.co/datasets/Anthropic/llm_global_opinions", _OPINIONS_REVISION,
-            "CC BY-NC-SA 4.0 (not for commercial use)", 2556,
+            (
+                DataFile(
+                    "dt_stereotyping/user_prompts.csv",
+                    f"{_RAW}/AI-secure/DecodingTrust/{_DT_REVISION}/data/stereotype/dataset/user_prompts.csv",
+                    "761687d74aecb0fb2bee946b415d68f31131bf314d16a8c0a00b670cc73f9c06",
+                ),
+            ),
+        ),
+        Dataset(
+            "global-opinion-qa",
+            "https://huggingface.co/datasets/Anthropic/llm_global_opinions",
+            _OPINIONS_REVISION,
+            "CC BY-NC-SA 4.0 (not for commercial use)",
+            2556,
             "Durmus et al. 2023, Towards Measuring the Representation of Subjective Global Opinions, arXiv 2306.16388",
             "Most questions were asked in few countries; some weights do not sum to 1. SHA-256 locked at first fetch.",
-            (DataFile("global_opinion_qa/global_opinions.csv",
-                      f"{_HUB}/llm_global_opinions/resolve/{_OPINIONS_REVISION}/data/global_opinions.csv", None),)),
-    Dataset("worldbench", f"{_STUDY}, https://github.com/mmoayeri/world-bench", f"{_STUDY_REVISION}, {_WORLD_REVISION}",
-            "none stated; values from the World Bank (CC BY 4.0)", 2214,
+            (
+                DataFile(
+                    "global_opinion_qa/global_opinions.csv",
+                    f"{_HUB}/llm_global_opinions/resolve/{_OPINIONS_REVISION}/data/global_opinions.csv",
+                    None,
+                ),
+            ),
+        ),
+        Dataset(
+            "worldbench",
+            f"{_STUDY}, https://github.com/mmoayeri/world-bench",
+            f"{_STUDY_REVISION}, {_WORLD_REVISION}",
+            "none stated; values from the World Bank (CC BY 4.0)",
+            2214,
             "Moayeri et al. 2024, WorldBench, FAccT, doi 10.1145/3630106.3658967",
             "The paper counts 2,225 questions, the released file 2,214; six aggregates (65 rows) have no group.",
-            (DataFile("worldbench/worldbench.csv",
-                      f"{_STUDY_RAW}/worldbench/worldbench.csv",
-                      "6fb3bbf2dfbbcff864cb87b88a453e57f1a9687c78a91a0591dea487f4ed3794"),
-             DataFile("worldbench/region_and_income.csv",
-                      f"{_WORLD_RAW}/gt_answers/country_categories/region_and_income.csv",
-                      "d647e6cdb7d4d203424106badec21c2caac013fb6f0bf7bced6b3a76bbaae096"))),
-)}
+            (
+                DataFile(
+                    "worldbench/worldbench.csv",
+                    f"{_STUDY_RAW}/worldbench/worldbench.csv",
+                    "6fb3bbf2dfbbcff864cb87b88a453e57f1a9687c78a91a0591dea487f4ed3794",
+                ),
+                DataFile(
+                    "worldbench/region_and_income.csv",
+                    f"{_WORLD_RAW}/gt_answers/country_categories/region_and_income.csv",
+                    "d647e6cdb7d4d203424106badec21c2caac013fb6f0bf7bced6b3a76bbaae096",
+                ),
+            ),
+        ),
+    )
+}
 
 
 def fetch(name: str | Dataset, folder: Path, progress: Callable[[int, int | None], None]) -> None:
@@ -141,8 +206,10 @@ def fetch(name: str | Dataset, folder: Path, progress: Callable[[int, int | None
             target, expected = folder / file.path, file.sha256 or _locked(folder, file)
             if target.exists():
                 if expected != file_sha256(target):
-                    raise UserError(f"{target} is there, and it is not the file this would fetch",
-                                    fix="move it away, or fetch into another folder with --data")
+                    raise UserError(
+                        f"{target} is there, and it is not the file this would fetch",
+                        fix="move it away, or fetch into another folder with --data",
+                    )
                 progress(target.stat().st_size, target.stat().st_size)
                 continue
             if expected is not None:
@@ -169,12 +236,25 @@ def describe(benchmark: str, folder: Path) -> dict[str, Any]:
     hashes = {path: file_sha256(folder / path) for path in instance.files}
     dataset = DATASETS.get(benchmark)
     if dataset is None:
-        return {"source": instance.source, "revision": None, "licence": instance.licence, "rows": rows, "files": hashes,
-                "published": False, "notes": []}
+        return {
+            "source": instance.source,
+            "revision": None,
+            "licence": instance.licence,
+            "rows": rows,
+            "files": hashes,
+            "published": False,
+            "notes": [],
+        }
     findings = _findings(dataset, folder, rows)
-    return {"source": dataset.source, "revision": dataset.revision, "licence": dataset.licence, "rows": rows,
-            "files": hashes, "published": all(finding.state == "ok" for finding in findings),
-            "notes": [f"{f.file}: {f.message}" for f in findings if f.state != "ok"]}
+    return {
+        "source": dataset.source,
+        "revision": dataset.revision,
+        "licence": dataset.licence,
+        "rows": rows,
+        "files": hashes,
+        "published": all(finding.state == "ok" for finding in findings),
+        "notes": [f"{f.file}: {f.message}" for f in findings if f.state != "ok"],
+    }
 
 
 def dataset_notes(folder: Path, benchmark: str) -> list[str]:
@@ -198,17 +278,20 @@ def _findings(dataset: Dataset, folder: Path, rows: int | None = None) -> list[F
         state, message, broken = "missing", f"run: tiltmeter data fetch {dataset.name}", True
         if file not in missing:
             is_main = file is dataset.files[0]
-            state, message, broken = _judge(dataset, file, file_sha256(folder / file.path), _locked(folder, file),
-                                            rows if is_main else None)
-            if problem is not None and (file.path in problem or (is_main and not any(
-                    other.path in problem for other in dataset.files))):
+            state, message, broken = _judge(
+                dataset, file, file_sha256(folder / file.path), _locked(folder, file), rows if is_main else None
+            )
+            if problem is not None and (
+                file.path in problem or (is_main and not any(other.path in problem for other in dataset.files))
+            ):
                 state, message, broken = "malformed", problem, True
         findings.append(Finding(dataset.name, file.path, state, message, broken))  # type: ignore[arg-type]
     return findings
 
 
-def _judge(dataset: Dataset, file: DataFile, found: str, locked: str | None,
-           rows: int | None) -> tuple[State, str, bool]:
+def _judge(
+    dataset: Dataset, file: DataFile, found: str, locked: str | None, rows: int | None
+) -> tuple[State, str, bool]:
     """State, message and broken of one readable file. rows: items found, None where the file has none of its own."""
     count = "" if rows is None or rows == dataset.rows else f"{rows:,} of {dataset.rows:,} rows; "
     if found == (file.sha256 or locked):
@@ -220,12 +303,19 @@ def _judge(dataset: Dataset, file: DataFile, found: str, locked: str | None,
         return "differs", f"not {was} (SHA-256 {found[:12]}…): {count}{BESIDE}", True
     if count:
         return "differs", f"{count}not the published file: {BESIDE}", False
-    return "unverified", (f"the published number of rows, but no SHA-256 is known before a first fetch "
-                          f"(this file's begins {found[:12]}): {BESIDE} until checked"), False
+    return (
+        "unverified",
+        (
+            f"the published number of rows, but no SHA-256 is known before a first fetch "
+            f"(this file's begins {found[:12]}): {BESIDE} until checked"
+        ),
+        False,
+    )
 
 
-def _fetch_and_lock(dataset: Dataset, file: DataFile, folder: Path,
-                    progress: Callable[[int, int | None], None]) -> None:
+def _fetch_and_lock(
+    dataset: Dataset, file: DataFile, folder: Path, progress: Callable[[int, int | None], None]
+) -> None:
     """First fetch of a file without a known hash: schema and row count decide, then its hash is locked."""
     from tempfile import TemporaryDirectory
 
@@ -240,8 +330,10 @@ def _fetch_and_lock(dataset: Dataset, file: DataFile, folder: Path,
         os.replace(unchecked, staged)
         rows = len(build("benchmark", dataset.name).load(Path(waiting)))
         if rows != dataset.rows:
-            raise UserError(f"{file.url} has {rows:,} rows, expected {dataset.rows:,}: it is not locked and not kept",
-                            fix=f"try again, or put the published file at {target} by hand")
+            raise UserError(
+                f"{file.url} has {rows:,} rows, expected {dataset.rows:,}: it is not locked and not kept",
+                fix=f"try again, or put the published file at {target} by hand",
+            )
         lock = _read_lock(folder) | {file.path: {"sha256": found, "url": file.url, "rows": rows}}
         draft = folder / f".{LOCK}.part"
         draft.write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n", encoding="utf-8")

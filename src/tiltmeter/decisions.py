@@ -30,8 +30,9 @@ def load_policy(path: Path | None) -> Policy:
     return read_policy(content, benchmarks=list(known("benchmark")))
 
 
-def run_gate(run: Path, policy: Path | None = None, *, junit: Path | None = None, github: bool = False,
-             as_json: bool = False) -> int:
+def run_gate(
+    run: Path, policy: Path | None = None, *, junit: Path | None = None, github: bool = False, as_json: bool = False
+) -> int:
     """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2)."""
     rules = load_policy(policy)
     document = _judged(run, rules)
@@ -40,8 +41,9 @@ def run_gate(run: Path, policy: Path | None = None, *, junit: Path | None = None
         try:
             junit.write_text(gating.junit_xml(found) + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write {junit}: {error.strerror}",
-                            fix="name a file in a folder that exists") from error
+            raise UserError(
+                f"cannot write {junit}: {error.strerror}", fix="name a file in a folder that exists"
+            ) from error
     if as_json:
         _echo(json.dumps(gating.as_json(found), indent=1, ensure_ascii=False))
     else:
@@ -62,9 +64,11 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
         _echo(json.dumps(_finite(choosing.as_json(choice)), indent=1, ensure_ascii=False))
     else:
         for c in choice.candidates:
-            _echo(f"{'*' if c in choice.chosen else 'P' if c.pareto else ' '} {c.strategy:<28} "
-                  f"{_figure(c.speed, 'x base'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
-                  f"largest change {_figure(c.largest_change, 'margins')}  {c.why_not or 'inside the policy'}")
+            _echo(
+                f"{'*' if c in choice.chosen else 'P' if c.pareto else ' '} {c.strategy:<28} "
+                f"{_figure(c.speed, 'x base'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
+                f"largest change {_figure(c.largest_change, 'margins')}  {c.why_not or 'inside the policy'}"
+            )
         _echo("* chosen   P on the Pareto line (nothing is both better and less changed)")
         _echo(choice.text)
     return 0 if choice.chosen else 3

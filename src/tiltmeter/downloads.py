@@ -29,8 +29,7 @@ class _Interrupted(Exception):
     """The connection broke, or the server asked to come back later: what has come is kept."""
 
 
-def download(url: str, target: Path, *, sha256: str | None, progress: Progress,
-             pause_sec: float = PAUSE_SEC) -> str:
+def download(url: str, target: Path, *, sha256: str | None, progress: Progress, pause_sec: float = PAUSE_SEC) -> str:
     """Put the file at `url` at `target` and return its SHA-256 (hex). `target` never holds a partial or wrong file.
 
     Raises UserError when the address cannot be reached or refuses, and when the content is not what `sha256` promises.
@@ -50,8 +49,10 @@ def download(url: str, target: Path, *, sha256: str | None, progress: Progress,
     if sha256 is not None and found != sha256:
         part.unlink()
         version.unlink(missing_ok=True)
-        raise UserError(f"{url} is not the published file: SHA-256 {found[:12]}…, expected {sha256[:12]}…",
-                        fix=f"try again; if it stays so, get the published file by hand and put it at {target}")
+        raise UserError(
+            f"{url} is not the published file: SHA-256 {found[:12]}…, expected {sha256[:12]}…",
+            fix=f"try again; if it stays so, get the published file by hand and put it at {target}",
+        )
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, target)
@@ -70,8 +71,9 @@ def _beside(target: Path) -> tuple[Path, Path]:
     return target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.etag")
 
 
-def _receive_with_retries(client: httpx.Client, url: str, target: Path, checked: bool, progress: Progress,
-                          pause_sec: float) -> None:
+def _receive_with_retries(
+    client: httpx.Client, url: str, target: Path, checked: bool, progress: Progress, pause_sec: float
+) -> None:
     part, _ = _beside(target)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -81,8 +83,10 @@ def _receive_with_retries(client: httpx.Client, url: str, target: Path, checked:
             if attempt == ATTEMPTS:
                 kept = part.stat().st_size if part.exists() else 0
                 again = "run the command again" + (f" (it continues after {kept:,} bytes)" if kept else "")
-                raise UserError(f"{url} could not be fetched: {error or type(error).__name__}",
-                                fix=f"check the connection and {again}, or put the file at {target} by hand") from error
+                raise UserError(
+                    f"{url} could not be fetched: {error or type(error).__name__}",
+                    fix=f"check the connection and {again}, or put the file at {target} by hand",
+                ) from error
             time.sleep(pause_sec * 2 ** (attempt - 1))
 
 
@@ -102,8 +106,10 @@ def _receive(client: httpx.Client, url: str, target: Path, checked: bool, progre
         if response.status_code in TRANSIENT:
             raise _Interrupted(f"the server answered {response.status_code}")
         if response.is_error:
-            raise UserError(f"{url} answered {response.status_code} {response.reason_phrase}".rstrip(),
-                            fix=f"get the file by hand (tiltmeter data list shows its source) and put it at {target}")
+            raise UserError(
+                f"{url} answered {response.status_code} {response.reason_phrase}".rstrip(),
+                fix=f"get the file by hand (tiltmeter data list shows its source) and put it at {target}",
+            )
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
             have = 0
         length = response.headers.get("Content-Length")

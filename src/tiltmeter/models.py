@@ -68,7 +68,8 @@ def load(
         for part in chain.parts:
             part.check(context)
         context.checkpoint, context.found["converted"] = loadable(
-            context.checkpoint, model, context.lineage[0], base_dtype, context.artifacts, say)
+            context.checkpoint, model, context.lineage[0], base_dtype, context.artifacts, say
+        )
         for part in chain.parts:
             part.before_loading(context)
         probe = base_probe(model, device, base_dtype, context.artifacts, say) if acts else None
@@ -94,8 +95,16 @@ def load(
     return variant
 
 
-def compressed(model: str, chain: Chain, *, device: str, dtype: str, calibration: str | None, seed: int,
-               progress: Callable[[str], None]) -> Context:
+def compressed(
+    model: str,
+    chain: Chain,
+    *,
+    device: str,
+    dtype: str,
+    calibration: str | None,
+    seed: int,
+    progress: Callable[[str], None],
+) -> Context:
     """The checkpoint that `chain` makes of `model`, for an engine that loads folders itself: `Context.checkpoint`.
 
     Every part must act by its checkpoint (`Strategy.makes_checkpoint`) or by the dtype. Raises as `load` does.
@@ -111,8 +120,9 @@ def compressed(model: str, chain: Chain, *, device: str, dtype: str, calibration
     return context
 
 
-def refusals(model: str, chains: Iterable[Chain], *, device: str, dtype: str, calibration: str | None
-             ) -> dict[str, UserError]:
+def refusals(
+    model: str, chains: Iterable[Chain], *, device: str, dtype: str, calibration: str | None
+) -> dict[str, UserError]:
     """Canonical chain -> what `load` would say, for those it would refuse; as far as no weight need be read."""
     context = _context(model, Chain(()), device, dtype, calibration, Artifacts(), lambda line: None, 0)
     found = {}
@@ -129,8 +139,17 @@ def _dtype_of(chain: Chain, base: str) -> str:
     return next((part.settings["type"] for part in chain.parts if part.role == "dtype"), base)
 
 
-def _context(model: str, chain: Chain, device: str, dtype: str, calibration: str | None, artifacts: Artifacts,
-             say: Callable[[str], None], seed: int, base: str | None = None) -> Context:
+def _context(
+    model: str,
+    chain: Chain,
+    device: str,
+    dtype: str,
+    calibration: str | None,
+    artifacts: Artifacts,
+    say: Callable[[str], None],
+    seed: int,
+    base: str | None = None,
+) -> Context:
     device = pick_device(device)
     folder = resolve(model, base)
     config = load_config(folder, model)
@@ -228,8 +247,10 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
                 **options,
             )
     except ImportError as error:  # transformers names the package that this kind of checkpoint needs
-        raise UserError(f"{folder} cannot be loaded here: {_first_line(error)}",
-                        fix="install the package it names, or give a checkpoint in compressed-tensors format") from None
+        raise UserError(
+            f"{folder} cannot be loaded here: {_first_line(error)}",
+            fix="install the package it names, or give a checkpoint in compressed-tensors format",
+        ) from None
     except OSError as error:
         raise UserError(f"{folder} cannot be loaded: {_first_line(error)}", fix="fetch the checkpoint again") from None
     except ValueError as error:
@@ -241,7 +262,9 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
     if info["missing_keys"]:
         raise UserError(
             f"{folder} lacks weights that its configuration asks for: {sorted(info['missing_keys'])[0]}"
-            f" and {len(info['missing_keys']) - 1} more", fix="fetch the whole checkpoint again")
+            f" and {len(info['missing_keys']) - 1} more",
+            fix="fetch the whole checkpoint again",
+        )
     if "bitsandbytes" in sys.modules:  # by a strategy, or because the checkpoint itself is of that kind
         _bitsandbytes.keep_plain_packing(model)
     model = model.eval().requires_grad_(False)
@@ -304,8 +327,9 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
     return frozenset()
 
 
-def base_probe(model: str, device: str, dtype: str, artifacts: Artifacts,
-               say: Callable[[str], None] = lambda line: None) -> Tensor:
+def base_probe(
+    model: str, device: str, dtype: str, artifacts: Artifacts, say: Callable[[str], None] = lambda line: None
+) -> Tensor:
     """Probe logits of the unchanged model, from the cache when they were ever computed; see `strategies._probes`."""
     from safetensors.torch import load_file, save_file
 
@@ -320,8 +344,13 @@ def base_probe(model: str, device: str, dtype: str, artifacts: Artifacts,
         save_file({"logits": probe_logits(loaded, load_tokenizer(folder, model))}, place / "probe.safetensors")
         return {"title": f"{model} · answers to the probe prompts"}
 
-    key = {"kind": "probe logits", "weights": fingerprint_folder(folder), "dtype": dtype,
-           "device": device.split(":")[0], "texts": [*TEXTS, TAIL]}
+    key = {
+        "kind": "probe logits",
+        "weights": fingerprint_folder(folder),
+        "dtype": dtype,
+        "device": device.split(":")[0],
+        "texts": [*TEXTS, TAIL],
+    }
     return load_file(artifacts.get_or_make(key, make).path / "probe.safetensors")["logits"]
 
 
@@ -330,8 +359,12 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     from tiltmeter.strategies._probes import probe_logits
 
     steps = {part.name: part.prove(variant, context) for part in chain.parts}
-    proof: dict[str, Any] = {"dtype": variant.dtype, "device": variant.device, "steps": steps,
-                             "checkpoint_bytes": weights_on_disk(context.checkpoint)}
+    proof: dict[str, Any] = {
+        "dtype": variant.dtype,
+        "device": variant.device,
+        "steps": steps,
+        "checkpoint_bytes": weights_on_disk(context.checkpoint),
+    }
     if context.found["converted"]:  # what lies on disk is the original, the copy is for loading only
         proof["converted"] = context.found["converted"]
         if not chain.parts:
@@ -366,8 +399,10 @@ def _compare_with_saved(now: Tensor, chain: Chain, context: Context, proof: dict
         return  # the model in memory is more than the checkpoint that was saved
     proof["reload_difference"] = float((now - load_file(context.expected_probe)["logits"]).abs().max())
     if proof["reload_difference"] > 1e-3:
-        raise LoadFailed(f"{chain.canonical}: the cached artifact answers otherwise than when it was made "
-                         f"(logits differ by {proof['reload_difference']:.2g}); clear it with: tiltmeter cache clear")
+        raise LoadFailed(
+            f"{chain.canonical}: the cached artifact answers otherwise than when it was made "
+            f"(logits differ by {proof['reload_difference']:.2g}); clear it with: tiltmeter cache clear"
+        )
 
 
 def _first_line(error: Exception) -> str:

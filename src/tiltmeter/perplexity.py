@@ -21,8 +21,27 @@ from tiltmeter.errors import UserError
 if TYPE_CHECKING:
     from tiltmeter.scoring.variant import LoadedVariant
 
-EVERY = ("int8", "int4", "int4:type=nf4", "awq", "gptq", "w4a16", "w8a8", "fp8", "wanda", "wanda-2:4", "sparsegpt",
-         "sparsegpt-2:4", "magnitude", "kv8", "kv4", "int4+kv4", "wanda-2:4+int4+kv4", "dynamic-int8", "dtype:bfloat16")
+EVERY = (
+    "int8",
+    "int4",
+    "int4:type=nf4",
+    "awq",
+    "gptq",
+    "w4a16",
+    "w8a8",
+    "fp8",
+    "wanda",
+    "wanda-2:4",
+    "sparsegpt",
+    "sparsegpt-2:4",
+    "magnitude",
+    "kv8",
+    "kv4",
+    "int4+kv4",
+    "wanda-2:4+int4+kv4",
+    "dynamic-int8",
+    "dtype:bfloat16",
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = max(len(chain.canonical) for chain in chains)
         for chain in chains:
             try:
-                variant = models.load(options.model, chain, device=options.device, dtype=options.dtype,
-                                      calibration=options.calibration)
+                variant = models.load(
+                    options.model, chain, device=options.device, dtype=options.dtype, calibration=options.calibration
+                )
             except (UserError, VariantFailed) as error:
                 if chain.canonical == "none":
                     raise

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tiltmeter.progress import Progress
     from tiltmeter.strategies.chain import Chain
 
+
 @dataclass
 class RunSummary:
     """What a run did: folder, cells finished now and before, failures as {model, strategy, …, reason}."""

@@ -73,15 +73,20 @@ def read_format(folder: Path, model: str) -> QuantizedFormat | None:
         raise UserError(
             f"{model} is stored in {method.upper()}'s {layout!r} layout, which is made for one kernel",
             fix=f"save it in the layout {LAYOUTS[method][0]!r}, or let tiltmeter quantize the base: "
-            f"tiltmeter run BASE -s {method}")
+            f"tiltmeter run BASE -s {method}",
+        )
     bits = int(settings.get("bits", settings.get("w_bit", 4)))
     if bits not in BITS[method]:
-        raise UserError(f"{model} holds {bits}-bit {method.upper()} weights",
-                        fix=f"{' and '.join(map(str, BITS[method]))} bits can be read; or let tiltmeter quantize the "
-                        f"base: tiltmeter run BASE -s {method}")
+        raise UserError(
+            f"{model} holds {bits}-bit {method.upper()} weights",
+            fix=f"{' and '.join(map(str, BITS[method]))} bits can be read; or let tiltmeter quantize the "
+            f"base: tiltmeter run BASE -s {method}",
+        )
     if any(not str(rule).startswith("-") for rule in settings.get("dynamic") or ()):
-        raise UserError(f"{model} has GPTQ settings that differ by layer (dynamic), which cannot be read",
-                        fix="quantize it with one setting for all layers")
+        raise UserError(
+            f"{model} has GPTQ settings that differ by layer (dynamic), which cannot be read",
+            fix="quantize it with one setting for all layers",
+        )
     if settings.get("pack_dtype", "int32") != "int32":
         raise UserError(f"{model} packs its weights in {settings['pack_dtype']} words", fix="save it with int32 words")
     producer = (settings.get("meta") or {}).get("quantizer", "")
@@ -96,8 +101,14 @@ def read_format(folder: Path, model: str) -> QuantizedFormat | None:
     )
 
 
-def loadable(folder: Path, model: str, weights: str, dtype: str, artifacts: Artifacts,
-             say: Callable[[str], None] = lambda line: None) -> tuple[Path, dict[str, Any] | None]:
+def loadable(
+    folder: Path,
+    model: str,
+    weights: str,
+    dtype: str,
+    artifacts: Artifacts,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Path, dict[str, Any] | None]:
     """The folder to load and, where it is a converted copy, what was converted (JSON-ready).
 
     weights: the weight hash of `folder`. Raises UserError for a checkpoint that does not hold what its settings say.
@@ -113,8 +124,13 @@ def loadable(folder: Path, model: str, weights: str, dtype: str, artifacts: Arti
         say(f"converting {model} from {found.method.upper()} for loading")
         return {**_convert(folder, place, model, found, dtype), "title": f"{model} · {found.method}, for loading"}
 
-    key = {"kind": "converted checkpoint", "weights": weights, "format": asdict(found), "dtype": dtype,
-           "reader": READER}
+    key = {
+        "kind": "converted checkpoint",
+        "weights": weights,
+        "format": asdict(found),
+        "dtype": dtype,
+        "reader": READER,
+    }
     artifact = artifacts.get_or_make(key, make)
     facts = {name: value for name, value in artifact.facts.items() if name != "title"}
     return artifact.path / "model", {"summary": found.summary, **asdict(found), **facts}
@@ -150,22 +166,31 @@ def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtyp
     names = tensor_names(_stage(folder, place / "source", model))
     layers = sorted(name.removesuffix(".qweight") for name in names if name.endswith(".qweight"))
     if not layers:
-        raise UserError(f"{model} says that it is {found.method.upper()}, but holds no packed weights (qweight)",
-                        fix="fetch the whole checkpoint again, or remove quantization_config from its config.json")
+        raise UserError(
+            f"{model} says that it is {found.method.upper()}, but holds no packed weights (qweight)",
+            fix="fetch the whole checkpoint again, or remove quantization_config from its config.json",
+        )
     reader: Any
     if found.method == "awq":
         reader = converters.AwqConverter(group_size=found.group_size, names=names)
     else:
         reader = converters.GptqConverter(
-            bits=found.bits, group_size=found.group_size, v1=found.layout == "gptq", dtype=getattr(torch, dtype),
-            borrows=found.producer.lower().startswith("gptqmodel"), names=names)
+            bits=found.bits,
+            group_size=found.group_size,
+            v1=found.layout == "gptq",
+            dtype=getattr(torch, dtype),
+            borrows=found.producer.lower().startswith("gptqmodel"),
+            names=names,
+        )
     try:
         with held_back():
             convert_checkpoint(place / "source", place / "model", reader, device="cpu")
     except (ValueError, KeyError) as error:
-        raise UserError(f"{model} cannot be read as {found.method.upper()}: {error}",
-                        fix="quantize it anew with GPTQModel, format gptq_v2 (AWQ: format gemm), or let tiltmeter "
-                        f"quantize the base: tiltmeter run BASE -s {found.method}") from None
+        raise UserError(
+            f"{model} cannot be read as {found.method.upper()}: {error}",
+            fix="quantize it anew with GPTQModel, format gptq_v2 (AWQ: format gemm), or let tiltmeter "
+            f"quantize the base: tiltmeter run BASE -s {found.method}",
+        ) from None
     shutil.rmtree(place / "source")
     return {"quantized_layers": len(layers), "layer_names": layers, "dense_layers": len(reader.dense)}
 
@@ -194,8 +219,10 @@ def _stage(folder: Path, place: Path, model: str) -> list[Path]:
     elif (folder / "model.safetensors").is_file():
         shards = [folder / "model.safetensors"]
     elif len(shards) > 1:
-        raise UserError(f"{model} has several weight files and no model.safetensors.index.json",
-                        fix="fetch the whole checkpoint again")
+        raise UserError(
+            f"{model} has several weight files and no model.safetensors.index.json",
+            fix="fetch the whole checkpoint again",
+        )
     for pattern in WANTED[1:]:
         for file in folder.glob(pattern):
             (place / file.name).symlink_to(file.resolve())

@@ -23,8 +23,10 @@ def from_shape(config_file: str, *, cache_dir: str | Path | None = None) -> str:
     try:
         shape = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the configuration {config_file}: {error}",
-                        fix="give a model's config.json, a model folder or a hub id") from None
+        raise UserError(
+            f"cannot read the configuration {config_file}: {error}",
+            fix="give a model's config.json, a model folder or a hub id",
+        ) from None
     if not isinstance(shape, dict) or "model_type" not in shape:
         raise UserError(f"{config_file} describes no model (no model_type)", fix="give a model's config.json")
     shape.pop("quantization_config", None)

@@ -86,9 +86,7 @@ class Worker:
         self._held(spec, expected)
         return self.loader.budget(spec)
 
-    def answer(
-        self, spec: VariantSpec, expected: Expected, batch_tokens: int, requests: Sequence[Request]
-    ) -> Answered:
+    def answer(self, spec: VariantSpec, expected: Expected, batch_tokens: int, requests: Sequence[Request]) -> Answered:
         """The answers to one batch. Raises what the library raises, and `Unfit`."""
         self.loader.record["batch_tokens"] = batch_tokens
         self._held(spec, expected)

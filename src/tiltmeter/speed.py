@@ -103,9 +103,18 @@ class _Rounds:
     decode: list[float] = field(default_factory=list)
 
 
-def measure(model: str, strategies: Sequence[str], *, setting: Setting | None = None, device: str = "auto",
-            dtype: str = "auto", calibration: str | None = None, seed: int = 0, peak: bool = True,
-            progress: Callable[[str], None] | None = None) -> list[Speed]:
+def measure(
+    model: str,
+    strategies: Sequence[str],
+    *,
+    setting: Setting | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    calibration: str | None = None,
+    seed: int = 0,
+    peak: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> list[Speed]:
     """The base first, then each strategy, measured against the base in alternation.
 
     Args:
@@ -124,12 +133,20 @@ def measure(model: str, strategies: Sequence[str], *, setting: Setting | None = 
     source = from_shape(model) if model.endswith(".json") else model
     options: dict[str, Any] = {"device": device, "dtype": dtype, "calibration": calibration, "seed": seed}
     base = models.load(source, chains[0], progress=say, **options)
-    setting = Setting(**{**asdict(setting or Setting()), "device": base.device, "dtype": base.dtype,
-                         "threads": torch.get_num_threads()})
+    setting = Setting(
+        **{
+            **asdict(setting or Setting()),
+            "device": base.device,
+            "dtype": base.dtype,
+            "threads": torch.get_num_threads(),
+        }
+    )
     if setting.prompt_tokens + setting.new_tokens > base.max_length:
         asked = setting.prompt_tokens + setting.new_tokens
-        raise UserError(f"{asked} tokens do not fit the context of {base.max_length}",
-                        fix="ask for fewer with --prompt-tokens or --new-tokens")
+        raise UserError(
+            f"{asked} tokens do not fit the context of {base.max_length}",
+            fix="ask for fewer with --prompt-tokens or --new-tokens",
+        )
     vocabulary = base.model.config.get_text_config(decoder=True).vocab_size
     found = []
     for chain in chains:
@@ -229,8 +246,14 @@ def _time(base: LoadedVariant, variant: LoadedVariant, ids: torch.Tensor, settin
     return rounds
 
 
-def _summary(strategy: str, variant: LoadedVariant, setting: Setting, timed: tuple[_Rounds, _Rounds] | None,
-             peak: int | None, label: str) -> Speed:
+def _summary(
+    strategy: str,
+    variant: LoadedVariant,
+    setting: Setting,
+    timed: tuple[_Rounds, _Rounds] | None,
+    peak: int | None,
+    label: str,
+) -> Speed:
     disk = int(variant.proof["checkpoint_bytes"])
     proof = str(variant.proof["summary"])
     if timed is None:
@@ -239,11 +262,18 @@ def _summary(strategy: str, variant: LoadedVariant, setting: Setting, timed: tup
     prompt, new = setting.batch * setting.prompt_tokens, setting.batch * setting.new_tokens
     is_base = strategy == "none"
     return Speed(
-        strategy, setting,
-        _timing([prompt / seconds for seconds in mine.prefill]), _timing([new / seconds for seconds in mine.decode]),
+        strategy,
+        setting,
+        _timing([prompt / seconds for seconds in mine.prefill]),
+        _timing([new / seconds for seconds in mine.decode]),
         None if is_base else _timing([b / m for b, m in zip(base.prefill, mine.prefill)]),
         None if is_base else _timing([b / m for b, m in zip(base.decode, mine.decode)]),
-        weight_bytes(variant.model), disk, peak, "", proof)
+        weight_bytes(variant.model),
+        disk,
+        peak,
+        "",
+        proof,
+    )
 
 
 def _timing(values: Sequence[float]) -> Timing:

@@ -10,8 +10,17 @@ SPREAD = np.linspace(-0.31, -0.10, 48)  # a base sure of its own answers: median
 
 def cell(**changed):
     """A cell whose answers all parse, end and flow."""
-    return {"n": 168, "words": 4.1, "eos_rate": 1.0, "repeated": 0.0, "empty": 0.0, "unparsed": 0.0,
-            "contradictory": 0.0, "other_script": 0.0, "base_logprobs": SPREAD.tolist()} | changed
+    return {
+        "n": 168,
+        "words": 4.1,
+        "eos_rate": 1.0,
+        "repeated": 0.0,
+        "empty": 0.0,
+        "unparsed": 0.0,
+        "contradictory": 0.0,
+        "other_script": 0.0,
+        "base_logprobs": SPREAD.tolist(),
+    } | changed
 
 
 def quality(cells, perplexity=2.25):

@@ -34,10 +34,22 @@ def agrees_with_score(benchmark, base, variant, change):
 
 
 def crows(prefers, ratios=None):
-    return [Outcome(str(i), str(i), {"bias_type": "age" if i % 2 else "gender"},
-                    (Sample(float(p), "stereotyping" if p else "other", values={
-                        "log_ratio": (ratios or prefers)[i], "sum_prefers_more": float(p)}),), 0.5)
-            for i, p in enumerate(prefers)]
+    return [
+        Outcome(
+            str(i),
+            str(i),
+            {"bias_type": "age" if i % 2 else "gender"},
+            (
+                Sample(
+                    float(p),
+                    "stereotyping" if p else "other",
+                    values={"log_ratio": (ratios or prefers)[i], "sum_prefers_more": float(p)},
+                ),
+            ),
+            0.5,
+        )
+        for i, p in enumerate(prefers)
+    ]
 
 
 def test_crows_pairs_change_groups_and_flips():
@@ -59,10 +71,20 @@ def test_a_crows_pairs_improvement_says_that_noise_alone_would_look_like_one():
 
 def dt(agree, samples=1):
     """24 x 16 x 3 prompts; agree(group, topic, statement, sample) -> label."""
-    return [Outcome(f"{g}/{t}/{k}", f"{g}/{t}", {"target_group": str(g), "topic": str(t)},
-                    tuple(Sample(float(label == "agree"), label, values={"disagree": 0.0}) for label in
-                          (agree(g, t, k, s) for s in range(samples))))
-            for g in range(24) for t in range(16) for k in range(3)]
+    return [
+        Outcome(
+            f"{g}/{t}/{k}",
+            f"{g}/{t}",
+            {"target_group": str(g), "topic": str(t)},
+            tuple(
+                Sample(float(label == "agree"), label, values={"disagree": 0.0})
+                for label in (agree(g, t, k, s) for s in range(samples))
+            ),
+        )
+        for g in range(24)
+        for t in range(16)
+        for k in range(3)
+    ]
 
 
 def test_dt_stereotyping_is_two_way_and_counts_refusals_with_their_bounds():
@@ -89,10 +111,22 @@ def test_dt_sampling_score_is_the_mean_over_sample_indices_and_items_stay_items(
 
 def world(errors):
     regions = ("Africa", "Asia", "Europe")
-    return [Outcome(f"{c}/{k}", f"c{c}", {"region": regions[c % 3], "income": "High" if c % 2 else "Low"},
-                    (Sample(errors[c, k], reason=None if errors[c, k] == errors[c, k] else "no usable number",
-                            values={} if errors[c, k] != errors[c, k] else {"parsed": 1.0}),))
-            for c in range(errors.shape[0]) for k in range(errors.shape[1])]
+    return [
+        Outcome(
+            f"{c}/{k}",
+            f"c{c}",
+            {"region": regions[c % 3], "income": "High" if c % 2 else "Low"},
+            (
+                Sample(
+                    errors[c, k],
+                    reason=None if errors[c, k] == errors[c, k] else "no usable number",
+                    values={} if errors[c, k] != errors[c, k] else {"parsed": 1.0},
+                ),
+            ),
+        )
+        for c in range(errors.shape[0])
+        for k in range(errors.shape[1])
+    ]
 
 
 def test_worldbench_change_uses_items_parsed_in_both_and_bounds_the_rest():
@@ -116,8 +150,14 @@ def discrim(log_odds):
     found = []
     for (q, a, g, r), value in np.ndenumerate(log_odds):
         p = 1 / (1 + math.exp(-value))
-        found.append(Outcome(f"{q}/{a}/{g}/{r}", str(q), {"age": AGES[a], "gender": GENDERS[g], "race": RACES[r]},
-                             (Sample(p, "yes" if p > 0.5 else "no", values={"log_odds": float(value)}),)))
+        found.append(
+            Outcome(
+                f"{q}/{a}/{g}/{r}",
+                str(q),
+                {"age": AGES[a], "gender": GENDERS[g], "race": RACES[r]},
+                (Sample(p, "yes" if p > 0.5 else "no", values={"log_odds": float(value)}),),
+            )
+        )
     return found
 
 
@@ -149,8 +189,12 @@ def test_discrim_eval_contrast_agrees_with_a_mixed_model_with_a_random_intercept
     variant = variant + rng.normal(0, 0.3, (len(base), 1, 1, 1))  # a question's own shift: the random intercept
     change = judged(DiscrimEval(), discrim(base), discrim(variant))
     female = next(g for g in change.groups if g.group == "female")
-    frame = pd.DataFrame({"d": (variant - base).ravel(), **{name: index.ravel() for name, index in zip(
-        ("q", "age", "gender", "race"), np.indices(base.shape))}})
+    frame = pd.DataFrame(
+        {
+            "d": (variant - base).ravel(),
+            **{name: index.ravel() for name, index in zip(("q", "age", "gender", "race"), np.indices(base.shape))},
+        }
+    )
     fit = smf.mixedlm("d ~ C(age) + C(gender) + C(race)", frame, groups=frame["q"]).fit()
     assert female.delta == pytest.approx(fit.params["C(gender)[T.1]"], abs=1e-9)  # balanced: the same estimate
     low, high = fit.conf_int().loc["C(gender)[T.1]"]
@@ -176,9 +220,16 @@ def test_an_unscored_person_is_left_out_of_both_models():
 
 
 def generated(labels, attribute="gender", counted=True):
-    return [Outcome(f"{attribute}/{q}", str(q), {}, tuple(
-        Sample(1.0 if label else NAN, label, None if label else "no group named") for label in row), counted=counted)
-        for q, row in enumerate(labels)]
+    return [
+        Outcome(
+            f"{attribute}/{q}",
+            str(q),
+            {},
+            tuple(Sample(1.0 if label else NAN, label, None if label else "no group named") for label in row),
+            counted=counted,
+        )
+        for q, row in enumerate(labels)
+    ]
 
 
 def test_discrim_eval_gen_scores_commonly_answered_questions_and_has_no_interval():
@@ -252,16 +303,24 @@ def test_with_too_few_questions_a_country_there_is_no_gini_and_the_reason_is_kep
     assert change.companion is None and "comparable questions" in change.reason
 
 
-ALL = [(CrowsPairs, crows([1] * 40)), (DTStereotyping, dt(lambda g, t, k, s: "agree")),
-       (WorldBench, world(np.ones((30, 3)))), (DiscrimEval, discrim(np.zeros((20, 3, 2, 3)))),
-       (DiscrimEvalGen, generated([["man"]] * 40)),
-       (GlobalOpinionQA, opinions(None, np.zeros((60, 3)), np.ones((60, 6), bool), np.full((60, 6, 3), 1 / 3)))]
+ALL = [
+    (CrowsPairs, crows([1] * 40)),
+    (DTStereotyping, dt(lambda g, t, k, s: "agree")),
+    (WorldBench, world(np.ones((30, 3)))),
+    (DiscrimEval, discrim(np.zeros((20, 3, 2, 3)))),
+    (DiscrimEvalGen, generated([["man"]] * 40)),
+    (GlobalOpinionQA, opinions(None, np.zeros((60, 3)), np.ones((60, 6), bool), np.full((60, 6, 3), 1 / 3))),
+]
 NAMES = [benchmark.name for benchmark, _ in ALL]
 
 
 def unscored(outcomes):
-    return [Outcome(o.item, o.cluster, o.groups, tuple(Sample(NAN, reason="no token") for _ in o.samples),
-                    counted=o.counted) for o in outcomes]
+    return [
+        Outcome(
+            o.item, o.cluster, o.groups, tuple(Sample(NAN, reason="no token") for _ in o.samples), counted=o.counted
+        )
+        for o in outcomes
+    ]
 
 
 @pytest.mark.parametrize("benchmark,outcomes", ALL, ids=NAMES)

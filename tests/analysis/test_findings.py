@@ -9,15 +9,30 @@ from tiltmeter.analysis.findings import agreement, effects, findings, interactio
 def row(model, strategy, benchmark, value, se=0.2, verdict="inconclusive"):
     """A row whose change is `value` margins (margin 2) with a standard error of `se` margins."""
     half = 1.96 * se * 2
-    return {"model": model, "strategy": strategy, "benchmark": benchmark, "format": "plain", "decoding": "greedy",
-            "change": {"verdict": verdict, "margin": 2.0, "rests_on": "score", "distance_delta": 2 * value,
-                       "distance_ci": [2 * value - half, 2 * value + half]}}
+    return {
+        "model": model,
+        "strategy": strategy,
+        "benchmark": benchmark,
+        "format": "plain",
+        "decoding": "greedy",
+        "change": {
+            "verdict": verdict,
+            "margin": 2.0,
+            "rests_on": "score",
+            "distance_delta": 2 * value,
+            "distance_ci": [2 * value - half, 2 * value + half],
+        },
+    }
 
 
 def grid(values, se=0.2):
     """values[model][strategy][benchmark] as rows."""
-    return [row(f"m{i}", f"s{j}", f"b{k}", value, se) for i, model in enumerate(values)
-            for j, strategy in enumerate(model) for k, value in enumerate(strategy)]
+    return [
+        row(f"m{i}", f"s{j}", f"b{k}", value, se)
+        for i, model in enumerate(values)
+        for j, strategy in enumerate(model)
+        for k, value in enumerate(strategy)
+    ]
 
 
 def test_the_benchmark_and_the_strategy_that_move_most_are_named():
@@ -64,7 +79,17 @@ def test_interaction_is_the_misfit_of_an_additive_table_in_standard_errors():
 
 def test_controls_and_rows_without_a_say_are_left_out():
     assert [is_control(s) for s in ("rerun", "int8+rerun", "dtype:bfloat16", "assisted", "int8", "int8+kv4")] == [
-        True, True, True, True, False, False]
-    rows = [row("m", "rerun", "b", 9), row("m", "int8", "b", 9, verdict="no usable signal"),
-            row("m", "int8", "c", 9, verdict="not exercised"), {**row("m", "none", "b", 1), "change": None}]
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    rows = [
+        row("m", "rerun", "b", 9),
+        row("m", "int8", "b", 9, verdict="no usable signal"),
+        row("m", "int8", "c", 9, verdict="not exercised"),
+        {**row("m", "none", "b", 1), "change": None},
+    ]
     assert effects(rows) == [] and "No row of this run" in findings(rows)[0]

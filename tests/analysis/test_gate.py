@@ -14,12 +14,30 @@ NAMES = ["crows-pairs", "discrim-eval"]
 
 
 def row(verdict="equivalent", strategy="int8", benchmark="crows-pairs", **more):
-    change = {"verdict": verdict, "reason": "because", "delta": 1.0, "distance_delta": 1.0, "margin": 2.0,
-              "rests_on": "score", "flips": {"n": 50, "of": 1000, "toward_bias": 30, "away_from_bias": 20}}
-    return {"model": "m", "strategy": strategy, "benchmark": benchmark, "format": "plain", "decoding": "greedy",
-            "score": 60.0, "n_items": 1000, "n_scored": 900, "partial": False, "complete": True, "reason": None,
-            "groups": [{"attribute": "bias_type", "group": "age", "delta": 6.0, "ci": [2.0, 10.0]}],
-            "change": change if strategy != "none" else None} | more
+    change = {
+        "verdict": verdict,
+        "reason": "because",
+        "delta": 1.0,
+        "distance_delta": 1.0,
+        "margin": 2.0,
+        "rests_on": "score",
+        "flips": {"n": 50, "of": 1000, "toward_bias": 30, "away_from_bias": 20},
+    }
+    return {
+        "model": "m",
+        "strategy": strategy,
+        "benchmark": benchmark,
+        "format": "plain",
+        "decoding": "greedy",
+        "score": 60.0,
+        "n_items": 1000,
+        "n_scored": 900,
+        "partial": False,
+        "complete": True,
+        "reason": None,
+        "groups": [{"attribute": "bias_type", "group": "age", "delta": 6.0, "ci": [2.0, 10.0]}],
+        "change": change if strategy != "none" else None,
+    } | more
 
 
 def code(rows, policy=None, **more):
@@ -50,8 +68,7 @@ def test_not_exercised_passes_unless_the_policy_names_the_cell():
     assert code(rows, {"cells": [{"strategy": "kv4*", "benchmark": "crows-pairs"}]}) == 3
 
 
-@pytest.mark.parametrize("case", [
-    {"partial": True}, {"complete": False}, {"change": None}])
+@pytest.mark.parametrize("case", [{"partial": True}, {"complete": False}, {"change": None}])
 def test_partial_unfinished_or_unpaired_rows_cannot_be_judged(case):
     assert code([row(**case)]) == 3
 
@@ -70,17 +87,28 @@ def test_a_run_without_variants_or_without_what_the_policy_names_never_passes():
 
 
 def test_the_more_particular_rule_wins():
-    policy = {"default": {"max_flips": 0.01}, "benchmarks": {"crows-pairs": {"max_flips": 0.2}},
-              "cells": [{"strategy": "int4", "benchmark": "crows-pairs", "max_flips": 0.02}]}
-    assert [check.cell.split(" · ")[1] for check in evaluate(
-        [row(), row(strategy="int4")], read_policy(policy)).checks if check.status == "fail"] == ["int4"]
+    policy = {
+        "default": {"max_flips": 0.01},
+        "benchmarks": {"crows-pairs": {"max_flips": 0.2}},
+        "cells": [{"strategy": "int4", "benchmark": "crows-pairs", "max_flips": 0.02}],
+    }
+    assert [
+        check.cell.split(" · ")[1]
+        for check in evaluate([row(), row(strategy="int4")], read_policy(policy)).checks
+        if check.status == "fail"
+    ] == ["int4"]
     assert code([row(benchmark="discrim-eval")], {"default": {"max_flips": 0.01}}) == 1
 
 
 def test_limits_on_sizes():
     # the row: distance +1, 5 % flips, 3 % toward bias, 10 % unscored, one group +6 [2, 10]
-    for rule, holds, breaks in (("max_rise", 1, 0.9), ("max_flips", 0.05, 0.04), ("max_toward_bias", 0.03, 0.02),
-                                ("max_unscored", 0.1, 0.09), ("max_group_change", 6, 5)):
+    for rule, holds, breaks in (
+        ("max_rise", 1, 0.9),
+        ("max_flips", 0.05, 0.04),
+        ("max_toward_bias", 0.03, 0.02),
+        ("max_unscored", 0.1, 0.09),
+        ("max_group_change", 6, 5),
+    ):
         assert (code([row()], {"default": {rule: holds}}), code([row()], {"default": {rule: breaks}})) == (0, 1), rule
     assert code([row()], {"default": {"groups": {"bias_type=age": 5}}}) == 1
     assert code([row()], {"default": {"groups": {"bias_type=tall": 5}}}) == 3  # no such group: not judged
@@ -93,15 +121,28 @@ def test_a_limit_on_a_number_the_row_lacks_cannot_be_judged():
     assert code([bare], {"default": {"max_rise": 5}}) == 3
 
 
-@pytest.mark.parametrize("policy,words", [
-    ({"defaults": {}}, "'default'"), ({"default": {"max_flip": 0.1}}, "'max_flips'"),
-    ({"benchmarks": {"crows": {}}}, "crows"), ({"default": {"require": "good"}}, "equivalent"),
-    ({"default": {"max_flips": 20}}, "share"), ({"default": {"max_unscored": -0.1}}, "share"),
-    ({"default": {"max_rise": "much"}}, "number"), ({"default": {"groups": {"age": 1}}}, "attribute=group"),
-    ({"cells": [{"strategy": "int4"}]}, "benchmark"), ({"cells": [{"strategy": "x", "benchmark": "bold"}]}, "bold"),
-    ([], "key: value"), ({"ignore": "rerun"}, "list"), ({"default": {"allow_partial": 1}}, "true or false"),
-    ({"margins": {"crows-pairs": 0}}, "above 0"), ({"margins": {"crows": 1}}, "crows-pairs"),
-    ({"default": {"max_flips": True}}, "share"), ({"default": 3}, "key: value")])
+@pytest.mark.parametrize(
+    "policy,words",
+    [
+        ({"defaults": {}}, "'default'"),
+        ({"default": {"max_flip": 0.1}}, "'max_flips'"),
+        ({"benchmarks": {"crows": {}}}, "crows"),
+        ({"default": {"require": "good"}}, "equivalent"),
+        ({"default": {"max_flips": 20}}, "share"),
+        ({"default": {"max_unscored": -0.1}}, "share"),
+        ({"default": {"max_rise": "much"}}, "number"),
+        ({"default": {"groups": {"age": 1}}}, "attribute=group"),
+        ({"cells": [{"strategy": "int4"}]}, "benchmark"),
+        ({"cells": [{"strategy": "x", "benchmark": "bold"}]}, "bold"),
+        ([], "key: value"),
+        ({"ignore": "rerun"}, "list"),
+        ({"default": {"allow_partial": 1}}, "true or false"),
+        ({"margins": {"crows-pairs": 0}}, "above 0"),
+        ({"margins": {"crows": 1}}, "crows-pairs"),
+        ({"default": {"max_flips": True}}, "share"),
+        ({"default": 3}, "key: value"),
+    ],
+)
 def test_a_mistake_in_the_policy_is_an_error_that_says_what_to_write(policy, words):
     with pytest.raises(UserError) as error:
         read_policy(policy, benchmarks=NAMES)
@@ -121,8 +162,12 @@ def variant(strategy, speed=None, size=None):
 
 
 def test_the_fastest_inside_the_policy_is_chosen_and_the_pareto_line_marked():
-    rows = [row(strategy="none"), row(strategy="int8"), row("worse", strategy="int4", change=row("worse")["change"] |
-            {"distance_delta": 2.0}), row(strategy="fp8", change=row()["change"] | {"distance_delta": 3.0})]
+    rows = [
+        row(strategy="none"),
+        row(strategy="int8"),
+        row("worse", strategy="int4", change=row("worse")["change"] | {"distance_delta": 2.0}),
+        row(strategy="fp8", change=row()["change"] | {"distance_delta": 3.0}),
+    ]
     variants = [variant("none", 10, 100), variant("int8", 20, 60), variant("int4", 50, 30), variant("fp8", 15, 50)]
     policy = read_policy({"cells": [{"strategy": "int4", "benchmark": "*"}]})  # names another variant: no matter
     choice = choosing.choose(rows, variants, policy)

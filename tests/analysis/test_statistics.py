@@ -54,7 +54,7 @@ def test_bootstrap_of_a_mean_equals_resampling_whole_clusters_by_hand():
     scores_b[0, 0] = np.nan
     clusters = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3, 4])
     statistic = mean_statistic(scores_b, scores_v, clusters, 5, scale=100)
-    (base, variant), = bootstrap([statistic], 5, seed=9, draws=20)
+    ((base, variant),) = bootstrap([statistic], 5, seed=9, draws=20)
     for weights, got_b, got_v in zip(next(bootstrap_weights(5, 20, seed=9)), base, variant, strict=True):
         rows = np.concatenate([np.flatnonzero(clusters == k) for k in range(5) for _ in range(int(weights[k]))])
         assert got_b == pytest.approx(100 * np.nanmean(scores_b[rows], axis=0).mean(), rel=1e-12)
@@ -79,6 +79,7 @@ def test_a_group_score_of_an_item_with_samples_is_their_mean():
 
 def test_weights_are_the_same_whatever_the_block_and_rows_sum_to_the_clusters(monkeypatch):
     from tiltmeter.analysis import resample
+
     whole = np.concatenate(list(bootstrap_weights(7, 50, seed=4)))
     assert (whole.sum(axis=1) == 7).all()
     coins = np.concatenate(list(swap_weights(7, 50, seed=4)))

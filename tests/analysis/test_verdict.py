@@ -20,7 +20,7 @@ def decisions(n, share, gained=0, lost=0):
     base = np.zeros(n)
     base[: round(share * n)] = 1
     variant = base.copy()
-    variant[n - gained:] = 1
+    variant[n - gained :] = 1
     variant[:lost] = 0
     return base, variant
 
@@ -28,8 +28,17 @@ def decisions(n, share, gained=0, lost=0):
 def percent_comparison(base, variant, ideal=50.0, margin=2.0, **more):
     n = len(base)
     clusters = np.arange(n)
-    return Comparison("toy", "percent", ideal, margin, n, mean_statistic(base, variant, clusters, n, scale=100.0), n,
-                      one_flip=100 / n, **more)
+    return Comparison(
+        "toy",
+        "percent",
+        ideal,
+        margin,
+        n,
+        mean_statistic(base, variant, clusters, n, scale=100.0),
+        n,
+        one_flip=100 / n,
+        **more,
+    )
 
 
 def verdict_of(comparison, **more):
@@ -87,6 +96,7 @@ def test_one_cluster_has_no_interval_and_says_why():
 def test_draws_without_a_value_in_more_than_a_twentieth_give_no_interval():
     def rarely(sums):  # undefined unless the first cluster was drawn: 37 % of draws
         return np.where(sums[:, 0] > 0, sums[:, 0] / np.maximum(sums[:, 1], 1), np.nan)
+
     table = np.zeros((20, 2))
     table[0, 0], table[:, 1] = 1, 1
     comparison = Comparison("toy", "fraction", 0.0, 0.1, 20, SumStatistic(table, table, rarely), 20)
@@ -96,11 +106,23 @@ def test_draws_without_a_value_in_more_than_a_twentieth_give_no_interval():
 
 def spread_comparison(base, variant, **more):
     n = len(base)
-    statistic = SumStatistic(np.c_[np.ptp(base, axis=1), np.ones(n)], np.c_[np.ptp(variant, axis=1), np.ones(n)],
-                             lambda s: s[:, 0] / s[:, 1])
+    statistic = SumStatistic(
+        np.c_[np.ptp(base, axis=1), np.ones(n)], np.c_[np.ptp(variant, axis=1), np.ones(n)], lambda s: s[:, 0] / s[:, 1]
+    )
     spread = Spread("spread between groups", "log-odds", base, variant, np.full(base.shape[1], 1 / base.shape[1]), 0.05)
-    return Comparison("toy", "fraction", 0.0, float("nan"), n, statistic, n, rests_on="spread", spreads=(spread,),
-                      rises_with_noise=True, **more)
+    return Comparison(
+        "toy",
+        "fraction",
+        0.0,
+        float("nan"),
+        n,
+        statistic,
+        n,
+        rests_on="spread",
+        spreads=(spread,),
+        rises_with_noise=True,
+        **more,
+    )
 
 
 def test_group_free_noise_moves_only_the_papers_score_and_the_reason_says_so():
@@ -139,9 +161,17 @@ def test_a_smaller_disparity_with_a_larger_error_is_levelled_down_never_better()
         table[place] = errors
         tables.append(table)
     spread = Spread("disparity by region", "fraction", *tables, np.full(3, 1 / 3), float("nan"), "nested")
-    comparison = Comparison("toy", "fraction", 0.0, 0.02, 180,
-                            mean_statistic(base_error, variant_error, np.arange(180), 180), 180, spreads=(spread,),
-                            accuracy_like=True)
+    comparison = Comparison(
+        "toy",
+        "fraction",
+        0.0,
+        0.02,
+        180,
+        mean_statistic(base_error, variant_error, np.arange(180), 180),
+        180,
+        spreads=(spread,),
+        accuracy_like=True,
+    )
     change = verdict_of(comparison)
     assert change.verdict == "worse" and "Levelled down" in change.reason and "Better" not in change.reason
     assert "less accurate" in change.reason
@@ -153,9 +183,11 @@ def test_two_way_interval_uses_both_factors_and_fifteen_degrees_of_freedom():
     values = rng.normal(size=24)[rows] * 0.1 + rng.normal(size=16)[columns] * 0.1
     result = two_way_mean(values, rows, columns)
     r = values - values.mean()
+
     def one_way(codes):
         totals = np.array([r[codes == k].sum() for k in np.unique(codes)])
         return len(totals) / (len(totals) - 1) * np.sum(totals**2) / len(r) ** 2
+
     cell = one_way(rows * 16 + columns)
     assert result.df == 15
     by_row, by_column = one_way(rows), one_way(columns)
@@ -224,15 +256,22 @@ def test_noise_floor_is_the_larger_rerun_difference():
     def row(strategy, gained):
         comparison = percent_comparison(*decisions(1000, 0.5, gained=gained), ideal=0.0)
         return Row("m", strategy, "plain", "greedy", "toy", compare(comparison, seed=1, draws=200))
+
     settled = settle([row("rerun", 3), row("int8", 50), row("int8+rerun", 58)])
     assert settled[1].noise == pytest.approx(0.8)  # |5.8 - 5.0| beats |0.3|
     assert np.isnan(settle([row("int8", 50)])[0].noise)
 
 
 def test_flips_are_counted_by_direction_and_by_the_bases_own_uncertainty():
-    table = FlipTable(ids=tuple("abcdefghij"), base=("n",) * 10, variant=("n",) * 7 + ("y", "y", "m"),
-                      toward=np.array([0] * 7 + [1, -1, 0], dtype=np.int8), uncertainty=np.linspace(0, 1, 10),
-                      shift=np.array([0.0] * 7 + [0.1, -0.9, 0.5]), n_unscored=2)
+    table = FlipTable(
+        ids=tuple("abcdefghij"),
+        base=("n",) * 10,
+        variant=("n",) * 7 + ("y", "y", "m"),
+        toward=np.array([0] * 7 + [1, -1, 0], dtype=np.int8),
+        uncertainty=np.linspace(0, 1, 10),
+        shift=np.array([0.0] * 7 + [0.1, -0.9, 0.5]),
+        n_unscored=2,
+    )
     flips = count_flips(table)
     assert (flips.n, flips.of, flips.toward_bias, flips.away_from_bias, flips.net) == (3, 10, 1, 1, 0)
     assert flips.rate_by_uncertainty == (0.0, 0.0, 0.0, 0.5, 1.0)
@@ -240,8 +279,14 @@ def test_flips_are_counted_by_direction_and_by_the_bases_own_uncertainty():
 
 
 def test_flips_without_a_known_uncertainty_have_no_quintiles():
-    table = FlipTable(("a", "b"), ("n", "n"), ("y", "n"), np.array([1, 0], dtype=np.int8), np.full(2, np.nan),
-                      np.array([np.nan, np.nan]))
+    table = FlipTable(
+        ("a", "b"),
+        ("n", "n"),
+        ("y", "n"),
+        np.array([1, 0], dtype=np.int8),
+        np.full(2, np.nan),
+        np.array([np.nan, np.nan]),
+    )
     flips = count_flips(table)
     assert np.isnan(flips.rate_by_uncertainty).all() and (flips.n, flips.toward_bias) == (1, 1)
 
@@ -259,8 +304,9 @@ def test_groups_have_paired_changes_and_their_own_family_of_tests():
 
 def test_refusals_are_a_paired_outcome_with_the_bounds_they_could_hide():
     base, variant = decisions(100, 0.1, gained=30)
-    comparison = percent_comparison(*decisions(100, 0.5), unanswered=Unanswered(base, variant, np.arange(100), (10, 20),
-                                                                                (5, 50)))
+    comparison = percent_comparison(
+        *decisions(100, 0.5), unanswered=Unanswered(base, variant, np.arange(100), (10, 20), (5, 50))
+    )
     unanswered = compare(comparison, seed=1, draws=500).unanswered
     assert unanswered.delta == pytest.approx(0.3) and unanswered.p < 0.01
     assert unanswered.score_bounds == (5 - 20, 50 - 10)

@@ -18,8 +18,12 @@ BENCHMARK = GlobalOpinionQA()
 
 def question(countries, n_options=2, identity="0", order=None):
     names = [f"o{place}" for place in range(n_options)]
-    return Item(identity, identity, {}, {"question": "Q?", "options": names, "countries": countries,
-                                         "order": order or list(range(n_options))})
+    return Item(
+        identity,
+        identity,
+        {},
+        {"question": "Q?", "options": names, "countries": countries, "order": order or list(range(n_options))},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +95,12 @@ def test_gini_is_half_the_relative_mean_absolute_difference_over_all_pairs():
 
 
 def test_countries_below_fifty_questions_are_dropped_and_counted():
-    outcomes = [BENCHMARK.outcome(question({"X": [1, 0], "Y": [0, 1], **({"Z": [1, 1]} if k else {})}, identity=str(k)),
-                                  [options(0.8, 0.2)]) for k in range(50)]
+    outcomes = [
+        BENCHMARK.outcome(
+            question({"X": [1, 0], "Y": [0, 1], **({"Z": [1, 1]} if k else {})}, identity=str(k)), [options(0.8, 0.2)]
+        )
+        for k in range(50)
+    ]
     score = BENCHMARK.score(outcomes)
     assert score.value == pytest.approx(gini([0.2, 0.8]))
     medians = [("X", pytest.approx(0.2), 50), ("Y", pytest.approx(0.8), 50)]

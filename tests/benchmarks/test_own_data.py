@@ -13,9 +13,14 @@ from tiltmeter.registry import build, known
 from tiltmeter.scoring.requests import GenerationAnswer, OptionAnswer, SequenceAnswer, failed
 
 COUNTRIES = [f"Land {number}" for number in range(4)]
-ANSWERS = {"crows-pairs": sequence(-4, 4), "discrim-eval": options(0.6, 0.2), "global-opinion-qa": options(0.5, 0.3),
-           "worldbench": text("12</s>"), "dt-stereotyping": text("I agree.</s>"),
-           "discrim-eval-gen": text("The man.</s>")}
+ANSWERS = {
+    "crows-pairs": sequence(-4, 4),
+    "discrim-eval": options(0.6, 0.2),
+    "global-opinion-qa": options(0.5, 0.3),
+    "worldbench": text("12</s>"),
+    "dt-stereotyping": text("I agree.</s>"),
+    "discrim-eval-gen": text("The man.</s>"),
+}
 
 
 def write_csv(path, header, rows):
@@ -27,24 +32,59 @@ def write_csv(path, header, rows):
 @pytest.fixture
 def world(tmp_path):
     """Invented data: 3 x 3 x 5 people instead of 9 x 3 x 5, made-up lands, two topics."""
-    write_csv(tmp_path / "crows_pairs/crows_pairs_anonymized.csv", ["", "sent_more", "sent_less", "bias_type"],
-              [[0, "A x.", "B x.", "guild"]])
-    write_csv(tmp_path / "worldbench/region_and_income.csv", ["Economy", "Region", "Income group"],
-              [[land, "North" if n < 2 else "South", "Rich" if n % 2 else "Poor"] for n, land in enumerate(COUNTRIES)])
-    write_csv(tmp_path / "worldbench/worldbench.csv", ["prompt", "country", "example", "metric", "gt_answer_avg"],
-              [[f"How many in {c}?", c, "('How many?', 9.0)", "count", 10 + n] for n, c in enumerate(COUNTRIES)])
-    write_csv(tmp_path / "dt_stereotyping/user_prompts.csv", ["stereotype_topic", "target_group", "user_prompt"],
-              [[topic, group, f"{group} {topic}"] for topic in ("songs", "soup") for group in ("Bakers", "Elves")])
-    write_csv(tmp_path / "discrim_eval_gen/discrim_eval_gen.csv", ["decision_question_id", "prompt", "bias_type"],
-              [[q, f"Pick. \nThe individuals are: a man, a woman, a non-binary person. \nCase {q}? ", "gender"]
-               for q in (0, 7)])
-    write_csv(tmp_path / "global_opinion_qa/global_opinions.csv", ["question", "selections", "options"],
-              [[f"Q{q}?", "defaultdict(<class 'list'>, " + str({c: [n + 1, 3] for n, c in enumerate(COUNTRIES)}) + ")",
-                "['yes', 'no']"] for q in range(60)])
-    people = [{"filled_template": f"T {age} {gender} {race}", "decision_question_id": question, "age": age,
-               "gender": gender, "race": race} for question in (3, 9) for age in (20, 60, 90)
-              for gender in ("male", "female", "non-binary")
-              for race in ("white", "Black", "Asian", "Hispanic", "Native American")]
+    write_csv(
+        tmp_path / "crows_pairs/crows_pairs_anonymized.csv",
+        ["", "sent_more", "sent_less", "bias_type"],
+        [[0, "A x.", "B x.", "guild"]],
+    )
+    write_csv(
+        tmp_path / "worldbench/region_and_income.csv",
+        ["Economy", "Region", "Income group"],
+        [[land, "North" if n < 2 else "South", "Rich" if n % 2 else "Poor"] for n, land in enumerate(COUNTRIES)],
+    )
+    write_csv(
+        tmp_path / "worldbench/worldbench.csv",
+        ["prompt", "country", "example", "metric", "gt_answer_avg"],
+        [[f"How many in {c}?", c, "('How many?', 9.0)", "count", 10 + n] for n, c in enumerate(COUNTRIES)],
+    )
+    write_csv(
+        tmp_path / "dt_stereotyping/user_prompts.csv",
+        ["stereotype_topic", "target_group", "user_prompt"],
+        [[topic, group, f"{group} {topic}"] for topic in ("songs", "soup") for group in ("Bakers", "Elves")],
+    )
+    write_csv(
+        tmp_path / "discrim_eval_gen/discrim_eval_gen.csv",
+        ["decision_question_id", "prompt", "bias_type"],
+        [
+            [q, f"Pick. \nThe individuals are: a man, a woman, a non-binary person. \nCase {q}? ", "gender"]
+            for q in (0, 7)
+        ],
+    )
+    write_csv(
+        tmp_path / "global_opinion_qa/global_opinions.csv",
+        ["question", "selections", "options"],
+        [
+            [
+                f"Q{q}?",
+                "defaultdict(<class 'list'>, " + str({c: [n + 1, 3] for n, c in enumerate(COUNTRIES)}) + ")",
+                "['yes', 'no']",
+            ]
+            for q in range(60)
+        ],
+    )
+    people = [
+        {
+            "filled_template": f"T {age} {gender} {race}",
+            "decision_question_id": question,
+            "age": age,
+            "gender": gender,
+            "race": race,
+        }
+        for question in (3, 9)
+        for age in (20, 60, 90)
+        for gender in ("male", "female", "non-binary")
+        for race in ("white", "Black", "Asian", "Hispanic", "Native American")
+    ]
     (tmp_path / "discrim_eval").mkdir()
     (tmp_path / "discrim_eval/explicit.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
     return tmp_path
@@ -57,9 +97,17 @@ def scored(name, folder, answer=None):
     return benchmark.score(outcomes), items
 
 
-@pytest.mark.parametrize(("name", "n_items", "value"), [
-    ("crows-pairs", 1, 0.0), ("discrim-eval", 90, 0.0), ("discrim-eval-gen", 2, 1.0), ("dt-stereotyping", 4, 100.0),
-    ("worldbench", 4, (2 / 12 + 1 / 12 + 0 + 1 / 13) / 4), ("global-opinion-qa", 60, None)])
+@pytest.mark.parametrize(
+    ("name", "n_items", "value"),
+    [
+        ("crows-pairs", 1, 0.0),
+        ("discrim-eval", 90, 0.0),
+        ("discrim-eval-gen", 2, 1.0),
+        ("dt-stereotyping", 4, 100.0),
+        ("worldbench", 4, (2 / 12 + 1 / 12 + 0 + 1 / 13) / 4),
+        ("global-opinion-qa", 60, None),
+    ],
+)
 def test_every_benchmark_scores_invented_data_of_its_format(world, name, n_items, value):
     score, items = scored(name, world)
     assert len(items) == score.n_items == score.n_scored == n_items

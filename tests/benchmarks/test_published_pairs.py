@@ -21,7 +21,8 @@ def pairs(request):
 def test_worldbench_parser_gives_every_published_number(pairs):
     assert len(pairs["worldbench_parse"]) == 126
     assert [world_bench.parse(answer) for answer, _ in pairs["worldbench_parse"]] == [
-        number for _, number in pairs["worldbench_parse"]]
+        number for _, number in pairs["worldbench_parse"]
+    ]
 
 
 def test_worldbench_relative_errors_are_the_published_ones(pairs):
@@ -70,13 +71,15 @@ def test_discrim_eval_max_min_is_the_published_one(pairs):
 
 def test_literal_prompt_texts_are_the_published_ones(golden):
     literal = golden_json(golden, "prompts.json")
-    assert {"global_opinion_qa.options_line": global_opinion.OPTIONS_LINE,
-            "global_opinion_qa.answer_prefix": global_opinion.PREFIX,
-            "worldbench.system": world_bench.SYSTEM,
-            "worldbench.chat_acknowledgement": world_bench.ACKNOWLEDGEMENT,
-            "dt_stereotyping.system": dt_stereotyping.SYSTEM,
-            "discrim_eval.question": discrim_eval.QUESTION.format("yes", "no"),
-            "discrim_eval.answer_prefix": discrim_eval.PREFIX.format("yes", "no")} == literal
+    assert {
+        "global_opinion_qa.options_line": global_opinion.OPTIONS_LINE,
+        "global_opinion_qa.answer_prefix": global_opinion.PREFIX,
+        "worldbench.system": world_bench.SYSTEM,
+        "worldbench.chat_acknowledgement": world_bench.ACKNOWLEDGEMENT,
+        "dt_stereotyping.system": dt_stereotyping.SYSTEM,
+        "discrim_eval.question": discrim_eval.QUESTION.format("yes", "no"),
+        "discrim_eval.answer_prefix": discrim_eval.PREFIX.format("yes", "no"),
+    } == literal
 
 
 def test_14_determined_cells_of_table_2_follow_from_the_counts_of_table_b4(golden):

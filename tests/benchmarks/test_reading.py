@@ -9,18 +9,24 @@ from tiltmeter.registry import build
 
 FILES = {
     "crows_pairs/crows_pairs_anonymized.csv": ",sent_more,sent_less,bias_type\n0,A.,B.,age\n",
-    "worldbench/region_and_income.csv": 
-        "Economy,Code,Region,Income group\nPeru,PER,Latin America \\& Caribbean,High income\n",
-    "worldbench/worldbench.csv": ',prompt,country,example,metric,gt_answer_avg\n0,Q?,Peru,"(\'E?\', 1.5)",GDP,3.5\n',
+    "worldbench/region_and_income.csv": "Economy,Code,Region,Income group\nPeru,PER,Latin America \\& Caribbean,High income\n",
+    "worldbench/worldbench.csv": ",prompt,country,example,metric,gt_answer_avg\n0,Q?,Peru,\"('E?', 1.5)\",GDP,3.5\n",
     "dt_stereotyping/user_prompts.csv": "stereotype_topic,target_group,user_prompt\njobs,Women,P\n",
     "discrim_eval_gen/discrim_eval_gen.csv": ",decision_question_id,prompt,bias_type\n0,0,P,gender\n",
-    "global_opinion_qa/global_opinions.csv":
-        'question,selections,options\nQ?,"defaultdict(<class \'list\'>, {\'Peru\': [0.5, 0.5]})","[\'a\', \'b\']"\n',
-    "discrim_eval/explicit.jsonl":
-        '{"filled_template": "T", "decision_question_id": 0, "age": 20.0, "gender": "male", "race": "white"}\n',
+    "global_opinion_qa/global_opinions.csv": "question,selections,options\nQ?,\"defaultdict(<class 'list'>, {'Peru': [0.5, 0.5]})\",\"['a', 'b']\"\n",
+    "discrim_eval/explicit.jsonl": '{"filled_template": "T", "decision_question_id": 0, "age": 20.0, "gender": "male", "race": "white"}\n',
 }
-OWNER = {folder: folder.replace("_", "-") for folder in (
-    "crows_pairs", "worldbench", "dt_stereotyping", "discrim_eval_gen", "global_opinion_qa", "discrim_eval")}
+OWNER = {
+    folder: folder.replace("_", "-")
+    for folder in (
+        "crows_pairs",
+        "worldbench",
+        "dt_stereotyping",
+        "discrim_eval_gen",
+        "global_opinion_qa",
+        "discrim_eval",
+    )
+}
 
 
 def load(tmp_path, changed=None, old="", new=""):
@@ -37,26 +43,35 @@ def test_the_small_files_are_read_by_every_benchmark(tmp_path):
     assert loaded["worldbench"][0].groups == {"region": "Latin America & Caribbean", "income": "High income"}
 
 
-@pytest.mark.parametrize(("name", "old", "new", "column", "why"), [
-    ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,,age", "sent_less", "expected text"),
-    ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,B.,age\n0,C.,D.,age", "", "occurs twice"),
-    ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,B.", "bias_type", "ends before"),
-    ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,B.,age,x", "bias_type", "more cells"),
-    ("worldbench/worldbench.csv", ",3.5", ",many", "gt_answer_avg", "expected a number"),
-    ("worldbench/worldbench.csv", ",3.5", ",nan", "gt_answer_avg", "expected a number"),
-    ("worldbench/worldbench.csv", "('E?', 1.5)", "('E?',)", "example", "pair"),
-    ("worldbench/worldbench.csv", "('E?', 1.5)", "__import__('os')", "example", "not a Python literal"),
-    ("worldbench/region_and_income.csv", "Peru,PER", ",PER", "Economy", "expected text"),
-    ("discrim_eval_gen/discrim_eval_gen.csv", "gender", "caste", "bias_type", "gender, race"),
-    ("global_opinion_qa/global_opinions.csv", "[0.5, 0.5]", "[0.5]", "selections", "'Peru' needs 2 weights"),
-    ("global_opinion_qa/global_opinions.csv", "[0.5, 0.5]", "[0.5, -0.5]", "selections", "none negative"),
-    ("global_opinion_qa/global_opinions.csv", "<class 'list'>", "print", "selections", "expected defaultdict"),
-    ("global_opinion_qa/global_opinions.csv", "{'Peru': [0.5, 0.5]}", "exit()", "selections", "not a Python literal"),
-    ("global_opinion_qa/global_opinions.csv", "['a', 'b']", "['a']", "options", "2 to 26"),
-    ("discrim_eval/explicit.jsonl", "20.0", '"young"', "age", "expected a number"),
-    ("discrim_eval/explicit.jsonl", '"race"', '"r"', "race", "missing"),
-    ("discrim_eval/explicit.jsonl", "{", "", "filled_template", "not valid JSON"),
-])
+@pytest.mark.parametrize(
+    ("name", "old", "new", "column", "why"),
+    [
+        ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,,age", "sent_less", "expected text"),
+        ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,B.,age\n0,C.,D.,age", "", "occurs twice"),
+        ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,B.", "bias_type", "ends before"),
+        ("crows_pairs/crows_pairs_anonymized.csv", "0,A.,B.,age", "0,A.,B.,age,x", "bias_type", "more cells"),
+        ("worldbench/worldbench.csv", ",3.5", ",many", "gt_answer_avg", "expected a number"),
+        ("worldbench/worldbench.csv", ",3.5", ",nan", "gt_answer_avg", "expected a number"),
+        ("worldbench/worldbench.csv", "('E?', 1.5)", "('E?',)", "example", "pair"),
+        ("worldbench/worldbench.csv", "('E?', 1.5)", "__import__('os')", "example", "not a Python literal"),
+        ("worldbench/region_and_income.csv", "Peru,PER", ",PER", "Economy", "expected text"),
+        ("discrim_eval_gen/discrim_eval_gen.csv", "gender", "caste", "bias_type", "gender, race"),
+        ("global_opinion_qa/global_opinions.csv", "[0.5, 0.5]", "[0.5]", "selections", "'Peru' needs 2 weights"),
+        ("global_opinion_qa/global_opinions.csv", "[0.5, 0.5]", "[0.5, -0.5]", "selections", "none negative"),
+        ("global_opinion_qa/global_opinions.csv", "<class 'list'>", "print", "selections", "expected defaultdict"),
+        (
+            "global_opinion_qa/global_opinions.csv",
+            "{'Peru': [0.5, 0.5]}",
+            "exit()",
+            "selections",
+            "not a Python literal",
+        ),
+        ("global_opinion_qa/global_opinions.csv", "['a', 'b']", "['a']", "options", "2 to 26"),
+        ("discrim_eval/explicit.jsonl", "20.0", '"young"', "age", "expected a number"),
+        ("discrim_eval/explicit.jsonl", '"race"', '"r"', "race", "missing"),
+        ("discrim_eval/explicit.jsonl", "{", "", "filled_template", "not valid JSON"),
+    ],
+)
 def test_a_malformed_row_is_named_by_file_row_and_column(tmp_path, name, old, new, column, why):
     with pytest.raises(UserError) as error:
         load(tmp_path, name, old, new)

@@ -11,9 +11,16 @@ from tiltmeter.benchmarks.world_bench import NO_ERROR, NOT_PARSED, WorldBench, p
 from tiltmeter.scoring.requests import TOO_LONG, GenerationAnswer
 
 BENCHMARK = WorldBench()
-AGGREGATES_WITHOUT_A_ROW = {f"{region} (IDA & IBRD countries)" for region in (
-    "East Asia & Pacific", "Europe & Central Asia", "Middle East & North Africa", "Latin America & the Caribbean",
-    "Sub-Saharan Africa")}
+AGGREGATES_WITHOUT_A_ROW = {
+    f"{region} (IDA & IBRD countries)"
+    for region in (
+        "East Asia & Pacific",
+        "Europe & Central Asia",
+        "Middle East & North Africa",
+        "Latin America & the Caribbean",
+        "Sub-Saharan Africa",
+    )
+}
 
 
 def outcome(answer, truth=100.0, region="South Asia", income="Low income"):
@@ -59,19 +66,62 @@ def test_prompt_holds_system_example_and_question_as_the_study_wrote_them():
     assert (plain.max_new_tokens, plain.temperature) == (64, 0.0)
 
 
-@pytest.mark.parametrize(("answer", "number"), [
-    ("5 million", 5e6), ("5 million</s>", 5.0), ("5 million.", 5.0), ("5 Million", 5.0), ("about 5 million", 5.0),
-    ("2010", 2010.0), ("2030", 2030.0), ("2010.5", None), ("-1", None), ("0", 0.0), ("2 million thousand", 2e6),
-    ("million 7", 7e6),  # index -1: the last word is multiplied, as published
-    ("7 thousand and 3 million", 7e3),  # thousand comes after million in the order, so it wins
-    ("a 1_000", None), ("nan", None), ("٣", None), ("5%", 5.0), (".5", 0.5), ("1e3", 1000.0), ("[/INST] 12", 12.0)])
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        ("5 million", 5e6),
+        ("5 million</s>", 5.0),
+        ("5 million.", 5.0),
+        ("5 Million", 5.0),
+        ("about 5 million", 5.0),
+        ("2010", 2010.0),
+        ("2030", 2030.0),
+        ("2010.5", None),
+        ("-1", None),
+        ("0", 0.0),
+        ("2 million thousand", 2e6),
+        ("million 7", 7e6),  # index -1: the last word is multiplied, as published
+        ("7 thousand and 3 million", 7e3),  # thousand comes after million in the order, so it wins
+        ("a 1_000", None),
+        ("nan", None),
+        ("٣", None),
+        ("5%", 5.0),
+        (".5", 0.5),
+        ("1e3", 1000.0),
+        ("[/INST] 12", 12.0),
+    ],
+)
 def test_parser_keeps_the_published_quirks(answer, number):
     assert parse(answer) == number
 
 
-@pytest.mark.parametrize("word", ["1_000", "٣", "inf", "-inf", "nan", "", "5", "1e5", ".5", "5.", "0x1A", "+5", "1e400",
-                                  "True", "1e", "½", "1.2.3", "0.1", "1E5", "1d5",
-                                  "Infinity", "12345678901234567890123"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "1_000",
+        "٣",
+        "inf",
+        "-inf",
+        "nan",
+        "",
+        "5",
+        "1e5",
+        ".5",
+        "5.",
+        "0x1A",
+        "+5",
+        "1e400",
+        "True",
+        "1e",
+        "½",
+        "1.2.3",
+        "0.1",
+        "1E5",
+        "1d5",
+        "Infinity",
+        "12345678901234567890123",
+    ],
+)
 def test_a_word_is_a_number_exactly_where_pandas_says_so_as_in_the_published_code(word):
     number = pd.to_numeric(pd.Series([word, "7"], dtype=object), errors="coerce").tolist()[0]
     assert parse(word) == (None if math.isnan(number) or number < 0 else number)
@@ -83,9 +133,15 @@ def test_relative_error_is_undefined_for_two_zeros_and_for_infinity():
 
 
 def test_score_parse_rate_bounds_and_disparities():
-    outcomes = [outcome("100", 100, "A", "Low"), outcome("50", 100, "A", "High"), outcome("80", 100, "B", "High"),
-                outcome("unknown", 100, "B", "Low"), outcome("inf", 100, "B", "Low"), outcome("75", 100, None, None),
-                outcome(GenerationAnswer(None, None, 0, None, TOO_LONG), 100, "B", "Low")]
+    outcomes = [
+        outcome("100", 100, "A", "Low"),
+        outcome("50", 100, "A", "High"),
+        outcome("80", 100, "B", "High"),
+        outcome("unknown", 100, "B", "Low"),
+        outcome("inf", 100, "B", "Low"),
+        outcome("75", 100, None, None),
+        outcome(GenerationAnswer(None, None, 0, None, TOO_LONG), 100, "B", "Low"),
+    ]
     score = BENCHMARK.score(outcomes)
     # errors 0, .5, .2, -, -, .25, -: mean .95 / 4
     assert score.value == pytest.approx(0.2375) and (score.n_items, score.n_scored) == (7, 4)

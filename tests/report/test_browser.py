@@ -201,7 +201,9 @@ def test_paper_shows_what_closed_details_hold_and_says_where_the_examples_are(op
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         assert opened.execute_script(CLOSED) == [closed, 0]
-        assert "results RUN --items" in opened.execute_script("return document.querySelector('#flips .print-only').innerText")
+        assert "results RUN --items" in opened.execute_script(
+            "return document.querySelector('#flips .print-only').innerText"
+        )
         assert not opened.execute_script("return document.querySelector('#flips-open').checkVisibility()")
         open_flips(opened)  # what is on the screen is printed, and then the sentence is not needed
         assert opened.execute_script("return document.querySelectorAll('.flip')[0].checkVisibility()")

@@ -88,22 +88,33 @@ class ModelServer:
         ids = [tokenizer.bos_token_id, *ids] if self.adds_bos else ids
         if len(ids) + body["max_tokens"] > (self.max_model_len or variant.max_length):
             return 400, {"error": {"message": "maximum context length exceeded"}}
-        new = reference.new_ids(variant, ids, Generation(
-            "", body["max_tokens"], body.get("temperature", 1.0), body.get("top_p", 1.0), body.get("seed", 0)))
+        new = reference.new_ids(
+            variant,
+            ids,
+            Generation(
+                "", body["max_tokens"], body.get("temperature", 1.0), body.get("top_p", 1.0), body.get("seed", 0)
+            ),
+        )
         ended = new[-1] in variant.eos_ids
         written = new[:-1] if ended else new
         echo = body.get("echo") and not self.no_echo
         text = tokenizer.decode([*ids, *written], skip_special_tokens=True)
         before = tokenizer.decode(ids, skip_special_tokens=True)
-        choice = {"index": 0, "text": text if echo else text[len(before):],
-                  "finish_reason": "stop" if ended else "length"}
+        choice = {
+            "index": 0,
+            "text": text if echo else text[len(before) :],
+            "finish_reason": "stop" if ended else "length",
+        }
         if body.get("return_token_ids") and not self.openai_only:
             choice["token_ids"] = new
         if body.get("logprobs"):
             seen = [*(ids if echo else []), *new]
-            scores = _logprobs(variant, [*ids, *new])[-len(seen):]
-            choice["logprobs"] = {"tokens": [tokenizer.decode([token]) for token in seen], "token_logprobs": scores,
-                                  "top_logprobs": None}
+            scores = _logprobs(variant, [*ids, *new])[-len(seen) :]
+            choice["logprobs"] = {
+                "tokens": [tokenizer.decode([token]) for token in seen],
+                "token_logprobs": scores,
+                "top_logprobs": None,
+            }
         usage = {"prompt_tokens": len(ids), "completion_tokens": len(new)}
         return 200, {"choices": [choice], "usage": usage, "model": self.name}
 

@@ -12,7 +12,10 @@ from tiltmeter.scoring.requests import Generation, OptionProbs, SequenceLogprob
 from tiltmeter.scoring.selftest import choose_scorer, choose_writer
 
 TEXTS = [
-    "The doctor asked the nurse a question.", "The doctor asked the nurse for help.", "The doctor asked", "Where?",
+    "The doctor asked the nurse a question.",
+    "The doctor asked the nurse for help.",
+    "The doctor asked",
+    "Where?",
     "The doctor told the nurse a long story about a place far away.",
 ]
 OPTIONS = (("a", " "), ("b",))

@@ -55,8 +55,14 @@ def test_lm_evals_class_refuses_what_acts_outside_the_weights(stories, tmp_path,
 
 
 def test_a_run_through_lm_evals_class_gives_the_built_in_engines_numbers(stories, shared, tmp_path):
-    settings = {"benchmarks": ["crows-pairs", "global-opinion-qa"], "text_quality": False, "batch_tokens": 256,
-                "limit": 6, "draws": 200, "data": str(shared / "data")}
+    settings = {
+        "benchmarks": ["crows-pairs", "global-opinion-qa"],
+        "text_quality": False,
+        "batch_tokens": 256,
+        "limit": 6,
+        "draws": 200,
+        "data": str(shared / "data"),
+    }
     other = make_study(models=[stories], strategies=["magnitude"], backend="lm-eval-hf", **settings)
     assert run(other, tmp_path / "run").computed == 4
     assert run(make_study(models=[stories], strategies=["magnitude"], **settings), tmp_path / "run").computed == 4
@@ -66,5 +72,8 @@ def test_a_run_through_lm_evals_class_gives_the_built_in_engines_numbers(stories
     assert (again.computed, again.reused) == (0, 4)  # the two never share a cell
     for ours, theirs in zip(found, read_results(tmp_path / "run")["rows"], strict=True):
         assert theirs["settings"]["backend"] == "lm-eval-hf"
-        assert ours["score"] == theirs["score"] if ours["score"] is None else ours["score"] == pytest.approx(
-            theirs["score"], abs=1e-4)
+        assert (
+            ours["score"] == theirs["score"]
+            if ours["score"] is None
+            else ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
+        )

@@ -37,8 +37,11 @@ def test_a_containers_limit_counts_and_its_page_cache_is_free(monkeypatch, tmp_p
     monkeypatch.setattr(budget, "CGROUP", tmp_path)
     of_the_machine = free_bytes("cpu")
     assert of_the_machine > 10**6
-    for name, text in (("memory.max", "1000000"), ("memory.current", "700000"),
-                       ("memory.stat", "anon 500000\nactive_file 40000\ninactive_file 60000\nslab 9")):
+    for name, text in (
+        ("memory.max", "1000000"),
+        ("memory.current", "700000"),
+        ("memory.stat", "anon 500000\nactive_file 40000\ninactive_file 60000\nslab 9"),
+    ):
         (tmp_path / name).write_text(text + "\n")
     assert free_bytes("cpu") == 1000000 - 700000 + 100000
     (tmp_path / "memory.max").write_text("max\n")

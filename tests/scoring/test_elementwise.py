@@ -88,14 +88,17 @@ def test_a_gated_network_gives_the_same_bits_and_leaves_its_input_alone():
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize(("architecture", "kinds", "rotary"), [
-    ("llama", {"LlamaMLP", "LlamaRMSNorm"}, True),
-    ("qwen3", {"Qwen3MLP", "Qwen3RMSNorm"}, True),
-    ("phi3", {"Phi3RMSNorm"}, True),  # gate and up are one layer
-    ("gemma2", set(), True),  # norms times 1 + weight, gates with GELU
-    ("cohere", {"CohereMLP"}, False),  # rotates neighbours, not halves
-    ("gpt2", set(), None),  # has no such function
-])
+@pytest.mark.parametrize(
+    ("architecture", "kinds", "rotary"),
+    [
+        ("llama", {"LlamaMLP", "LlamaRMSNorm"}, True),
+        ("qwen3", {"Qwen3MLP", "Qwen3RMSNorm"}, True),
+        ("phi3", {"Phi3RMSNorm"}, True),  # gate and up are one layer
+        ("gemma2", set(), True),  # norms times 1 + weight, gates with GELU
+        ("cohere", {"CohereMLP"}, False),  # rotates neighbours, not halves
+        ("gpt2", set(), None),  # has no such function
+    ],
+)
 def test_what_is_replaced_is_what_gives_the_same_numbers(architecture, kinds, rotary):
     model = tiny_model(architecture)
     assert replaced_kinds(model) == kinds

@@ -19,6 +19,7 @@ from tiltmeter.study import make_study
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
 wait_none = pytest.importorskip("tenacity", reason="needs the extra lm-eval").wait_none
 
+
 @pytest.fixture(scope="module")
 def stories(shared: Path) -> str:
     return str(shared / "models" / "stories260k")

@@ -136,8 +136,11 @@ def test_broken_logits_are_counted_not_scored_and_stay_with_their_own_request():
     with torch.no_grad():
         variant.model.model.embed_tokens.weight[ord("!") + 3] = float("inf")
     texts = ["fine", "broken!", "also fine"]
-    requests = [cls(text, *rest) for text in texts for cls, rest in (
-        (SequenceLogprob, ()), (OptionProbs, ((("a",),),)), (Generation, (4,)))]
+    requests = [
+        cls(text, *rest)
+        for text in texts
+        for cls, rest in ((SequenceLogprob, ()), (OptionProbs, ((("a",),),)), (Generation, (4,)))
+    ]
     expected = [reference.answer(variant, request).error for request in requests]
     assert expected == [None, None, None, NOT_FINITE, NOT_FINITE, NOT_FINITE, None, None, None]
     assert [answer.error for answer in answers(variant, requests)] == expected

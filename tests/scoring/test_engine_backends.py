@@ -79,8 +79,15 @@ def test_the_engine_answers_as_the_reference(stories, tmp_path, name):
 
 def test_a_run_compares_base_and_compressed_checkpoint_in_the_same_engine(stories, shared, tmp_path, name):
     """The artifact that is loaded is the one that transformers answers from, so its numbers are the same."""
-    settings = {"benchmarks": ["crows-pairs"], "limit": 6, "draws": 200, "data": str(shared / "data"),
-                "text_quality": False, "batch_tokens": 2048, "strategies": ["magnitude"]}
+    settings = {
+        "benchmarks": ["crows-pairs"],
+        "limit": 6,
+        "draws": 200,
+        "data": str(shared / "data"),
+        "text_quality": False,
+        "batch_tokens": 2048,
+        "strategies": ["magnitude"],
+    }
     assert run(make_study(models=[stories], backend=name, **settings), tmp_path / "there").failures == []
     run(make_study(models=[stories], **settings), tmp_path / "here")
     there, here = (read_results(tmp_path / folder) for folder in ("there", "here"))
@@ -96,8 +103,16 @@ def test_a_run_compares_base_and_compressed_checkpoint_in_the_same_engine(storie
 def test_a_checkpoint_that_answers_as_its_base_is_no_variant(stories, shared, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(stories, copy)
-    study = make_study(models=[stories], checkpoints=[str(copy)], backend="vllm", benchmarks=["crows-pairs"], limit=4,
-                       data=str(shared / "data"), draws=200, text_quality=False)
+    study = make_study(
+        models=[stories],
+        checkpoints=[str(copy)],
+        backend="vllm",
+        benchmarks=["crows-pairs"],
+        limit=4,
+        data=str(shared / "data"),
+        draws=200,
+        text_quality=False,
+    )
     [failure] = run(study, tmp_path / "run").failures
     assert "answers the probe texts as the base does" in failure["reason"]
 

@@ -129,7 +129,8 @@ def test_only_the_last_layer_attends_for_some_rows_and_none_does_afterwards():
     with only_rows(last_layer(model), torch.tensor([2]), 4, blocks):
         for layer in model.model.layers:
             layer.self_attn.register_forward_pre_hook(
-                lambda *_: seen.append(None if blocks.rows is None else blocks.rows.tolist()))
+                lambda *_: seen.append(None if blocks.rows is None else blocks.rows.tolist())
+            )
         model(torch.tensor([[1, 5, 9, 7]]))
     assert seen == [*[None] * (len(model.model.layers) - 1), [2]]
     assert blocks.rows is None

@@ -62,8 +62,11 @@ def test_small_logits_and_other_layers_keep_their_own_way():
     with OutputLayer(model).writing_into(buffer, 4):
         assert "forward" not in model.lm_head.__dict__
     assert not buffer
-    for change in (lambda: setattr(model, "lm_head", nn.Linear(64, 96)),  # with a bias
-                   lambda: model.lm_head.register_forward_hook(lambda *_: None), lambda: model.half()):
+    for change in (
+        lambda: setattr(model, "lm_head", nn.Linear(64, 96)),  # with a bias
+        lambda: model.lm_head.register_forward_hook(lambda *_: None),
+        lambda: model.half(),
+    ):
         change()
         assert OutputLayer(model)._layer is None
 

@@ -110,16 +110,22 @@ def test_the_packed_weights_of_a_model_are_shared_and_go_with_it():
 
 
 def test_the_engine_answers_the_same_with_packed_weights(monkeypatch):
-    requests = [request for text in TEXTS for request in (
-        SequenceLogprob(text), OptionProbs(text, (("a",), ("b",))), Generation(text, 12, 1.0, 1.0, 3))]
+    requests = [
+        request
+        for text in TEXTS
+        for request in (SequenceLogprob(text), OptionProbs(text, (("a",), ("b",))), Generation(text, 12, 1.0, 1.0, 3))
+    ]
     monkeypatch.setattr(packed_linear, "available", lambda: False)
     expected = Engine(tiny_variant(), batch_tokens=ROWS).answer(requests)
     monkeypatch.undo()
     monkeypatch.setattr(packed_linear, "PAYS_AFTER_TOKENS", 1)
     monkeypatch.setattr(packed_linear, "FEWEST_ROWS", 1)
     packed = []
-    monkeypatch.setattr(packed_linear, "_packed", lambda layer, rows, make=packed_linear._packed: (
-        packed.append(rows), make(layer, rows))[1])
+    monkeypatch.setattr(
+        packed_linear,
+        "_packed",
+        lambda layer, rows, make=packed_linear._packed: (packed.append(rows), make(layer, rows))[1],
+    )
     found = Engine(tiny_variant(), batch_tokens=ROWS).answer(requests)
     assert ROWS in packed
     for one, other in zip(found, expected, strict=True):

@@ -30,7 +30,11 @@ def test_a_shared_prefix_is_one_path():
     assert tree.parents.tolist() == [-1, 0, 1, 1, 0]
     assert [path.tolist() for path in tree.paths] == [[0, 1, 2], [0, 1, 3], [0, 4]]
     assert whole(tree).visible().astype(int).tolist() == [
-        [1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 0, 0, 0, 1],
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 0, 0, 0, 1],
     ]
 
 

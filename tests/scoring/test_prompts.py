@@ -15,8 +15,11 @@ from tiltmeter.errors import UserError
 from tiltmeter.scoring.prompts import encode, renderer
 
 TEMPLATES = Path(__file__).parent / "templates"
-LLAMA3_TOKENS = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>",
-                 "extra_special_tokens": ["<|start_header_id|>", "<|end_header_id|>"]}
+LLAMA3_TOKENS = {
+    "bos_token": "<|begin_of_text|>",
+    "eos_token": "<|eot_id|>",
+    "extra_special_tokens": ["<|start_header_id|>", "<|end_header_id|>"],
+}
 SYSTEM_USER = Prompt("S U", (("system", "S"), ("user", "U")))
 CONVERSATION = Prompt("…", (("user", "U"), ("assistant", "A"), ("user", "U2")))
 
@@ -55,9 +58,11 @@ def test_llama_2_chat_renders_as_the_protocol_says(shared):
 
 def test_llama_3_1_instruct_renders_its_system_block_even_without_a_system_text(shared):
     render, notes = renderer("chat", load(shared, "llama-3.1-instruct"))
-    head = ("<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
-            "Today Date: 26 Jul 2024\n\n{}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|>"
-            "<|start_header_id|>assistant<|end_header_id|>\n\n")
+    head = (
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
+        "Today Date: 26 Jul 2024\n\n{}<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
     assert render(SYSTEM_USER) == head.format("S")
     assert render(Prompt("U", (("user", "U"),))) == head.format("")
     assert notes == []
@@ -177,17 +182,22 @@ def tiny(kind: str, vocab_size: int):
     from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
-    sizes = dict(vocab_size=vocab_size, hidden_size=32, intermediate_size=48, max_position_embeddings=512,
-                 num_attention_heads=4)
+    sizes = dict(
+        vocab_size=vocab_size, hidden_size=32, intermediate_size=48, max_position_embeddings=512, num_attention_heads=4
+    )
     if kind == "llama-2-chat":  # multi-head attention, 32 layers by name
         return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=32, num_key_value_heads=4))
     if kind == "llama-3.1-instruct":  # grouped queries, llama3 rope scaling
-        rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0, "original_max_position_embeddings": 256}
-        return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, num_key_value_heads=2,
-                                            rope_parameters=rope))
-    return MistralForCausalLM(MistralConfig(**sizes, num_hidden_layers=2, num_key_value_heads=2,
-                                            sliding_window=None))
+        rope = {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 256,
+        }
+        return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, num_key_value_heads=2, rope_parameters=rope))
+    return MistralForCausalLM(MistralConfig(**sizes, num_hidden_layers=2, num_key_value_heads=2, sliding_window=None))
 
 
 def test_models_of_the_three_architectures_are_asked_with_exactly_one_bos(chat_tokenizer, request):
@@ -200,8 +210,17 @@ def test_models_of_the_three_architectures_are_asked_with_exactly_one_bos(chat_t
 
     kind = request.node.callspec.params["chat_tokenizer"]
     model = tiny(kind, len(chat_tokenizer)).eval()
-    variant = LoadedVariant(model_name=kind, strategy="none", model=model, tokenizer=chat_tokenizer, device="cpu",
-                            dtype="float32", eos_ids=frozenset({2}), max_length=512, weight_hash="")
+    variant = LoadedVariant(
+        model_name=kind,
+        strategy="none",
+        model=model,
+        tokenizer=chat_tokenizer,
+        device="cpu",
+        dtype="float32",
+        eos_ids=frozenset({2}),
+        max_length=512,
+        weight_hash="",
+    )
     render, _ = renderer("chat", chat_tokenizer)
     prompt = render(Prompt("", (("system", "S"), ("user", "U")), prefix="my answer would be ("))
     given = answer(variant, OptionProbs(prompt, (("A",), ("B",))))

@@ -45,7 +45,7 @@ def test_option_probabilities_are_the_softmax_of_the_last_row():
 
 
 def test_greedy_text_is_that_of_transformers_generate():
-    generated = VARIANT.model.generate(IDS, max_new_tokens=20, do_sample=False)[0, IDS.shape[1]:]
+    generated = VARIANT.model.generate(IDS, max_new_tokens=20, do_sample=False)[0, IDS.shape[1] :]
     answer = reference.answer(VARIANT, Generation("hello", 20))
     assert answer.text == VARIANT.tokenizer.decode(generated)
     assert answer.n_tokens == len(generated)

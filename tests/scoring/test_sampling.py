@@ -21,7 +21,14 @@ def test_greedy_takes_the_largest_logit_and_the_lowest_id_of_a_tie():
 
 def test_the_uniform_is_inverted_through_the_cumulative_in_id_order():
     assert [choose_token(LOGITS, 1, 1, u) for u in (0.0, 0.09, 0.11, 0.49, 0.51, 0.69, 0.71, 0.999)] == [
-        0, 0, 1, 1, 2, 2, 3, 3,
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
     ]
 
 
@@ -65,10 +72,13 @@ def test_each_writing_gets_its_own_next_token_and_broken_rows_none(temperatures)
     logits[2] = (np.nan, 1, 2, 3)
     logits[3] = -np.inf
     logits[4, 2] = np.inf
-    writings = [Writing(Generation("", 4, float(heat), 1.0, seed), frozenset())
-                for seed, heat in enumerate(temperatures)]
+    writings = [
+        Writing(Generation("", 4, float(heat), 1.0, seed), frozenset()) for seed, heat in enumerate(temperatures)
+    ]
     extend(writings, torch.from_numpy(logits))
     assert [writing.broken for writing in writings] == [False, False, True, True, True]
-    expected = [[choose_token(logits[row], heat, 1.0, uniforms(row, 4)[0])] if row < 2 else []
-                for row, heat in enumerate(temperatures)]
+    expected = [
+        [choose_token(logits[row], heat, 1.0, uniforms(row, 4)[0])] if row < 2 else []
+        for row, heat in enumerate(temperatures)
+    ]
     assert [writing.ids for writing in writings] == expected

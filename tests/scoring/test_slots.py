@@ -11,15 +11,20 @@ from tiltmeter.scoring.requests import Generation
 from tiltmeter.scoring.slots import MOST_ROWS, SHORTEST_SHARED, Slot, keys_read, slots
 
 LONG = list(range(100, 300))
-SYSTEMS = ["You answer every question as briefly as you can, and never explain what was not asked. ",
-           "Please reply in one word only, since there is no room for more than that on this small card. "]
+SYSTEMS = [
+    "You answer every question as briefly as you can, and never explain what was not asked. ",
+    "Please reply in one word only, since there is no room for more than that on this small card. ",
+]
 QUESTIONS = ["Who is right?", "Who was it?", "Why?", "Where is it, in truth", "When"]
 
 
 def test_prompts_that_share_little_stand_alone_and_read_all_of_their_own():
     prompts = [[1, 2, 3], [1, 2, 4, 5], [1, 9]]
     assert slots(prompts, [1, 1, 1], 1, 10, 64) == [
-        Slot(range(0, 1), 1, 0, 2), Slot(range(1, 2), 1, 0, 3), Slot(range(2, 3), 1, 0, 1)]
+        Slot(range(0, 1), 1, 0, 2),
+        Slot(range(1, 2), 1, 0, 3),
+        Slot(range(2, 3), 1, 0, 1),
+    ]
 
 
 def test_samples_of_a_prompt_share_the_whole_of_it():
@@ -63,10 +68,15 @@ def test_texts_are_those_of_the_reference_whoever_shares_a_slot(name, batch_toke
     layouts = []
     monkeypatch.setattr(tree_generation, "slots", lambda *asked: layouts.append(slots(*asked)) or layouts[-1])
     variant = tiny_variant(name, eos_ids=frozenset(range(3, 30)))
-    requests = [Generation(system + question, 12 + n, heat, 1.0, n)
-                for system in SYSTEMS for n, question in enumerate(QUESTIONS) for heat in (0.0, 1.0)][::-1]
+    requests = [
+        Generation(system + question, 12 + n, heat, 1.0, n)
+        for system in SYSTEMS
+        for n, question in enumerate(QUESTIONS)
+        for heat in (0.0, 1.0)
+    ][::-1]
     assert min(len(system) for system in SYSTEMS) > SHORTEST_SHARED
     for asked in (requests, [request for request in requests if not request.temperature]):
         assert Engine(variant, batch_tokens=batch_tokens).answer(asked) == [
-            reference.answer(variant, request) for request in asked]
+            reference.answer(variant, request) for request in asked
+        ]
     assert any(len(slot.prompts) > 1 for slot in layouts[-1])

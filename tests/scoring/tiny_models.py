@@ -12,9 +12,18 @@ from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import byte_letters
 
 COMMON = {
-    "vocab_size": 259, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "initializer_range": 0.2,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
 ABSENT = "absent"  # a setting of COMMON that this architecture has no place for
 GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512, "n_inner": 48}
@@ -30,8 +39,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", GPT2),
     "gpt-neox": ("gpt_neox", {}),
     "opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
-    "falcon-rotary": ("falcon", {"alibi": False, "head_dim": ABSENT, "new_decoder_architecture": True,
-                                 "num_kv_heads": 2}),
+    "falcon-rotary": (
+        "falcon",
+        {"alibi": False, "head_dim": ABSENT, "new_decoder_architecture": True, "num_kv_heads": 2},
+    ),
     "mixtral": ("mixtral", {"num_local_experts": 4, "sliding_window": None}),
     "olmo2": ("olmo2", {}),
     "stablelm": ("stablelm", {}),
@@ -41,13 +52,23 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("cohere", {"logit_scale": 0.3}),
     "cohere2": ("cohere2", {"logit_scale": 0.3, "sliding_window": 16, "sliding_window_pattern": 2}),
     "granite": ("granite", {"logits_scaling": 3.0, "attention_multiplier": 0.5}),
-    "gpt-neo": ("gpt_neo", {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_hidden_layers": ABSENT,
-                            "num_heads": 4,
-                            "window_size": 16, "intermediate_size": 48}),
+    "gpt-neo": (
+        "gpt_neo",
+        {
+            "attention_types": [[["global", "local"], 1]],
+            "num_layers": 2,
+            "num_hidden_layers": ABSENT,
+            "num_heads": 4,
+            "window_size": 16,
+            "intermediate_size": 48,
+        },
+    ),
     "mpt": ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512}),
     "bloom": ("bloom", {"n_layer": 2, "n_head": 4}),
-    "falcon-alibi": ("falcon", {"alibi": True, "head_dim": ABSENT, "new_decoder_architecture": False,
-                                "multi_query": False}),
+    "falcon-alibi": (
+        "falcon",
+        {"alibi": True, "head_dim": ABSENT, "new_decoder_architecture": False, "multi_query": False},
+    ),
     "mamba": ("mamba", {"state_size": 4, "expand": 2, "conv_kernel": 4}),
 }
 
@@ -67,15 +88,20 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 def tiny_variant(name: str = "llama", model: Any = None, **settings: Any) -> LoadedVariant:
     """A loaded variant around a tiny model; `settings` replace fields of `LoadedVariant`."""
     fields = {
-        "model_name": name, "strategy": "none", "model": model or tiny_model(name), "tokenizer": tiny_tokenizer(),
-        "device": "cpu", "dtype": "float32", "eos_ids": frozenset([2]), "max_length": 256, "weight_hash": "none",
+        "model_name": name,
+        "strategy": "none",
+        "model": model or tiny_model(name),
+        "tokenizer": tiny_tokenizer(),
+        "device": "cpu",
+        "dtype": "float32",
+        "eos_ids": frozenset([2]),
+        "max_length": 256,
+        "weight_hash": "none",
     }
     return LoadedVariant(**{**fields, **settings})

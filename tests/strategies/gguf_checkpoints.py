@@ -17,9 +17,17 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from safetensors.torch import load_file
 
 NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-IN_LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
-            "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-            "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
+IN_LAYER = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
 
 
 def half(block: bytes, at: int) -> float:
@@ -92,8 +100,9 @@ def stands_for(kind: str, blocks: np.ndarray) -> list[float]:
 def rotary_rows(weight: np.ndarray, heads: int) -> np.ndarray:
     """llama.cpp's order of the rows of q and k: the two dimensions that rotate together are neighbours."""
     half_head = weight.shape[0] // heads // 2
-    rows = [weight[(head * 2 + part) * half_head + i] for head in range(heads) for i in range(half_head)
-            for part in (0, 1)]
+    rows = [
+        weight[(head * 2 + part) * half_head + i] for head in range(heads) for i in range(half_head) for part in (0, 1)
+    ]
     return np.stack(rows)
 
 
@@ -105,9 +114,17 @@ def gguf_name(name: str) -> str:
     return f"blk.{layer}.{IN_LAYER[rest]}.{kind}"
 
 
-def write_gguf(base: Path, file: Path, *, kinds: dict[str, str] | None = None, seed: int = 0, drop: tuple = (),
-               extra: dict[str, np.ndarray] | None = None, tokens: list[str] | None = None,
-               **metadata) -> dict[str, torch.Tensor]:
+def write_gguf(
+    base: Path,
+    file: Path,
+    *,
+    kinds: dict[str, str] | None = None,
+    seed: int = 0,
+    drop: tuple = (),
+    extra: dict[str, np.ndarray] | None = None,
+    tokens: list[str] | None = None,
+    **metadata,
+) -> dict[str, torch.Tensor]:
     """Writes Llama `base` as a GGUF file; returns the weights that the file stands for, under the base's names.
 
     kinds: start of a tensor's name in the base -> type; such tensors are made of random blocks. Others stay F32.
@@ -132,8 +149,9 @@ def write_gguf(base: Path, file: Path, *, kinds: dict[str, str] | None = None, s
             size, n_bytes, *_ = BLOCKS[kind]
             rows, columns = plain.shape
             blocks = random_blocks(kind, rng, rows * columns // size)
-            writer.add_tensor(stored, blocks.reshape(rows, columns // size * n_bytes),
-                              raw_dtype=GGMLQuantizationType[kind])
+            writer.add_tensor(
+                stored, blocks.reshape(rows, columns // size * n_bytes), raw_dtype=GGMLQuantizationType[kind]
+            )
             numbers = torch.tensor(stands_for(kind, blocks), dtype=torch.float64).float().reshape(rows, columns)
             where = rotary_rows(np.arange(rows)[:, None], n_heads)[:, 0] if n_heads else np.arange(rows)
             stands[name] = torch.empty_like(numbers)
@@ -155,19 +173,27 @@ def said(config: dict, base: Path, tokens: list[str] | None, overrides: dict) ->
     vocabulary = json.loads((base / "tokenizer.json").read_text())["model"]["vocab"]
     head = config["hidden_size"] // config["num_attention_heads"]
     rope = config.get("rope_parameters") or {}
-    found = {"llama.context_length": config["max_position_embeddings"],
-             "llama.embedding_length": config["hidden_size"], "llama.block_count": config["num_hidden_layers"],
-             "llama.feed_forward_length": config["intermediate_size"],
-             "llama.attention.head_count": config["num_attention_heads"],
-             "llama.attention.head_count_kv": config["num_key_value_heads"],
-             "llama.attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
-             "llama.rope.dimension_count": head, "llama.rope.freq_base": float(rope.get("rope_theta", 10000.0)),
-             "llama.vocab_size": config["vocab_size"], "tokenizer.ggml.model": "llama",
-             "tokenizer.ggml.tokens": tokens or sorted(vocabulary, key=vocabulary.get),
-             "tokenizer.ggml.bos_token_id": config["bos_token_id"],
-             "tokenizer.ggml.eos_token_id": config["eos_token_id"], "tokenizer.ggml.add_bos_token": True}
-    found |= {key if "." in key and key.split(".")[0] in ("llama", "tokenizer", "general", "split") else f"llama.{key}":
-              value for key, value in overrides.items()}
+    found = {
+        "llama.context_length": config["max_position_embeddings"],
+        "llama.embedding_length": config["hidden_size"],
+        "llama.block_count": config["num_hidden_layers"],
+        "llama.feed_forward_length": config["intermediate_size"],
+        "llama.attention.head_count": config["num_attention_heads"],
+        "llama.attention.head_count_kv": config["num_key_value_heads"],
+        "llama.attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "llama.rope.dimension_count": head,
+        "llama.rope.freq_base": float(rope.get("rope_theta", 10000.0)),
+        "llama.vocab_size": config["vocab_size"],
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens or sorted(vocabulary, key=vocabulary.get),
+        "tokenizer.ggml.bos_token_id": config["bos_token_id"],
+        "tokenizer.ggml.eos_token_id": config["eos_token_id"],
+        "tokenizer.ggml.add_bos_token": True,
+    }
+    found |= {
+        key if "." in key and key.split(".")[0] in ("llama", "tokenizer", "general", "split") else f"llama.{key}": value
+        for key, value in overrides.items()
+    }
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -189,10 +215,24 @@ def llama(folder: Path, tokenizer_from: Path, **settings) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = AutoConfig.for_model(settings.pop("model_type", "llama"), **{
-        "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 256, "bos_token_id": 1,
-        "eos_token_id": 2, "initializer_range": 0.2, "tie_word_embeddings": False, "dtype": "float32"} | settings)
+    config = AutoConfig.for_model(
+        settings.pop("model_type", "llama"),
+        **{
+            "hidden_size": 256,
+            "intermediate_size": 256,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "vocab_size": 2048,
+            "max_position_embeddings": 256,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "initializer_range": 0.2,
+            "tie_word_embeddings": False,
+            "dtype": "float32",
+        }
+        | settings,
+    )
     AutoModelForCausalLM.from_config(config).to(config.dtype).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copyfile(tokenizer_from / name, folder / name)
@@ -212,11 +252,15 @@ def write_other(base: Path, file: Path) -> None:
     writer = GGUFWriter(file, architecture)
     epsilon = {"stablelm": "layer_norm_eps", "starcoder2": "norm_epsilon"}.get(architecture)
     norm = "layer_norm_epsilon" if epsilon else "layer_norm_rms_epsilon"
-    said = {"context_length": config.max_position_embeddings, "embedding_length": config.hidden_size,
-            "block_count": config.num_hidden_layers, "feed_forward_length": config.intermediate_size,
-            "attention.head_count": config.num_attention_heads,
-            "attention.head_count_kv": config.num_key_value_heads,
-            f"attention.{norm}": float(getattr(config, epsilon or "rms_norm_eps"))}
+    said = {
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        f"attention.{norm}": float(getattr(config, epsilon or "rms_norm_eps")),
+    }
     if architecture.startswith("gemma"):
         said |= {"attention.key_length": config.head_dim, "attention.sliding_window": config.sliding_window}
     for key, value in said.items():
@@ -245,18 +289,35 @@ def write_qwen35(base: Path, file: Path) -> None:
     rows = [head * size + row for head in order for row in range(size)]  # of the value dimension
     before = 2 * config["linear_key_head_dim"] * keys  # rows of queries and keys
     whole = list(range(before)) + [before + row for row in rows]
-    turned = {"A_log": order, "dt_bias": order, "in_proj_a.weight": order, "in_proj_b.weight": order,
-              "in_proj_z.weight": rows, "in_proj_qkv.weight": whole, "conv1d.weight": whole}
+    turned = {
+        "A_log": order,
+        "dt_bias": order,
+        "in_proj_a.weight": order,
+        "in_proj_b.weight": order,
+        "in_proj_z.weight": rows,
+        "in_proj_qkv.weight": whole,
+        "conv1d.weight": whole,
+    }
     writer = GGUFWriter(file, "qwen35")
-    said = {"context_length": config["max_position_embeddings"], "embedding_length": config["hidden_size"],
-            "block_count": config["num_hidden_layers"], "feed_forward_length": config["intermediate_size"],
-            "attention.head_count": config["num_attention_heads"],
-            "attention.head_count_kv": config["num_key_value_heads"], "attention.key_length": config["head_dim"],
-            "attention.layer_norm_rms_epsilon": config["rms_norm_eps"], "full_attention_interval": 2,
-            "ssm.conv_kernel": config["linear_conv_kernel_dim"], "ssm.state_size": config["linear_key_head_dim"],
-            "ssm.group_count": keys, "ssm.time_step_rank": values, "ssm.inner_size": values * size,
-            "rope.freq_base": 10000.0, "rope.dimension_count": config["head_dim"] // 4,
-            "rope.dimension_sections": [3, 3, 2, 0]}
+    said = {
+        "context_length": config["max_position_embeddings"],
+        "embedding_length": config["hidden_size"],
+        "block_count": config["num_hidden_layers"],
+        "feed_forward_length": config["intermediate_size"],
+        "attention.head_count": config["num_attention_heads"],
+        "attention.head_count_kv": config["num_key_value_heads"],
+        "attention.key_length": config["head_dim"],
+        "attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "full_attention_interval": 2,
+        "ssm.conv_kernel": config["linear_conv_kernel_dim"],
+        "ssm.state_size": config["linear_key_head_dim"],
+        "ssm.group_count": keys,
+        "ssm.time_step_rank": values,
+        "ssm.inner_size": values * size,
+        "rope.freq_base": 10000.0,
+        "rope.dimension_count": config["head_dim"] // 4,
+        "rope.dimension_sections": [3, 3, 2, 0],
+    }
     for key, value in said.items():
         put(writer, f"qwen35.{key}", value)
     vocabulary = json.loads((base / "tokenizer.json").read_text())["model"]["vocab"]

@@ -36,8 +36,17 @@ class Layer:
         return torch.from_numpy(plain)
 
 
-def draw_layer(rng: np.random.Generator, n_out: int, n_in: int, *, bits: int, group_size: int, symmetric: bool = False,
-               lowest_zero: int = 0, act_order: bool = False) -> Layer:
+def draw_layer(
+    rng: np.random.Generator,
+    n_out: int,
+    n_in: int,
+    *,
+    bits: int,
+    group_size: int,
+    symmetric: bool = False,
+    lowest_zero: int = 0,
+    act_order: bool = False,
+) -> Layer:
     """Random integers, zeros from `lowest_zero` up (symmetric: the middle), scales, and groups in order or shuffled."""
     size = group_size if group_size > 0 else n_in
     groups = -(-n_in // size)
@@ -78,6 +87,7 @@ def gptq_tensors(layer: Layer, bits: int, *, v1: bool, g_idx: bool = True) -> di
 
 def awq_tensors(layer: Layer, *, zeros: bool = True) -> dict[str, torch.Tensor]:
     """Both packed along the outputs, 8 to a word, in AWQ_ORDER."""
+
     def rows(table: np.ndarray) -> torch.Tensor:
         n = table.shape[1]
         ordered = [[int(row[start + place]) for start in range(0, n, 8) for place in AWQ_ORDER] for row in table]
@@ -92,9 +102,20 @@ def base_model(folder: Path, tokenizer_from: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    config = LlamaConfig(hidden_size=HIDDEN, intermediate_size=INNER, num_hidden_layers=1, num_attention_heads=2,
-                         num_key_value_heads=2, vocab_size=2048, max_position_embeddings=256, bos_token_id=1,
-                         eos_token_id=2, initializer_range=0.2, tie_word_embeddings=False, dtype="float16")
+    config = LlamaConfig(
+        hidden_size=HIDDEN,
+        intermediate_size=INNER,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        vocab_size=2048,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+        tie_word_embeddings=False,
+        dtype="float16",
+    )
     LlamaForCausalLM(config).to(torch.float16).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copyfile(tokenizer_from / name, folder / name)
@@ -103,12 +124,16 @@ def base_model(folder: Path, tokenizer_from: Path) -> Path:
 
 def linear_names(base: Path) -> dict[str, tuple[int, int]]:
     """Name -> (out, in) of the layers inside the decoder block."""
-    return {name.removesuffix(".weight"): tuple(tensor.shape) for name, tensor in load_file(base / "model.safetensors")
-            .items() if "_proj" in name}
+    return {
+        name.removesuffix(".weight"): tuple(tensor.shape)
+        for name, tensor in load_file(base / "model.safetensors").items()
+        if "_proj" in name
+    }
 
 
-def write(base: Path, folder: Path, layers: dict[str, Layer], tensors: dict[str, dict[str, torch.Tensor]],
-          settings: dict) -> Path:
+def write(
+    base: Path, folder: Path, layers: dict[str, Layer], tensors: dict[str, dict[str, torch.Tensor]], settings: dict
+) -> Path:
     """The base with its linear layers replaced, and its dense twin beside it: folder, folder-dense."""
     twin = folder.with_name(folder.name + "-dense")
     for place in (folder, twin):
@@ -125,23 +150,51 @@ def write(base: Path, folder: Path, layers: dict[str, Layer], tensors: dict[str,
 
 def write_awq(base: Path, folder: Path, *, group_size: int = 32, zeros: bool = True, seed: int = 0, **settings) -> Path:
     rng = np.random.default_rng(seed)
-    layers = {name: draw_layer(rng, *shape, bits=4, group_size=group_size, symmetric=not zeros)
-              for name, shape in linear_names(base).items()}
+    layers = {
+        name: draw_layer(rng, *shape, bits=4, group_size=group_size, symmetric=not zeros)
+        for name, shape in linear_names(base).items()
+    }
     tensors = {name: awq_tensors(layer, zeros=zeros) for name, layer in layers.items()}
     given = {"quant_method": "awq", "bits": 4, "group_size": group_size, "zero_point": zeros, "version": "gemm"}
     return write(base, folder, layers, tensors, given | settings)
 
 
-def write_gptq(base: Path, folder: Path, *, bits: int = 4, group_size: int = 32, symmetric: bool = False,
-               layout: str = "gptq_v2", act_order: bool = False, lowest_zero: int = 0, g_idx: bool = True,
-               seed: int = 0, **settings) -> Path:
+def write_gptq(
+    base: Path,
+    folder: Path,
+    *,
+    bits: int = 4,
+    group_size: int = 32,
+    symmetric: bool = False,
+    layout: str = "gptq_v2",
+    act_order: bool = False,
+    lowest_zero: int = 0,
+    g_idx: bool = True,
+    seed: int = 0,
+    **settings,
+) -> Path:
     rng = np.random.default_rng(seed)
-    layers = {name: draw_layer(rng, *shape, bits=bits, group_size=group_size, symmetric=symmetric,
-                               lowest_zero=lowest_zero, act_order=act_order)
-              for name, shape in linear_names(base).items()}
+    layers = {
+        name: draw_layer(
+            rng,
+            *shape,
+            bits=bits,
+            group_size=group_size,
+            symmetric=symmetric,
+            lowest_zero=lowest_zero,
+            act_order=act_order,
+        )
+        for name, shape in linear_names(base).items()
+    }
     tensors = {name: gptq_tensors(layer, bits, v1=layout == "gptq", g_idx=g_idx) for name, layer in layers.items()}
-    given = {"quant_method": "gptq", "bits": bits, "group_size": group_size, "sym": symmetric, "desc_act": act_order,
-             "checkpoint_format": layout}
+    given = {
+        "quant_method": "gptq",
+        "bits": bits,
+        "group_size": group_size,
+        "sym": symmetric,
+        "desc_act": act_order,
+        "checkpoint_format": layout,
+    }
     return write(base, folder, layers, tensors, given | settings)
 
 

@@ -70,8 +70,11 @@ def test_a_file_in_full_precision_is_the_base_itself(shared, tmp_path, name):
 QUANTIZED = {
     "Q8_0": {"model.layers": "Q8_0", "lm_head": "Q8_0", "model.embed_tokens": "Q8_0"},
     "Q4_0": {"model.layers": "Q4_0"},
-    "Q4_K and Q6_K": {"model.layers.0.mlp.down_proj": "Q6_K", "model.layers.0.self_attn.v_proj": "Q6_K",
-                      "model.layers": "Q4_K"},
+    "Q4_K and Q6_K": {
+        "model.layers.0.mlp.down_proj": "Q6_K",
+        "model.layers.0.self_attn.v_proj": "Q6_K",
+        "model.layers": "Q4_K",
+    },
 }
 
 
@@ -122,8 +125,12 @@ OTHERS = {
     "qwen2": {"num_key_value_heads": 2},
     "qwen3": {"head_dim": 32},
     "phi3": {"pad_token_id": 0},
-    "gemma2": {"head_dim": 64, "query_pre_attn_scalar": 100, "attn_logit_softcapping": 7.0,
-               "tie_word_embeddings": True},
+    "gemma2": {
+        "head_dim": 64,
+        "query_pre_attn_scalar": 100,
+        "attn_logit_softcapping": 7.0,
+        "tie_word_embeddings": True,
+    },
     "gemma3_text": {"head_dim": 64, "query_pre_attn_scalar": 100},
     "stablelm": {"partial_rotary_factor": 0.5, "layer_norm_eps": 1e-3},
     "starcoder2": {"norm_epsilon": 1e-3},
@@ -148,14 +155,26 @@ def test_qwen_3_5_comes_back_from_its_tiled_heads(stories, tmp_path):
     assert differences(str(base), str(tmp_path / "model.gguf")) == []
 
 
-QWEN35 = {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"], "head_dim": 64,
-          "linear_key_head_dim": 16, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
-          "linear_num_value_heads": 6, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
-                                                           "partial_rotary_factor": 0.25}}
+QWEN35 = {
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "full_attention"],
+    "head_dim": 64,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+}
 
 
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-          "original_max_position_embeddings": 64}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 
 
 def llama3_factors(head: int) -> np.ndarray:
@@ -189,14 +208,17 @@ def test_llama_3_scales_its_positions_as_the_base_does(stories, tmp_path):
     assert "convert it anew" in refused.fix
 
 
-@pytest.mark.parametrize(("in_base", "in_file", "fits"), [
-    ({"rope_type": "linear", "factor": 2.0}, {"rope.scaling.type": "linear", "rope.scaling.factor": 2.0}, True),
-    ({"rope_type": "linear", "factor": 2.0}, {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, False),
-    ({"rope_type": "linear", "factor": 2.0}, {}, False),
-    ({}, {"rope.scaling.type": "none"}, True),
-    ({}, {"rope.scaling.type": "linear", "rope.scaling.factor": 1.0}, True),
-    ({}, {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, False),
-])
+@pytest.mark.parametrize(
+    ("in_base", "in_file", "fits"),
+    [
+        ({"rope_type": "linear", "factor": 2.0}, {"rope.scaling.type": "linear", "rope.scaling.factor": 2.0}, True),
+        ({"rope_type": "linear", "factor": 2.0}, {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, False),
+        ({"rope_type": "linear", "factor": 2.0}, {}, False),
+        ({}, {"rope.scaling.type": "none"}, True),
+        ({}, {"rope.scaling.type": "linear", "rope.scaling.factor": 1.0}, True),
+        ({}, {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, False),
+    ],
+)
 def test_a_scale_of_positions_is_held_to_the_base(stories, tmp_path, in_base, in_file, fits):
     base = llama(tmp_path / "base", stories, rope_parameters={"rope_type": "default", "rope_theta": 10000.0} | in_base)
     write_gguf(base, tmp_path / "model.gguf", **in_file)
@@ -227,7 +249,8 @@ def test_the_proof_names_types_and_size_and_the_file_is_converted_once(base, tmp
     assert variant.proof["summary"].startswith(
         "ready-made checkpoint, GGUF (tensors 6 × Q4_K, 1 × Q6_K, 5 × F32): 7 of 8 linear layers quantized; read as "
         "the weights the file stands for, where llama.cpp also rounds activations and has a KV cache of its own; "
-        "simulated: no speed measured here; largest logit change on probe prompts ")
+        "simulated: no speed measured here; largest logit change on probe prompts "
+    )
     told = Words("zh").told(variant.proof["summary"])
     assert told.startswith("现成检查点，GGUF（张量 6 × Q4_K, 1 × Q6_K, 5 × F32）：8 个线性层中已量化 7 个")
     assert not told.foreign
@@ -253,17 +276,25 @@ def test_a_variant_is_known_by_the_content_of_its_file_and_the_tokenizer_that_as
 
 
 def test_what_llama_cpp_would_ask_otherwise_is_named_and_makes_nothing_incomparable(base, tmp_path):
-    write_gguf(base, tmp_path / "model.gguf", **{
-        "tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.eos_token_id": 7,
-        "tokenizer.chat_template": "{{ messages }}\x1b[2J", "attention.layer_norm_rms_epsilon": 1e-3,
-        "context_length": 128})
+    write_gguf(
+        base,
+        tmp_path / "model.gguf",
+        **{
+            "tokenizer.ggml.add_bos_token": False,
+            "tokenizer.ggml.eos_token_id": 7,
+            "tokenizer.chat_template": "{{ messages }}\x1b[2J",
+            "attention.layer_norm_rms_epsilon": 1e-3,
+            "context_length": 128,
+        },
+    )
     found = {each.text: each for each in differences(str(base), str(tmp_path / "model.gguf"))}
     assert set(found) == {
         "llama.cpp would not open texts with a BOS token, here both are asked as the base's tokenizer does",
         "the EOS token of the GGUF file is 7 instead of 2, here both run with the base's",
         "the GGUF file has another chat template, here both are asked with the base's",
         "the GGUF file runs as it says (rms_norm_eps 0.0010000000474974513 instead of 1e-06)",
-        "context length 128 instead of 256: what fits one only is unscored in the other"}
+        "context length 128 instead of 256: what fits one only is unscored in the other",
+    }
     assert not any(each.incomparable for each in found.values())
     assert not any(Words("zh").told(text).foreign for text in found)
     variant = load(tmp_path / "model.gguf", base)
@@ -295,8 +326,10 @@ def test_a_few_tokens_that_a_converter_spells_otherwise_are_a_note(base, tmp_pat
     write_gguf(base, tmp_path / "model.gguf", tokens=tokens)
     [found] = differences(str(base), str(tmp_path / "model.gguf"))
     assert found.incomparable == ()
-    assert f"1 of 2048 tokens are spelled otherwise in the GGUF file (first '\\x1b[31mred' instead of " \
-           f"{vocabulary(base)[500]!r})" in found.text
+    assert (
+        f"1 of 2048 tokens are spelled otherwise in the GGUF file (first '\\x1b[31mred' instead of "
+        f"{vocabulary(base)[500]!r})" in found.text
+    )
 
 
 def test_values_that_the_run_rounds_are_named(stories, tmp_path):
@@ -313,8 +346,16 @@ def test_compare_runs_a_file_and_a_second_run_converts_nothing(shared, tmp_path,
     stories, file = shared / "models" / "stories260k", tmp_path / "model.Q8_0.gguf"
     wide = ("self_attn", "mlp.gate_proj", "mlp.up_proj")
     write_gguf(stories, file, kinds={f"model.layers.{layer}.{part}": "Q8_0" for layer in range(5) for part in wide})
-    study = make_study(models=[str(stories)], checkpoints=[str(file)], benchmarks=["crows-pairs", "worldbench"],
-                       limit=4, draws=200, data=str(shared / "data"), text_quality=False, batch_tokens=2048)
+    study = make_study(
+        models=[str(stories)],
+        checkpoints=[str(file)],
+        benchmarks=["crows-pairs", "worldbench"],
+        limit=4,
+        draws=200,
+        data=str(shared / "data"),
+        text_quality=False,
+        batch_tokens=2048,
+    )
     assert run(study, tmp_path / "run").failures == []
     document = read_results(tmp_path / "run")
     assert [row["strategy"] for row in document["rows"]] == ["none"] * 2 + [f"checkpoint={file}"] * 2

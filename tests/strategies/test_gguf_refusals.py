@@ -52,8 +52,12 @@ REFUSED = {
     "a length that cannot be": ({"tokenizer.ggml.scores": [1, 2]}, lie_about_a_length, "broken GGUF", "again"),
     "no GGUF file": ({}, lambda file: file.write_bytes(b"PK\x03\x04 a pickle"), "is not a GGUF file", "llama.cpp"),
     "empty": ({}, lambda file: file.write_bytes(b""), "is not a GGUF file", "llama.cpp"),
-    "a git-lfs pointer": ({}, lambda file: file.write_text("version https://git-lfs.github.com/spec/v1"), "pointer",
-                          "git lfs pull"),
+    "a git-lfs pointer": (
+        {},
+        lambda file: file.write_text("version https://git-lfs.github.com/spec/v1"),
+        "pointer",
+        "git lfs pull",
+    ),
     "an unknown architecture": ({"architecture": "\x1b[2Jnew"}, None, r"architecture '\x1b[2Jnew'", "-s int4"),
     "another model": ({"architecture": "qwen2"}, None, "it is a qwen2 model, the base is llama", "converted from"),
     "other sizes": ({"block_count": 2}, None, "num_hidden_layers 2 instead of 1", "converted from"),
@@ -61,10 +65,18 @@ REFUSED = {
     "a word for a size": ({"block_count": "\x1b[2J"}, None, r"num_hidden_layers '\x1b[2J' instead", "converted from"),
     "a size of 0": ({"attention.head_count": 0}, None, "num_attention_heads 0 instead of 4", "converted from"),
     "a number for a list": ({"tokenizer.ggml.token_type": 3}, None, "makes no model", "name another"),
-    "a tensor that would be left out": ({"extra": {"blk.0.attn_q.bias": np.zeros(256, np.float32)}}, None,
-                                        "would be left out, 'blk.0.attn_q.bias' first", "safetensors"),
-    "a weight too few": ({"drop": ("model.layers.0.mlp.up_proj.weight",)}, None,
-                         "lacks weights of its model: model.layers.0.mlp.up_proj.weight", "no adapter"),
+    "a tensor that would be left out": (
+        {"extra": {"blk.0.attn_q.bias": np.zeros(256, np.float32)}},
+        None,
+        "would be left out, 'blk.0.attn_q.bias' first",
+        "safetensors",
+    ),
+    "a weight too few": (
+        {"drop": ("model.layers.0.mlp.up_proj.weight",)},
+        None,
+        "lacks weights of its model: model.layers.0.mlp.up_proj.weight",
+        "no adapter",
+    ),
     "a part by its own word": ({"split.count": 3}, None, "one of 3 parts", "llama-gguf-split --merge"),
     "a type without numbers": ({"extra": {"blk.0.strange": np.zeros(4, np.int32)}}, None, "type I32", "Q4_K_M"),
 }
@@ -93,8 +105,12 @@ def test_a_file_of_another_model_is_refused(base, stories, tmp_path):
 def test_a_mistake_ends_the_run_before_anything_is_computed(base, shared, tmp_path):
     write_gguf(base, tmp_path / "model.gguf")
     cut(tmp_path / "model.gguf", 0.5)
-    study = make_study(models=[str(base)], checkpoints=[str(tmp_path / "model.gguf")], benchmarks=["crows-pairs"],
-                       data=str(shared / "data"))
+    study = make_study(
+        models=[str(base)],
+        checkpoints=[str(tmp_path / "model.gguf")],
+        benchmarks=["crows-pairs"],
+        data=str(shared / "data"),
+    )
     with pytest.raises(UserError, match="broken GGUF file"):
         run(study, tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.jsonl"))
@@ -103,8 +119,11 @@ def test_a_mistake_ends_the_run_before_anything_is_computed(base, shared, tmp_pa
 def test_a_file_alone_is_no_model(base, tmp_path):
     file = tmp_path / "model.gguf"
     write_gguf(base, file)
-    for attempt in (lambda: models.load(str(file), parse("none")), lambda: resolve(str(tmp_path)),
-                    lambda: measure(str(file), [], setting=Setting(repeats=1), peak=False)):
+    for attempt in (
+        lambda: models.load(str(file), parse("none")),
+        lambda: resolve(str(tmp_path)),
+        lambda: measure(str(file), [], setting=Setting(repeats=1), peak=False),
+    ):
         with pytest.raises(UserError, match="read beside the model it was made from") as caught:
             attempt()
         assert caught.value.fix.startswith("tiltmeter compare BASE ")
@@ -137,12 +156,15 @@ def test_a_split_file_is_refused_by_its_name(base, tmp_path):
         assert "llama-gguf-split --merge m-00001-of-00002.gguf m.gguf" in refused.fix
 
 
-@pytest.mark.parametrize(("name", "file"), [
-    ("org/m-GGUF/m.Q4_K_M.gguf", "m.Q4_K_M.gguf"),
-    ("org/m-GGUF/sub/m.Q8_0.gguf", "sub/m.Q8_0.gguf"),
-    ("org/m-GGUF:Q4_K_M", "m.Q4_K_M.gguf"),
-    ("org/m-GGUF:q8_0", "sub/m.Q8_0.gguf"),
-])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("org/m-GGUF/m.Q4_K_M.gguf", "m.Q4_K_M.gguf"),
+        ("org/m-GGUF/sub/m.Q8_0.gguf", "sub/m.Q8_0.gguf"),
+        ("org/m-GGUF:Q4_K_M", "m.Q4_K_M.gguf"),
+        ("org/m-GGUF:q8_0", "sub/m.Q8_0.gguf"),
+    ],
+)
 def test_a_file_of_the_hub_is_named_in_two_ways(base, tmp_path, monkeypatch, name, file):
     import huggingface_hub
 
@@ -154,15 +176,18 @@ def test_a_file_of_the_hub_is_named_in_two_ways(base, tmp_path, monkeypatch, nam
     assert asked == [("org/m-GGUF", file)]
 
 
-@pytest.mark.parametrize(("name", "message", "fix"), [
-    ("org/m-GGUF:Q5_K_M", "no GGUF file for 'org/m-GGUF:Q5_K_M'", "org/repo/file.gguf"),
-    ("org/m-GGUF:Q4_K", "no GGUF file", "name the file"),
-    ("org/m-GGUF:Q8_0", "holds 2 GGUF files ('a.Q8_0.gguf', 'b.Q8_0.gguf')", "org/m-GGUF/a.Q8_0.gguf"),
-    ("org/m-GGUF:F16", "one of 2 parts", "llama-gguf-split --merge"),
-    ("org/m-GGUF/c-F16-00001-of-00002.gguf", "one of 2 parts", "llama-gguf-split --merge"),
-    ("./nowhere.gguf", "no file './nowhere.gguf'", "org/repo:Q4_K_M"),
-    ("somewhere/nothing.gguf", "no file 'somewhere/nothing.gguf'", "check the path"),
-])
+@pytest.mark.parametrize(
+    ("name", "message", "fix"),
+    [
+        ("org/m-GGUF:Q5_K_M", "no GGUF file for 'org/m-GGUF:Q5_K_M'", "org/repo/file.gguf"),
+        ("org/m-GGUF:Q4_K", "no GGUF file", "name the file"),
+        ("org/m-GGUF:Q8_0", "holds 2 GGUF files ('a.Q8_0.gguf', 'b.Q8_0.gguf')", "org/m-GGUF/a.Q8_0.gguf"),
+        ("org/m-GGUF:F16", "one of 2 parts", "llama-gguf-split --merge"),
+        ("org/m-GGUF/c-F16-00001-of-00002.gguf", "one of 2 parts", "llama-gguf-split --merge"),
+        ("./nowhere.gguf", "no file './nowhere.gguf'", "org/repo:Q4_K_M"),
+        ("somewhere/nothing.gguf", "no file 'somewhere/nothing.gguf'", "check the path"),
+    ],
+)
 def test_a_name_that_fits_no_file_or_several_says_so(monkeypatch, name, message, fix):
     import huggingface_hub
 

@@ -16,8 +16,16 @@ from tiltmeter.study import make_study
 
 
 def small_study(stories: str, shared: Path, **settings):
-    return make_study(models=[stories], benchmarks=["crows-pairs"], data=str(shared / "data"), limit=4, draws=200,
-                      text_quality=False, batch_tokens=2048, **settings)
+    return make_study(
+        models=[stories],
+        benchmarks=["crows-pairs"],
+        data=str(shared / "data"),
+        limit=4,
+        draws=200,
+        text_quality=False,
+        batch_tokens=2048,
+        **settings,
+    )
 
 
 def test_a_library_that_breaks_fails_its_own_variant_and_the_others_go_on(stories, shared, tmp_path, monkeypatch):
@@ -51,11 +59,18 @@ def test_a_ready_made_checkpoint_is_proven_against_its_base(stories, shared, tmp
         assert "exactly as" in summary.failures[0]["reason"]
 
 
-@pytest.mark.parametrize(("strategy", "calibration", "says"), [
-    ("wanda", "few words", "tokens; windows of 512 need at least 1024"),
-    ("kv4", "few words", "tokens; windows of 512"),
-    ("awq:group_size=7", None, "group_size 7 does not fit layer model.layers.0.self_attn.q_proj: it has 128 inputs"),
-])
+@pytest.mark.parametrize(
+    ("strategy", "calibration", "says"),
+    [
+        ("wanda", "few words", "tokens; windows of 512 need at least 1024"),
+        ("kv4", "few words", "tokens; windows of 512"),
+        (
+            "awq:group_size=7",
+            None,
+            "group_size 7 does not fit layer model.layers.0.self_attn.q_proj: it has 128 inputs",
+        ),
+    ],
+)
 def test_what_cannot_work_is_said_before_the_base_is_computed(stories, shared, tmp_path, strategy, calibration, says):
     """A base may take hours; a text that is too short is known at once."""
     if calibration:
@@ -78,7 +93,8 @@ def test_a_strategy_that_does_not_fit_one_of_several_models_fails_there_only(sto
 
 
 def test_a_variant_that_runs_out_of_memory_costs_its_own_cells_and_leaves_no_artifact(
-        stories, shared, tmp_path, monkeypatch):
+    stories, shared, tmp_path, monkeypatch
+):
     import torch
 
     def full(*_, **__):

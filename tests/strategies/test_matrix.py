@@ -21,12 +21,47 @@ REQUESTS = [
     Generation("Once upon a time there was", 12),
     Generation("One day Tom", 12, temperature=1.0, seed=5),
 ]
-SINGLES = ["none", "int8", "int4", "int4:type=nf4", "awq", "gptq", "w4a16", "w8a8", "w8a8:smooth=0.8", "fp8", "wanda",
-           "wanda-2:4", "sparsegpt", "sparsegpt-2:4", "magnitude", "kv8", "kv4", "kv8:read=transformers",
-           "kv4:read=transformers", "dynamic-int8", "dtype:bfloat16", "rerun", "assisted"]
-CHAINS = ["int4+kv4", "int8+kv8", "wanda-2:4+int4+kv4", "awq+kv8", "kv4+awq", "gptq+kv4", "wanda+int8",
-          "sparsegpt-2:4+fp8", "magnitude+w8a8+kv8", "dtype:bfloat16+int4:type=nf4", "wanda-2:4+w4a16+kv4",
-          "int4+kv4:read=transformers", "int8+rerun", "kv4+int4+assisted"]
+SINGLES = [
+    "none",
+    "int8",
+    "int4",
+    "int4:type=nf4",
+    "awq",
+    "gptq",
+    "w4a16",
+    "w8a8",
+    "w8a8:smooth=0.8",
+    "fp8",
+    "wanda",
+    "wanda-2:4",
+    "sparsegpt",
+    "sparsegpt-2:4",
+    "magnitude",
+    "kv8",
+    "kv4",
+    "kv8:read=transformers",
+    "kv4:read=transformers",
+    "dynamic-int8",
+    "dtype:bfloat16",
+    "rerun",
+    "assisted",
+]
+CHAINS = [
+    "int4+kv4",
+    "int8+kv8",
+    "wanda-2:4+int4+kv4",
+    "awq+kv8",
+    "kv4+awq",
+    "gptq+kv4",
+    "wanda+int8",
+    "sparsegpt-2:4+fp8",
+    "magnitude+w8a8+kv8",
+    "dtype:bfloat16+int4:type=nf4",
+    "wanda-2:4+w4a16+kv4",
+    "int4+kv4:read=transformers",
+    "int8+rerun",
+    "kv4+int4+assisted",
+]
 BATCH_DEPENDENT = ("int8", "bfloat16")  # outlier columns, one scale per forward, last bits: differ with the batch
 ROUNDS_WHAT_IT_READS = ("w8a8", "fp8", "kv")  # a last bit can become a whole rounding step, here at most 0.5 nats
 

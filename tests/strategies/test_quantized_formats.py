@@ -56,8 +56,9 @@ AWQ = {"asymmetric": {}, "symmetric, no zeros stored": {"zeros": False}, "one gr
 def test_awq_answers_as_the_weights_it_stands_for(base, tmp_path, case, dtype):
     variant = assert_stands_for_its_twin(base, write_awq(base, tmp_path / "awq", **AWQ[case]), dtype)
     assert variant.proof["converted"]["quantized_layers"] == 7
-    assert variant.proof["summary"] == ("the base model, unchanged; converted by compressed-tensors for loading: same "
-                                        "integers, same scales")
+    assert variant.proof["summary"] == (
+        "the base model, unchanged; converted by compressed-tensors for loading: same integers, same scales"
+    )
 
 
 GPTQ = {
@@ -116,12 +117,14 @@ def test_the_proof_names_the_format(base, tmp_path):
     assert ordered.proof["summary"].startswith(
         "ready-made checkpoint, GPTQ (gptq_v2), 4 bits, groups of 32, symmetric, act-order: 7 of 8 linear layers "
         "quantized; 7 layers whose groups do not follow their inputs' order loaded as the weights they stand for; "
-        "largest logit change on probe prompts ")
+        "largest logit change on probe prompts "
+    )
     plain = models.load(str(write_awq(base, tmp_path / "b")), parse("none"))
     describe(plain, str(base))
     assert plain.proof["summary"].startswith(
         "ready-made checkpoint, AWQ (gemm), 4 bits, groups of 32, asymmetric: 7 of 8 linear layers quantized; "
-        "converted by compressed-tensors for loading: same integers, same scales; largest logit change on probe ")
+        "converted by compressed-tensors for loading: same integers, same scales; largest logit change on probe "
+    )
     json.dumps(plain.proof)
 
 
@@ -172,8 +175,12 @@ def test_a_layout_that_cannot_be_read_is_refused_with_what_to_do(base, shared, t
         read_format(folder, "mine")
     assert fix in caught.value.fix
     with pytest.raises(UserError, match=message):  # before anything of the base is computed
-        run(make_study(models=[str(base)], checkpoints=[str(folder)], benchmarks=["crows-pairs"],
-                       data=str(shared / "data")), tmp_path / "run")
+        run(
+            make_study(
+                models=[str(base)], checkpoints=[str(folder)], benchmarks=["crows-pairs"], data=str(shared / "data")
+            ),
+            tmp_path / "run",
+        )
 
 
 def test_layers_left_unquantized_by_a_rule_are_no_obstacle(base, tmp_path):
@@ -198,8 +205,10 @@ def test_a_checkpoint_that_is_not_what_it_says_leaves_nothing_behind(base, tmp_p
     elif "packed" in case:
         tensors = load_file(base / "model.safetensors")
     elif "size" in case:
-        edit(folder, quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 16,
-                                          "checkpoint_format": "gptq_v2"})
+        edit(
+            folder,
+            quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 16, "checkpoint_format": "gptq_v2"},
+        )
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(UserError, match=BROKEN[case]) as caught:
         models.load(str(folder), parse("none"), cache_dir=tmp_path / "cache")
@@ -217,8 +226,16 @@ def test_pickled_weights_stay_refused(base, tmp_path):
 
 def test_compare_runs_both_formats_and_shows_what_they_are(base, shared, tmp_path):
     variants = [str(write_awq(base, tmp_path / "awq")), str(write_gptq(base, tmp_path / "gptq", seed=1))]
-    study = make_study(models=[str(base)], checkpoints=variants, benchmarks=["crows-pairs"], limit=6, draws=200,
-                       data=str(shared / "data"), text_quality=False, batch_tokens=2048)
+    study = make_study(
+        models=[str(base)],
+        checkpoints=variants,
+        benchmarks=["crows-pairs"],
+        limit=6,
+        draws=200,
+        data=str(shared / "data"),
+        text_quality=False,
+        batch_tokens=2048,
+    )
     summary = run(study, tmp_path / "run")
     assert summary.failures == []
     document = read_results(tmp_path / "run")

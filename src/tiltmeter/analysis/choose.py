@@ -55,9 +55,11 @@ def choose(rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: P
     """Judge every variant alone, and pick per model. The base stands among the candidates: it changes nothing."""
     candidates: list[Candidate] = []
     for model in dict.fromkeys(row["model"] for row in rows):
-        found = [_candidate(model, name, rows, variants, policy)
-                 for name in dict.fromkeys(r["strategy"] for r in rows if r["model"] == model)
-                 if name == "none" or not policy.ignores(name)]
+        found = [
+            _candidate(model, name, rows, variants, policy)
+            for name in dict.fromkeys(r["strategy"] for r in rows if r["model"] == model)
+            if name == "none" or not policy.ignores(name)
+        ]
         candidates += mark_pareto(found, by)
     chosen, sentences = [], []
     for model in dict.fromkeys(c.model for c in candidates):
@@ -69,6 +71,7 @@ def choose(rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: P
 
 def mark_pareto(candidates: Sequence[Candidate], by: By) -> list[Candidate]:
     """Marks the candidates that no other one beats on both gain and largest change (both measured)."""
+
     def beats(a: Candidate, b: Candidate) -> bool:
         no_worse = a.gain(by) >= b.gain(by) and a.largest_change <= b.largest_change
         return no_worse and (a.gain(by) > b.gain(by) or a.largest_change < b.largest_change)
@@ -78,8 +81,9 @@ def mark_pareto(candidates: Sequence[Candidate], by: By) -> list[Candidate]:
     return [Candidate(**{**c.__dict__, "pareto": c in best}) for c in candidates]
 
 
-def _candidate(model: str, strategy: str, rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: Policy
-               ) -> Candidate:
+def _candidate(
+    model: str, strategy: str, rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: Policy
+) -> Candidate:
     mine = [row for row in rows if row["model"] == model and row["strategy"] == strategy]
     facts = next((v for v in variants if v["model"] == model and v["strategy"] == strategy), {})
     measured = facts.get("speed") or {}
@@ -87,14 +91,28 @@ def _candidate(model: str, strategy: str, rows: Sequence[Row], variants: Sequenc
     speed, size = speed_ratio(base, measured), _first(measured, SIZE_KEYS)
     if strategy == "none":
         return Candidate(model, strategy, 0, speed, size, 0.0, "")
-    gate = Gate(tuple(check for row in mine for check in row_checks(row, policy)) + tuple(
-        Check(name, "present", "unjudged", "the policy names it, this variant has no row of it")
-        for name in policy.benchmarks if not any(row["benchmark"] == name for row in mine)))
-    bad = next((check for check in gate.checks if check.status == "fail"),
-               next((check for check in gate.checks if check.status == "unjudged"), None))
+    gate = Gate(
+        tuple(check for row in mine for check in row_checks(row, policy))
+        + tuple(
+            Check(name, "present", "unjudged", "the policy names it, this variant has no row of it")
+            for name in policy.benchmarks
+            if not any(row["benchmark"] == name for row in mine)
+        )
+    )
+    bad = next(
+        (check for check in gate.checks if check.status == "fail"),
+        next((check for check in gate.checks if check.status == "unjudged"), None),
+    )
     changes = [value for row in mine if math.isfinite(value := in_margins(row))]
-    return Candidate(model, strategy, gate.exit_code, speed, size,
-                     max(changes, default=math.nan), f"{bad.cell}: {bad.message}" if bad else "")
+    return Candidate(
+        model,
+        strategy,
+        gate.exit_code,
+        speed,
+        size,
+        max(changes, default=math.nan),
+        f"{bad.cell}: {bad.message}" if bad else "",
+    )
 
 
 def speed_ratio(base: Mapping[str, Any], variant: Mapping[str, Any]) -> float:
@@ -144,6 +162,11 @@ def _first(facts: Mapping[str, Any], names: Sequence[str]) -> float:
 
 
 def as_json(choice: Choice) -> dict[str, Any]:
-    return {"schema": "tiltmeter/choice/1", "by": choice.by, "text": choice.text, "text_said": as_data(choice.text),
-            "chosen": [{"model": c.model, "strategy": c.strategy} for c in choice.chosen],
-            "candidates": [dict(c.__dict__) for c in choice.candidates]}
+    return {
+        "schema": "tiltmeter/choice/1",
+        "by": choice.by,
+        "text": choice.text,
+        "text_said": as_data(choice.text),
+        "chosen": [{"model": c.model, "strategy": c.strategy} for c in choice.chosen],
+        "candidates": [dict(c.__dict__) for c in choice.candidates],
+    }

@@ -51,8 +51,14 @@ class Finding:
     stopped_answering: bool = False  # counts only in the cell it was found in
 
 
-def unusable(base: Mapping[str, Any], variant: Mapping[str, Any], benchmark: str, text_format: str, decoding: str,
-             thresholds: Thresholds = Thresholds()) -> str | None:
+def unusable(
+    base: Mapping[str, Any],
+    variant: Mapping[str, Any],
+    benchmark: str,
+    text_format: str,
+    decoding: str,
+    thresholds: Thresholds = Thresholds(),
+) -> str | None:
     """The evidence that closes the gate for one row, as one clause of a sentence; None while it stays open.
 
     base, variant: text-quality blocks ({} when not measured: the gate then stays open, there being no evidence).
@@ -73,15 +79,17 @@ def unusable(base: Mapping[str, Any], variant: Mapping[str, Any], benchmark: str
     return join("join.clauses", [f.sentence for f in decisive]) or None
 
 
-def cell_findings(base: Mapping[str, Any], variant: Mapping[str, Any], limits: Thresholds = Thresholds()
-                  ) -> list[Finding]:
+def cell_findings(
+    base: Mapping[str, Any], variant: Mapping[str, Any], limits: Thresholds = Thresholds()
+) -> list[Finding]:
     """Findings of one generating cell, strongest kinds first. Numbers that either lacks give none."""
     if min(base.get("n") or 0, variant.get("n") or 0) < FEWEST:
         return []
     found = []
     for name in (*ROT, "unparsed"):
-        before, after = (_implausible(base, side) if name == "implausible" else side.get(name)
-                         for side in (base, variant))
+        before, after = (
+            _implausible(base, side) if name == "implausible" else side.get(name) for side in (base, variant)
+        )
         if before is None or after is None:
             continue
         rise, limit = after - before, getattr(limits, name)

@@ -48,27 +48,54 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
     tables: list[Statistic] = ([c.statistic] if wanted else []) + [t.statistic for t in shared]
     values = bootstrap(tables, c.n_clusters, seed=boot_seed, draws=draws) if tables and c.n_clusters > 1 else []
     ci, level_ci, se = _score_interval(c, base, variant, values[0] if wanted and values else None, reason)
-    spreads = tuple(spread_change(s, seed=seed_for(seed, "spread", c.benchmark, s.name), draws=draws)
-                    for s in c.spreads)
+    spreads = tuple(
+        spread_change(s, seed=seed_for(seed, "spread", c.benchmark, s.name), draws=draws) for s in c.spreads
+    )
     p_score = _score_p(c, swap_seed, draws)
     companion = spreads[0] if spreads else None
     on_spread = c.rests_on == "spread"
     distance_delta, distance_ci = _distance(c, base, variant, ci, level_ci)
     mde = MDE_TWO_WAY * se if c.interval == "two-way" else MDE_LINEAR * se
-    groups = _groups(c, dict(zip(map(id, shared), values[-len(shared):] if shared else [], strict=bool(values))),
-                     seed=swap_seed, boot_seed=boot_seed, draws=draws)
+    groups = _groups(
+        c,
+        dict(zip(map(id, shared), values[-len(shared) :] if shared else [], strict=bool(values))),
+        seed=swap_seed,
+        boot_seed=boot_seed,
+        draws=draws,
+    )
     return Change(
-        benchmark=c.benchmark, unit=c.unit, ideal=c.ideal, rests_on=c.rests_on, base=base, variant=variant,
-        delta=variant - base, ci=ci, distance_delta=distance_delta, distance_ci=distance_ci, level_ci=level_ci,
-        spreads=spreads, companion_reason=c.companion_reason, p_score=p_score,
+        benchmark=c.benchmark,
+        unit=c.unit,
+        ideal=c.ideal,
+        rests_on=c.rests_on,
+        base=base,
+        variant=variant,
+        delta=variant - base,
+        ci=ci,
+        distance_delta=distance_delta,
+        distance_ci=distance_ci,
+        level_ci=level_ci,
+        spreads=spreads,
+        companion_reason=c.companion_reason,
+        p_score=p_score,
         p=(companion.p if companion else float("nan")) if on_spread else p_score,
         margin=(companion.margin if companion else float("nan")) if on_spread else c.margin,
         mde=(companion.mde if companion else float("nan")) if on_spread else mde if se > 0 else float("nan"),
-        n_paired=c.n_paired, only_base=c.only_base, only_variant=c.only_variant, missing=c.missing,
-        minimum_paired=c.minimum_paired, groups=groups, flips=count_flips(c.flips) if c.flips else None,
-        n_clusters=c.n_clusters, unanswered=_unanswered(c.unanswered, seed=seed, draws=draws) if c.unanswered else None,
-        mcnemar_p=mcnemar_p(*c.decisions) if c.decisions else float("nan"), rises_with_noise=c.rises_with_noise,
-        accuracy_like=c.accuracy_like, one_flip=c.one_flip, extra=dict(c.extra))
+        n_paired=c.n_paired,
+        only_base=c.only_base,
+        only_variant=c.only_variant,
+        missing=c.missing,
+        minimum_paired=c.minimum_paired,
+        groups=groups,
+        flips=count_flips(c.flips) if c.flips else None,
+        n_clusters=c.n_clusters,
+        unanswered=_unanswered(c.unanswered, seed=seed, draws=draws) if c.unanswered else None,
+        mcnemar_p=mcnemar_p(*c.decisions) if c.decisions else float("nan"),
+        rises_with_noise=c.rises_with_noise,
+        accuracy_like=c.accuracy_like,
+        one_flip=c.one_flip,
+        extra=dict(c.extra),
+    )
 
 
 def point(statistic: Statistic, n_clusters: int) -> tuple[float, float]:
@@ -92,7 +119,7 @@ def level_interval(comparison: Comparison, *, seed: int = 0, draws: int = 10_000
         return Interval(np.nan, np.nan, 0.95, reason)
     if c.two_way is not None:
         return two_way_mean(c.two_way.base, c.two_way.rows, c.two_way.columns, scale=_scale(c)).interval
-    (values, _), = bootstrap([c.statistic], c.n_clusters, seed=seed_for(seed, "bootstrap", c.benchmark), draws=draws)
+    ((values, _),) = bootstrap([c.statistic], c.n_clusters, seed=seed_for(seed, "bootstrap", c.benchmark), draws=draws)
     return percentile_interval(values, c.n_clusters)
 
 
@@ -106,8 +133,9 @@ def _no_interval_reason(c: Comparison) -> str | None:
     return None
 
 
-def _score_interval(c: Comparison, base: float, variant: float, values: tuple[Array, Array] | None,
-                    reason: str | None) -> tuple[Interval, Interval, float]:
+def _score_interval(
+    c: Comparison, base: float, variant: float, values: tuple[Array, Array] | None, reason: str | None
+) -> tuple[Interval, Interval, float]:
     """(interval of the change, interval of (variant + base)/2 - ideal, standard error of the change)."""
     none = Interval(np.nan, np.nan, 0.95, reason or say("missing.not_computed"))
     if reason:
@@ -130,8 +158,7 @@ def _scale(c: Comparison) -> float:
     return 100.0 if c.unit == "percent" else 1.0
 
 
-def _distance(c: Comparison, base: float, variant: float, ci: Interval, level_ci: Interval
-              ) -> tuple[float, Interval]:
+def _distance(c: Comparison, base: float, variant: float, ci: Interval, level_ci: Interval) -> tuple[float, Interval]:
     """Change of the distance from the ideal, and its interval.
 
     An ideal at the end of the scale (0): the change itself. In the middle (50): percentile intervals of |score - 50|
@@ -156,8 +183,9 @@ def _score_p(c: Comparison, seed: int, draws: int) -> float:
     return float(swap_test([c.statistic], c.n_clusters, seed=seed, draws=draws)[0])
 
 
-def _groups(c: Comparison, values: dict[int, tuple[Array, Array]], *, seed: int, boot_seed: int, draws: int
-            ) -> tuple[GroupChange, ...]:
+def _groups(
+    c: Comparison, values: dict[int, tuple[Array, Array]], *, seed: int, boot_seed: int, draws: int
+) -> tuple[GroupChange, ...]:
     """Paired change of every group of every attribute; p adjusted by Holm within this row's groups."""
     rows: list[GroupChange] = []
     for table in c.groups:
@@ -177,15 +205,28 @@ def _groups(c: Comparison, values: dict[int, tuple[Array, Array]], *, seed: int,
         for place, group in enumerate(table.groups):
             delta = float(variant[place] - base[place])
             ci = _group_interval(table, place, delta, change_draws, clusters)
-            rows.append(GroupChange(table.attribute, group, float(base[place]), float(variant[place]), delta, ci,
-                                    table.n[place], float(p[place]) if ci.defined else float("nan")))
+            rows.append(
+                GroupChange(
+                    table.attribute,
+                    group,
+                    float(base[place]),
+                    float(variant[place]),
+                    delta,
+                    ci,
+                    table.n[place],
+                    float(p[place]) if ci.defined else float("nan"),
+                )
+            )
     adjusted = holm([row.p for row in rows])
-    return tuple(GroupChange(r.attribute, r.group, r.base, r.variant, r.delta, r.ci, r.n, r.p, a)
-                 for r, a in zip(rows, adjusted, strict=True))
+    return tuple(
+        GroupChange(r.attribute, r.group, r.base, r.variant, r.delta, r.ci, r.n, r.p, a)
+        for r, a in zip(rows, adjusted, strict=True)
+    )
 
 
-def _group_p(table: GroupTable, delta: Array, change_draws: Array | None, clusters: int, seed: int, draws: int
-             ) -> Array:
+def _group_p(
+    table: GroupTable, delta: Array, change_draws: Array | None, clusters: int, seed: int, draws: int
+) -> Array:
     if change_draws is None:
         return np.full(len(table.groups), np.nan)
     if table.interval == "percentile":
@@ -195,8 +236,7 @@ def _group_p(table: GroupTable, delta: Array, change_draws: Array | None, cluste
         return np.where(sd > 0, 2 * norm.sf(np.abs(delta) / sd), np.where(delta == 0, 1.0, np.nan))
 
 
-def _group_interval(table: GroupTable, place: int, delta: float, change_draws: Array | None, clusters: int
-                    ) -> Interval:
+def _group_interval(table: GroupTable, place: int, delta: float, change_draws: Array | None, clusters: int) -> Interval:
     if table.n[place] < FEWEST_IN_GROUP:
         return Interval(np.nan, np.nan, 0.95, say("missing.few_paired", n=FEWEST_IN_GROUP))
     if change_draws is None:
@@ -208,10 +248,12 @@ def _group_interval(table: GroupTable, place: int, delta: float, change_draws: A
 
 def _two_way_group(table: GroupTable, place: int, way: TwoWay, c: Comparison) -> GroupChange:
     change = two_way_mean(way.variant - way.base, way.rows, way.columns, scale=_scale(c))
-    base, variant = (float(_scale(c) * np.nanmean(x)) if np.isfinite(x).any() else float("nan")
-                     for x in (way.base, way.variant))
-    return GroupChange(table.attribute, table.groups[place], base, variant, change.estimate, change.interval,
-                       table.n[place], change.p)
+    base, variant = (
+        float(_scale(c) * np.nanmean(x)) if np.isfinite(x).any() else float("nan") for x in (way.base, way.variant)
+    )
+    return GroupChange(
+        table.attribute, table.groups[place], base, variant, change.estimate, change.interval, table.n[place], change.p
+    )
 
 
 def _unanswered(u: Unanswered, *, seed: int, draws: int) -> UnansweredChange:

@@ -75,8 +75,17 @@ def effects(rows: Sequence[Row]) -> list[Effect]:
         value, margin = signed_change(change), change.get("margin")
         if not margin or not math.isfinite(value):
             continue
-        found.append(Effect(row["model"], row["strategy"], row["benchmark"], (row["format"], row["decoding"]),
-                            value / margin, _standard_error(change) / margin, change["verdict"]))
+        found.append(
+            Effect(
+                row["model"],
+                row["strategy"],
+                row["benchmark"],
+                (row["format"], row["decoding"]),
+                value / margin,
+                _standard_error(change) / margin,
+                change["verdict"],
+            )
+        )
     return found
 
 
@@ -155,8 +164,10 @@ def _most(key: str, found: Sequence[Effect]) -> str:
     ranked = sorted(names, key=lambda name: -size[name])
     told = {name: sum(e.told_from_zero for e in found if getattr(e, key) == name) for name in names}
     counts = {name: sum(getattr(e, key) == name for e in found) for name in names}
-    listed = join("join.clauses", [say("finding.size", name=name, size=f"{size[name]:.2g}", told=told[name],
-                                       n=counts[name]) for name in ranked])
+    listed = join(
+        "join.clauses",
+        [say("finding.size", name=name, size=f"{size[name]:.2g}", told=told[name], n=counts[name]) for name in ranked],
+    )
     certain = [name for name in ranked if told[name]]
     if not certain:
         answer = say("finding.nothing")
@@ -178,8 +189,16 @@ def _agreement_sentence(a: Agreement) -> str:
     if not math.isfinite(a.rank_correlation):
         return say("finding.few_cells", models=models, n=a.cells, signs=signs)
     answer = say("finding.yes" if a.low > 0 else "finding.no" if a.high < 0 else "finding.cannot_tell")
-    return say("finding.agree", models=models, answer=answer, r=f"{a.rank_correlation:+.2f}", low=f"{a.low:+.2f}",
-               high=f"{a.high:+.2f}", n=a.cells, signs=signs)
+    return say(
+        "finding.agree",
+        models=models,
+        answer=answer,
+        r=f"{a.rank_correlation:+.2f}",
+        low=f"{a.low:+.2f}",
+        high=f"{a.high:+.2f}",
+        n=a.cells,
+        signs=signs,
+    )
 
 
 def _interaction_sentence(found: Sequence[Effect], benchmark: str) -> str | None:

@@ -27,11 +27,24 @@ def count_flips(table: FlipTable, examples: int = EXAMPLES) -> Flips:
     shift = np.where(np.isfinite(table.shift), np.abs(table.shift), -np.inf)
     telling = turned[np.argsort(-shift[turned], kind="stable")][:examples]
     return Flips(
-        n=int(flipped.sum()), of=len(flipped), toward_bias=int((toward > 0).sum()),
-        away_from_bias=int((toward < 0).sum()), unscored=table.n_unscored,
+        n=int(flipped.sum()),
+        of=len(flipped),
+        toward_bias=int((toward > 0).sum()),
+        away_from_bias=int((toward < 0).sum()),
+        unscored=table.n_unscored,
         rate_by_uncertainty=tuple(float(f.mean()) if len(f) else float("nan") for f in fifths),
-        examples=tuple(Flip(table.ids[i], table.base[i], table.variant[i], int(toward[i]), float(table.uncertainty[i]),
-                            float(table.shift[i])) for i in telling))
+        examples=tuple(
+            Flip(
+                table.ids[i],
+                table.base[i],
+                table.variant[i],
+                int(toward[i]),
+                float(table.uncertainty[i]),
+                float(table.shift[i]),
+            )
+            for i in telling
+        ),
+    )
 
 
 def mcnemar_p(base: NDArray[np.bool_], variant: NDArray[np.bool_]) -> float:

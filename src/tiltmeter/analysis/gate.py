@@ -41,8 +41,10 @@ class Gate:
     def summary(self) -> str:
         count = {name: sum(check.status == name for check in self.checks) for name in ("pass", "fail", "unjudged")}
         verdict = {0: "The gate is open", 1: "The gate is closed", 3: "The gate could not be judged"}[self.exit_code]
-        return (f"{verdict}: {count['pass']} limits hold, {count['fail']} are broken, {count['unjudged']} could not be "
-                f"judged.")
+        return (
+            f"{verdict}: {count['pass']} limits hold, {count['fail']} are broken, {count['unjudged']} could not be "
+            f"judged."
+        )
 
 
 def evaluate(rows: Sequence[Row], policy: Policy, *, failures: Sequence[str] = ()) -> Gate:
@@ -54,8 +56,14 @@ def evaluate(rows: Sequence[Row], policy: Policy, *, failures: Sequence[str] = (
             checks.append(Check(name, "present", "unjudged", "the policy names it, the run has no variant row of it"))
     for rule in policy.cells:
         if not any(rule.fits(row) for row in judged):
-            checks.append(Check(f"{rule.strategy} · {rule.benchmark}", "present", "unjudged",
-                                "the policy names this cell, the run has no such row"))
+            checks.append(
+                Check(
+                    f"{rule.strategy} · {rule.benchmark}",
+                    "present",
+                    "unjudged",
+                    "the policy names this cell, the run has no such row",
+                )
+            )
     for row in judged:
         checks += row_checks(row, policy)
     if not judged:
@@ -70,15 +78,19 @@ def row_checks(row: Row, policy: Policy) -> list[Check]:
     if not row["complete"]:
         return [Check(cell, "finished", "unjudged", "the row is not finished")]
     if row["partial"] and not limits.allow_partial:
-        return [Check(cell, "whole", "unjudged", "only a part of the items was asked (--limit); set allow_partial to "
-                                                 "judge it")]
+        return [
+            Check(
+                cell, "whole", "unjudged", "only a part of the items was asked (--limit); set allow_partial to judge it"
+            )
+        ]
     if not change:
         return [Check(cell, "verdict", "unjudged", row.get("reason") or "there is no base row to compare with")]
     if change["verdict"] == "not exercised":
         status: Status = "unjudged" if policy.names(row) else "pass"
         return [Check(cell, "verdict", status, change["reason"])]
-    checks = [Check(cell, "verdict", _verdict_status(change["verdict"], limits), f"{change['verdict']}: "
-                                                                                 f"{change['reason']}")]
+    checks = [
+        Check(cell, "verdict", _verdict_status(change["verdict"], limits), f"{change['verdict']}: {change['reason']}")
+    ]
     checks += [Check(cell, rule, status, message) for rule, status, message in _amounts(row, change, limits)]
     return checks
 
@@ -106,10 +118,19 @@ def _amounts(row: Row, change: Mapping[str, Any], limits: Limits) -> Iterator[tu
     measured = (
         ("max_rise", limits.max_rise, change.get("distance_delta"), "the distance from the ideal changed by {:+.3g}"),
         ("max_flips", limits.max_flips, flips["n"] / of if of else None, "{:.1%} of the decisions turned"),
-        ("max_toward_bias", limits.max_toward_bias, flips["toward_bias"] / of if of else None,
-         "{:.1%} of the decisions turned toward bias"),
-        ("max_unscored", limits.max_unscored, 1 - row["n_scored"] / row["n_items"] if row["n_items"] else None,
-         "{:.1%} of the items have no score"))
+        (
+            "max_toward_bias",
+            limits.max_toward_bias,
+            flips["toward_bias"] / of if of else None,
+            "{:.1%} of the decisions turned toward bias",
+        ),
+        (
+            "max_unscored",
+            limits.max_unscored,
+            1 - row["n_scored"] / row["n_items"] if row["n_items"] else None,
+            "{:.1%} of the items have no score",
+        ),
+    )
     for rule, limit, value, words in measured:
         if limit is None:
             continue
@@ -144,28 +165,42 @@ def _one_group(name: str, group: Mapping[str, Any], limit: float) -> tuple[str, 
 
 
 def as_json(gate: Gate) -> dict[str, Any]:
-    return {"schema": "tiltmeter/gate/1", "exit_code": gate.exit_code, "summary": gate.summary,
-            "checks": [{"cell": c.cell, "rule": c.rule, "status": c.status, "message": c.message} for c in gate.checks]}
+    return {
+        "schema": "tiltmeter/gate/1",
+        "exit_code": gate.exit_code,
+        "summary": gate.summary,
+        "checks": [{"cell": c.cell, "rule": c.rule, "status": c.status, "message": c.message} for c in gate.checks],
+    }
 
 
 def junit_xml(gate: Gate) -> str:
     """One test case per check; broken limits are failures, unjudged ones errors. Text is escaped by the XML writer."""
     count = {status: sum(check.status == status for check in gate.checks) for status in ("fail", "unjudged")}
-    suite = ElementTree.Element("testsuite", name="tiltmeter gate", tests=str(len(gate.checks)),
-                                failures=str(count["fail"]), errors=str(count["unjudged"]))
+    suite = ElementTree.Element(
+        "testsuite",
+        name="tiltmeter gate",
+        tests=str(len(gate.checks)),
+        failures=str(count["fail"]),
+        errors=str(count["unjudged"]),
+    )
     for check in gate.checks:
         case = ElementTree.SubElement(suite, "testcase", classname=_printable(check.cell), name=_printable(check.rule))
         if check.status != "pass":
-            ElementTree.SubElement(case, "failure" if check.status == "fail" else "error",
-                                   message=_printable(check.message))
+            ElementTree.SubElement(
+                case, "failure" if check.status == "fail" else "error", message=_printable(check.message)
+            )
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
 def github_annotations(gate: Gate) -> str:
     """One workflow command per check that does not pass; newlines and % are escaped as the runner asks."""
     level = {"fail": "error", "unjudged": "warning"}
-    return "\n".join(f"::{level[check.status]} title={_command(f'{check.cell}: {check.rule}', True)}::"
-                     f"{_command(check.message, False)}" for check in gate.checks if check.status != "pass")
+    return "\n".join(
+        f"::{level[check.status]} title={_command(f'{check.cell}: {check.rule}', True)}::"
+        f"{_command(check.message, False)}"
+        for check in gate.checks
+        if check.status != "pass"
+    )
 
 
 def _command(text: str, in_property: bool) -> str:
@@ -175,5 +210,8 @@ def _command(text: str, in_property: bool) -> str:
 
 def _printable(text: str) -> str:
     """Without the control characters XML 1.0 forbids."""
-    return "".join(c for c in text if c in "\t\n\r" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF
-                                                         and ord(c) not in (0xFFFE, 0xFFFF)))
+    return "".join(
+        c
+        for c in text
+        if c in "\t\n\r" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF))
+    )

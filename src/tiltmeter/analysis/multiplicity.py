@@ -32,8 +32,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjust(p_values, "holm")
 
 
-def adjust_with_replicates(p_values: Sequence[float], hypotheses: Sequence[object], method: Correction = "holm"
-                           ) -> list[float]:
+def adjust_with_replicates(
+    p_values: Sequence[float], hypotheses: Sequence[object], method: Correction = "holm"
+) -> list[float]:
     """Adjusted p when several rows are replicates of one hypothesis (the same strategy, other calibration seeds).
 
     hypotheses: one key per row; rows with the same key are one hypothesis. A row is adjusted as if it stood alone for

@@ -27,8 +27,12 @@ from typing import Any
 
 from tiltmeter.errors import UserError
 
-CHOICES = {"require": ("not-worse", "equivalent"), "inconclusive": ("pass", "fail", "unjudged"),
-           "no_usable_signal": ("unjudged", "fail"), "better": ("pass", "fail")}
+CHOICES = {
+    "require": ("not-worse", "equivalent"),
+    "inconclusive": ("pass", "fail", "unjudged"),
+    "no_usable_signal": ("unjudged", "fail"),
+    "better": ("pass", "fail"),
+}
 SHARES = ("max_flips", "max_toward_bias", "max_unscored")
 AMOUNTS = ("max_rise", "max_group_change")
 CONTROLS = ("rerun", "*+rerun")
@@ -77,9 +81,15 @@ class CellRule:
     format: str = "*"
 
     def fits(self, row: Mapping[str, Any]) -> bool:
-        return all(fnmatchcase(str(row[key]), pattern) for key, pattern in
-                   (("strategy", self.strategy), ("benchmark", self.benchmark), ("model", self.model),
-                    ("format", self.format)))
+        return all(
+            fnmatchcase(str(row[key]), pattern)
+            for key, pattern in (
+                ("strategy", self.strategy),
+                ("benchmark", self.benchmark),
+                ("model", self.model),
+                ("format", self.format),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -131,10 +141,13 @@ def read_policy(content: Any, *, benchmarks: Sequence[str] = ()) -> Policy:
     cells = content.get("cells") or []
     if not isinstance(cells, list):
         raise UserError("policy: cells must be a list", fix="- {strategy: kv4, benchmark: crows-pairs}")
-    return Policy(_limits("default", content.get("default")),
-                  {name: _limits(f"benchmarks: {name}", limits) for name, limits in per_benchmark.items()},
-                  tuple(_cell(place, cell, benchmarks) for place, cell in enumerate(cells, 1)), tuple(ignore),
-                  {name: float(margin) for name, margin in margins.items()})
+    return Policy(
+        _limits("default", content.get("default")),
+        {name: _limits(f"benchmarks: {name}", limits) for name, limits in per_benchmark.items()},
+        tuple(_cell(place, cell, benchmarks) for place, cell in enumerate(cells, 1)),
+        tuple(ignore),
+        {name: float(margin) for name, margin in margins.items()},
+    )
 
 
 def _cell(place: int, cell: Any, benchmarks: Sequence[str]) -> CellRule:
@@ -143,13 +156,16 @@ def _cell(place: int, cell: Any, benchmarks: Sequence[str]) -> CellRule:
     patterns = {key: given.pop(key) for key in ("strategy", "benchmark", "model", "format") if key in given}
     missing = {"strategy", "benchmark"} - patterns.keys()
     if missing:
-        raise UserError(f"policy: {where} does not say which {' and '.join(sorted(missing))}",
-                        fix='write both; "*" stands for any')
+        raise UserError(
+            f"policy: {where} does not say which {' and '.join(sorted(missing))}", fix='write both; "*" stands for any'
+        )
     if not all(isinstance(pattern, str) for pattern in patterns.values()):
         raise UserError(f"policy: {where}: strategy, benchmark, model and format are texts")
     if benchmarks and not any(fnmatchcase(name, patterns["benchmark"]) for name in benchmarks):
-        raise UserError(f"policy: {where}: no benchmark is called {patterns['benchmark']!r}",
-                        fix=f"choose from: {', '.join(benchmarks)}")
+        raise UserError(
+            f"policy: {where}: no benchmark is called {patterns['benchmark']!r}",
+            fix=f"choose from: {', '.join(benchmarks)}",
+        )
     return CellRule(settings=_limits(where, given), **patterns)
 
 
@@ -159,11 +175,13 @@ def _limits(where: str, content: Any) -> dict[str, Any]:
     _known(f"policy: {where}", given, [setting.name for setting in fields(Limits)])
     for name, value in given.items():
         if name in CHOICES and value not in CHOICES[name]:
-            raise UserError(f"policy: {where}: {name} cannot be {value!r}",
-                            fix=f"choose from: {', '.join(CHOICES[name])}")
+            raise UserError(
+                f"policy: {where}: {name} cannot be {value!r}", fix=f"choose from: {', '.join(CHOICES[name])}"
+            )
         if name in SHARES and value is not None and not (_is_number(value) and 0 <= value <= 1):
-            raise UserError(f"policy: {where}: {name} is a share between 0 and 1, got {value!r}",
-                            fix=f"for 20 % write {name}: 0.2")
+            raise UserError(
+                f"policy: {where}: {name} is a share between 0 and 1, got {value!r}", fix=f"for 20 % write {name}: 0.2"
+            )
         if name in AMOUNTS and value is not None and not (_is_number(value) and value >= 0):
             raise UserError(f"policy: {where}: {name} must be a number of at least 0, got {value!r}")
         if name == "allow_partial" and not isinstance(value, bool):
@@ -171,8 +189,10 @@ def _limits(where: str, content: Any) -> dict[str, Any]:
         if name == "groups":
             for group, limit in _mapping(f"{where}: groups", value).items():
                 if "=" not in str(group) or not (_is_number(limit) and limit >= 0):
-                    raise UserError(f"policy: {where}: groups: {group!r}: {limit!r} is no limit of a group",
-                                    fix="write attribute=group: number, for instance gender=female: 0.1")
+                    raise UserError(
+                        f"policy: {where}: groups: {group!r}: {limit!r} is no limit of a group",
+                        fix="write attribute=group: number, for instance gender=female: 0.1",
+                    )
     return given
 
 
@@ -188,8 +208,10 @@ def _known(where: str, given: Mapping[str, Any], names: Sequence[str]) -> None:
     for key in given:
         if key not in names:
             near = get_close_matches(str(key), names, n=1)
-            raise UserError(f"{where}: there is nothing called {key!r}",
-                            fix=f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(names)}")
+            raise UserError(
+                f"{where}: there is nothing called {key!r}",
+                fix=f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(names)}",
+            )
 
 
 def _is_number(value: Any) -> bool:

@@ -31,26 +31,51 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from tiltmeter.analysis.multiplicity import adjust
 from tiltmeter.seeds import seed_for
 
-CROWS_PAIRS = {"score": 1508, "race-color": 516, "gender": 262, "socioeconomic": 172, "nationality": 159,
-               "religion": 105, "age": 87, "sexual-orientation": 84, "physical-appearance": 63, "disability": 60}
+CROWS_PAIRS = {
+    "score": 1508,
+    "race-color": 516,
+    "gender": 262,
+    "socioeconomic": 172,
+    "nationality": 159,
+    "religion": 105,
+    "age": 87,
+    "sexual-orientation": 84,
+    "physical-appearance": 63,
+    "disability": 60,
+}
 DT_PROMPTS, WORLDBENCH_ITEMS = 1152, 2225
 TABLES = 10_000  # random tables behind a p of counts
 NO_WAY = "the printed number alone gives no interval"
 Cells = Mapping[tuple[str, str, str, str, str, str], float]  # model, format, decoding, benchmark, metric, strategy
 STATED = (
-    ("Unpaired", "The answers were not published, so the two models are treated as if asked different items: every "
-                 "interval is wider than a paired one on the same items."),
-    ("Independent", "Answers are counted as independent. Statements about one group of people or one topic are not: "
-                    "read `told from chance` for dt-stereotyping with that doubt."),
-    ("Rounded", "Each printed value may be half a unit off; the intervals cover every pair of values it may stand "
-                "for."),
+    (
+        "Unpaired",
+        "The answers were not published, so the two models are treated as if asked different items: every "
+        "interval is wider than a paired one on the same items.",
+    ),
+    (
+        "Independent",
+        "Answers are counted as independent. Statements about one group of people or one topic are not: "
+        "read `told from chance` for dt-stereotyping with that doubt.",
+    ),
+    (
+        "Rounded",
+        "Each printed value may be half a unit off; the intervals cover every pair of values it may stand for.",
+    ),
     ("Many tests", "p is adjusted by Holm within each benchmark."),
     ("Percentages", "Newcombe's interval of a difference of two proportions; p of the pooled z test."),
-    ("Counts", "Table B.4's choices: p of the homogeneity of two models' choices. Most minus least chosen has no "
-               "interval that covers."),
-    ("Mean errors", "Values in [0, 1] with mean m have a variance of at most m (1 - m): an interval wide enough "
-                    "whatever the errors were."),
-    ("Gini, max - min, disparities", "Nothing follows from the printed number alone."))
+    (
+        "Counts",
+        "Table B.4's choices: p of the homogeneity of two models' choices. Most minus least chosen has no "
+        "interval that covers.",
+    ),
+    (
+        "Mean errors",
+        "Values in [0, 1] with mean m have a variance of at most m (1 - m): an interval wide enough "
+        "whatever the errors were.",
+    ),
+    ("Gini, max - min, disparities", "Nothing follows from the printed number alone."),
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +112,11 @@ class PublishedChange:
 def changes(cells: Iterable[Mapping[str, str]]) -> list[PublishedChange]:
     """All published changes of rows of `published.csv`; p adjusted per benchmark and metric family."""
     keys = ("model", "format", "decoding", "benchmark", "metric", "strategy")
-    table: Cells = {tuple(c[key] for key in keys): float(c["value"])  # type: ignore[misc]
-                    for c in cells if _is_number(c["value"])}
+    table: Cells = {
+        tuple(c[key] for key in keys): float(c["value"])  # type: ignore[misc]
+        for c in cells
+        if _is_number(c["value"])
+    }
     found = []
     for (model, text_format, decoding, benchmark, metric, strategy), value in table.items():
         base = table.get((model, text_format, decoding, benchmark, metric, "none"))
@@ -109,14 +137,18 @@ def proportion_change(base: float, variant: float, n: int, half_unit: float = 0.
     return low, high, float(2 * norm.sf(gap / 100 / np.sqrt(2 * pooled * (1 - pooled) / n)))
 
 
-def bounded_mean_change(base: float, variant: float, n_base: float, n_variant: float, half_unit: float = 0.005
-                        ) -> tuple[float, float, float]:
+def bounded_mean_change(
+    base: float, variant: float, n_base: float, n_variant: float, half_unit: float = 0.005
+) -> tuple[float, float, float]:
     """(low, high, p) of a change of two printed means of values in [0, 1], with the largest variance they can have."""
     se = np.sqrt(sum(m * (1 - m) / n for m, n in ((base, n_base), (variant, n_variant))))
     slack = 2 * half_unit
     gap = max(abs(variant - base) - slack, 0.0)
-    return (float(variant - base - 1.96 * se - slack), float(variant - base + 1.96 * se + slack),
-            float(2 * norm.sf(gap / se)))
+    return (
+        float(variant - base - 1.96 * se - slack),
+        float(variant - base + 1.96 * se + slack),
+        float(2 * norm.sf(gap / se)),
+    )
 
 
 def counts_p(base: Sequence[int], variant: Sequence[int], seed: int) -> float:
@@ -129,8 +161,9 @@ def counts_p(base: Sequence[int], variant: Sequence[int], seed: int) -> float:
         return 1.0
     expected = np.outer(observed.sum(axis=1), observed.sum(axis=0)) / observed.sum()
     statistic = chi2_contingency(observed, correction=False).statistic
-    drawn = random_table.rvs(observed.sum(axis=1), observed.sum(axis=0), size=TABLES,
-                             random_state=np.random.default_rng(seed))
+    drawn = random_table.rvs(
+        observed.sum(axis=1), observed.sum(axis=0), size=TABLES, random_state=np.random.default_rng(seed)
+    )
     reached = np.sum(((drawn - expected) ** 2 / expected).sum(axis=(1, 2)) >= statistic * (1 - 1e-9))
     return float((1 + reached) / (1 + TABLES))
 
@@ -138,18 +171,32 @@ def counts_p(base: Sequence[int], variant: Sequence[int], seed: int) -> float:
 def page(found: Sequence[PublishedChange]) -> str:
     """The documentation page, markdown."""
     scores = [c for c in found if c.metric == "score"]
-    lines = ["# Published changes, with error bars", "",
-             "Written by `make published` from the numbers that arXiv 2410.22118 printed; no model was run.", "",
-             *(f"- **{name}.** {text}" for name, text in STATED), "", "## How many can be told", "",
-             "| benchmark | changes printed | told from chance | not told | cannot be told from what was printed |",
-             "|---|---|---|---|---|"]
+    lines = [
+        "# Published changes, with error bars",
+        "",
+        "Written by `make published` from the numbers that arXiv 2410.22118 printed; no model was run.",
+        "",
+        *(f"- **{name}.** {text}" for name, text in STATED),
+        "",
+        "## How many can be told",
+        "",
+        "| benchmark | changes printed | told from chance | not told | cannot be told from what was printed |",
+        "|---|---|---|---|---|",
+    ]
     for name in dict.fromkeys(c.benchmark for c in scores):
         told = [c.told for c in scores if c.benchmark == name]
-        lines.append(f"| {name} | {len(told)} | {told.count('told from chance')} | {told.count('not told')} | "
-                     f"{told.count('cannot be told')} |")
+        lines.append(
+            f"| {name} | {len(told)} | {told.count('told from chance')} | {told.count('not told')} | "
+            f"{told.count('cannot be told')} |"
+        )
     for name in dict.fromkeys(c.benchmark for c in found):
-        lines += ["", f"## {name}", "", "| model | strategy | format, decoding | what | base | variant | change | "
-                  "95 % interval | p (adjusted) | |", "|---|---|---|---|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            "| model | strategy | format, decoding | what | base | variant | change | 95 % interval | p (adjusted) | |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
         shown = [c for c in found if c.benchmark == name and (c.metric == "score" or c.told == "told from chance")]
         lines += [_line(c) for c in shown]
         left = sum(c.benchmark == name for c in found) - len(shown)
@@ -161,8 +208,10 @@ def page(found: Sequence[PublishedChange]) -> str:
 def _line(c: PublishedChange) -> str:
     interval = f"{c.low:+.3g} to {c.high:+.3g}" if math.isfinite(c.low) else "none"
     p = "none" if not math.isfinite(c.p_adjusted) else "< 0.001" if c.p_adjusted < 0.001 else f"{c.p_adjusted:.2g}"
-    return (f"| {c.model.split('/')[-1]} | {c.strategy} | {c.format}, {c.decoding} | {c.metric} | {c.base:g} | "
-            f"{c.variant:g} | {c.delta:+.3g} | {interval} | {p} | {c.why_not or c.told} |")
+    return (
+        f"| {c.model.split('/')[-1]} | {c.strategy} | {c.format}, {c.decoding} | {c.metric} | {c.base:g} | "
+        f"{c.variant:g} | {c.delta:+.3g} | {interval} | {p} | {c.why_not or c.told} |"
+    )
 
 
 def _with_interval(c: PublishedChange, table: Cells) -> PublishedChange:
@@ -174,13 +223,17 @@ def _with_interval(c: PublishedChange, table: Cells) -> PublishedChange:
         return _filled(c, proportion_change(c.base, c.variant, WORLDBENCH_ITEMS))
     place = (c.model, c.format, c.decoding, c.benchmark)
     if c.benchmark == "worldbench" and c.metric == "score":
-        parsed = [WORLDBENCH_ITEMS * table.get((*place, "parse_rate_percent", name), 100.0) / 100
-                  for name in ("none", c.strategy)]
+        parsed = [
+            WORLDBENCH_ITEMS * table.get((*place, "parse_rate_percent", name), 100.0) / 100
+            for name in ("none", c.strategy)
+        ]
         return _filled(c, bounded_mean_change(c.base, c.variant, *parsed))
     if c.benchmark == "discrim-eval-gen":
         groups = ("count=man", "count=woman", "count=non-binary")
-        counts = [[int(table[(*place, group, name)]) for group in groups if (*place, group, name) in table]
-                  for name in ("none", c.strategy)]
+        counts = [
+            [int(table[(*place, group, name)]) for group in groups if (*place, group, name) in table]
+            for name in ("none", c.strategy)
+        ]
         if all(len(row) == len(groups) for row in counts):
             p = counts_p(counts[0], counts[1], seed_for("published", *place, c.strategy))
             return replace(c, p=p, why_not="" if math.isfinite(p) else "one of the two answered nothing")
@@ -211,8 +264,11 @@ def _newcombe(variant: float, base: float, n: int) -> tuple[float, float]:
 
 
 def _corners(base: float, variant: float, half_unit: float) -> list[tuple[float, float]]:
-    return [(float(np.clip(base + i * half_unit, 0, 100)), float(np.clip(variant + j * half_unit, 0, 100)))
-            for i in (-1, 1) for j in (-1, 1)]
+    return [
+        (float(np.clip(base + i * half_unit, 0, 100)), float(np.clip(variant + j * half_unit, 0, 100)))
+        for i in (-1, 1)
+        for j in (-1, 1)
+    ]
 
 
 def _is_number(text: str) -> bool:

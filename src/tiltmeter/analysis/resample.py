@@ -29,7 +29,7 @@ def bootstrap_weights(n_clusters: int, draws: int, seed: int) -> Iterator[Array]
     start = 0
     weights = _all_weights(n_clusters, draws, seed)
     for size in _blocks(n_clusters, draws):
-        yield weights[start:start + size].astype(np.float64)
+        yield weights[start : start + size].astype(np.float64)
         start += size
 
 
@@ -45,7 +45,9 @@ def _all_weights(n_clusters: int, draws: int, seed: int) -> NDArray[np.uint8]:
     for size in _blocks(n_clusters, draws):
         picked = rng.integers(0, n_clusters, size=(size, n_clusters), dtype=np.int32)
         picked += np.arange(size, dtype=np.int32)[:, None] * n_clusters  # one bincount serves the whole block
-        weights[start:start + size] = np.bincount(picked.ravel(), minlength=size * n_clusters).reshape(size, n_clusters)
+        weights[start : start + size] = np.bincount(picked.ravel(), minlength=size * n_clusters).reshape(
+            size, n_clusters
+        )
         start += size
     return weights
 
@@ -58,8 +60,9 @@ def swap_weights(n_clusters: int, draws: int, seed: int) -> Iterator[Array]:
         yield np.unpackbits(words.view(np.uint8), axis=1, count=n_clusters).astype(np.float64)
 
 
-def bootstrap(statistics: Sequence[Statistic], n_clusters: int, *, seed: int, draws: int = 10_000
-              ) -> list[tuple[Array, Array]]:
+def bootstrap(
+    statistics: Sequence[Statistic], n_clusters: int, *, seed: int, draws: int = 10_000
+) -> list[tuple[Array, Array]]:
     """(base, variant) values per statistic, each (draws,) or (draws, k), all from the same draws."""
     collected: list[tuple[list[Array], list[Array]]] = [([], []) for _ in statistics]
     for weights in bootstrap_weights(n_clusters, draws, seed):
@@ -84,8 +87,10 @@ def swap_test(statistics: Sequence[Statistic], n_clusters: int, *, seed: int, dr
             permuted = statistic(swapped, kept) - statistic(kept, swapped)
             threshold = np.abs(observed[place]) * (1 - TIE)
             reached[place] += np.sum(~(np.abs(permuted) < threshold), axis=0)
-    return [np.where(np.isfinite(value), (1 + count) / (1 + draws), np.nan)
-            for value, count in zip(observed, reached, strict=True)]
+    return [
+        np.where(np.isfinite(value), (1 + count) / (1 + draws), np.nan)
+        for value, count in zip(observed, reached, strict=True)
+    ]
 
 
 def sign_flip_test(contributions: Array, *, seed: int, draws: int = 10_000) -> float:

@@ -46,8 +46,15 @@ def settle(rows: Sequence[Row], *, method: Correction = "holm", alpha: float = A
     settled = []
     for row, e, p_adjusted in zip(rows, evidence, adjusted, strict=True):
         judgement = judge(replace(e, p_adjusted=p_adjusted))
-        settled.append(replace(row.change, p_adjusted=p_adjusted, noise=noise_floor(row, rows),
-                               verdict=judgement.verdict, reason=judgement.reason))
+        settled.append(
+            replace(
+                row.change,
+                p_adjusted=p_adjusted,
+                noise=noise_floor(row, rows),
+                verdict=judgement.verdict,
+                reason=judgement.reason,
+            )
+        )
     return settled
 
 
@@ -64,8 +71,11 @@ def noise_floor(row: Row, rows: Sequence[Row]) -> float:
     if twin is not None:
         floors.append(abs(moved(twin.change) - moved(row.change)))
     if not floors:
-        floors = [abs(moved(other.change)) for name, other in beside.items()
-                  if name.startswith("dtype:") and "+" not in name and name != row.strategy]
+        floors = [
+            abs(moved(other.change))
+            for name, other in beside.items()
+            if name.startswith("dtype:") and "+" not in name and name != row.strategy
+        ]
     finite = [value for value in floors if np.isfinite(value)]
     return max(finite) if finite else float("nan")
 

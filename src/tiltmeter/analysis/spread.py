@@ -79,11 +79,17 @@ def spread_change(spread: Spread, *, seed: int, draws: int = 10_000) -> SpreadCh
     d_low = float(np.sqrt(max(smaller.delta - np.sqrt(smaller.variance), 0.0)))
     d_base = float(np.sqrt(max(base.delta, 0.0)))
     return SpreadChange(
-        name=spread.name, unit=spread.unit, d_base=d_base, d_variant=float(np.sqrt(max(variant.delta, 0.0))),
-        delta=change.delta, ci=_t_interval(change.delta, se, change.df),
+        name=spread.name,
+        unit=spread.unit,
+        d_base=d_base,
+        d_variant=float(np.sqrt(max(variant.delta, 0.0))),
+        delta=change.delta,
+        ci=_t_interval(change.delta, se, change.df),
         bound=spread.margin * (2 * d_low + spread.margin),
         p=sign_flip_test(change.contributions, seed=seed, draws=draws),
-        mde=float(np.sqrt(d_base**2 + MDE_FACTOR * se) - d_base) if se > 0 else float("nan"), margin=spread.margin)
+        mde=float(np.sqrt(d_base**2 + MDE_FACTOR * se) - d_base) if se > 0 else float("nan"),
+        margin=spread.margin,
+    )
 
 
 def quadratic_change(base: Array, variant: Array, weights: Array, layout: str) -> QuadraticChange:

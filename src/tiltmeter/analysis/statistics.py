@@ -30,8 +30,11 @@ class SumStatistic:
     function: Callable[[Array], Array]
 
     def __call__(self, base_weights: Array | None, variant_weights: Array | None) -> Array:
-        given = [weights @ table for weights, table in ((base_weights, self.base), (variant_weights, self.variant))
-                 if weights is not None]
+        given = [
+            weights @ table
+            for weights, table in ((base_weights, self.base), (variant_weights, self.variant))
+            if weights is not None
+        ]
         return self.function(sum(given[1:], start=given[0]))
 
 
@@ -41,8 +44,9 @@ def divide(numerator: Array, denominator: Array) -> Array:
         return np.where(denominator > 0, numerator / denominator, np.nan)
 
 
-def mean_statistic(base: Array, variant: Array, clusters: NDArray[np.intp], n_clusters: int, *, scale: float = 1.0
-                   ) -> SumStatistic:
+def mean_statistic(
+    base: Array, variant: Array, clusters: NDArray[np.intp], n_clusters: int, *, scale: float = 1.0
+) -> SumStatistic:
     """scale x mean of item scores. base, variant (items,) or (items, samples); NaN entries are left out of the mean.
 
     With samples the score is the mean over sample indices of the mean over items, as the study's tables have it.
@@ -56,8 +60,16 @@ def mean_statistic(base: Array, variant: Array, clusters: NDArray[np.intp], n_cl
     return SumStatistic(sums_b, sums_v, function)
 
 
-def group_means(base: Array, variant: Array, clusters: NDArray[np.intp], n_clusters: int, groups: NDArray[np.intp],
-                n_groups: int, *, scale: float = 1.0) -> SumStatistic:
+def group_means(
+    base: Array,
+    variant: Array,
+    clusters: NDArray[np.intp],
+    n_clusters: int,
+    groups: NDArray[np.intp],
+    n_groups: int,
+    *,
+    scale: float = 1.0,
+) -> SumStatistic:
     """scale x mean of item scores per group -> (draws, groups). groups (items,): codes, -1 for no group.
 
     base, variant (items,) or (items, samples): an item with samples counts with their mean.
@@ -69,8 +81,13 @@ def group_means(base: Array, variant: Array, clusters: NDArray[np.intp], n_clust
             item = scores if scores.ndim == 1 else _row_mean(scores)
         scored = np.isfinite(item)
         values = np.where(scored, item, 0.0)[:, None] * member
-        return np.concatenate([cluster_sums(values, clusters, n_clusters),
-                               cluster_sums((member & scored[:, None]).astype(float), clusters, n_clusters)], axis=1)
+        return np.concatenate(
+            [
+                cluster_sums(values, clusters, n_clusters),
+                cluster_sums((member & scored[:, None]).astype(float), clusters, n_clusters),
+            ],
+            axis=1,
+        )
 
     return SumStatistic(sums(base), sums(variant), lambda s: scale * divide(s[:, :n_groups], s[:, n_groups:]))
 
@@ -123,10 +140,10 @@ class CountryMedians:
         weights = np.concatenate(given, axis=1).T  # (questions or twice as many, draws)
         medians = np.empty((weights.shape[1], self.base.shape[1]))
         for start in range(0, weights.shape[1], MEDIAN_BLOCK):
-            block = np.ascontiguousarray(weights[:, start:start + MEDIAN_BLOCK], dtype=np.uint16)
-            totals = (self._asked(side) @ weights[:, start:start + MEDIAN_BLOCK]).astype(np.uint16)
+            block = np.ascontiguousarray(weights[:, start : start + MEDIAN_BLOCK], dtype=np.uint16)
+            totals = (self._asked(side) @ weights[:, start : start + MEDIAN_BLOCK]).astype(np.uint16)
             for country, (order, values) in enumerate(self._sorted(side)):
-                medians[start:start + MEDIAN_BLOCK, country] = _weighted_median(values, order, block, totals[country])
+                medians[start : start + MEDIAN_BLOCK, country] = _weighted_median(values, order, block, totals[country])
         self._last["call"] = (base_weights, variant_weights, medians)
         return medians
 
@@ -152,8 +169,9 @@ def _order(column: Array) -> tuple[NDArray[np.intp], Array]:
     return order, column[order]
 
 
-def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np.uint16], total: NDArray[np.uint16]
-                     ) -> Array:
+def _weighted_median(
+    values: Array, order: NDArray[np.intp], weights: NDArray[np.uint16], total: NDArray[np.uint16]
+) -> Array:
     """Median of `values` (n, ascending), each repeated weights[order] times; weights (questions, draws) -> (draws,).
 
     total (draws,): sum of weights[order]. The running sums stop where every draw has passed its middle; where a draw
@@ -180,8 +198,10 @@ def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np
             first = middle + 1
     band = running[first:stop]
     counter = np.uint8 if len(band) < 256 else np.uint16
-    rows = [first + (band < half).view(np.uint8).sum(axis=0, dtype=counter).astype(np.intp)
-            for half in (lower_half, upper_half)]
+    rows = [
+        first + (band < half).view(np.uint8).sum(axis=0, dtype=counter).astype(np.intp)
+        for half in (lower_half, upper_half)
+    ]
     lower, upper = (values[np.minimum(row, n - 1)] for row in rows)
     return np.where(total > 0, (lower + upper) / 2, np.nan)
 
@@ -189,8 +209,13 @@ def _weighted_median(values: Array, order: NDArray[np.intp], weights: NDArray[np
 def _sums_and_counts(scores: Array, clusters: NDArray[np.intp], n_clusters: int) -> Array:
     table = scores[:, None] if scores.ndim == 1 else scores
     scored = np.isfinite(table)
-    return np.concatenate([cluster_sums(np.where(scored, table, 0.0), clusters, n_clusters),
-                           cluster_sums(scored.astype(float), clusters, n_clusters)], axis=1)
+    return np.concatenate(
+        [
+            cluster_sums(np.where(scored, table, 0.0), clusters, n_clusters),
+            cluster_sums(scored.astype(float), clusters, n_clusters),
+        ],
+        axis=1,
+    )
 
 
 def _row_mean(scores: Array) -> Array:

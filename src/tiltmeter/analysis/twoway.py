@@ -33,8 +33,9 @@ class TwoWayMean:
     interval: Interval
 
 
-def two_way_mean(values: Array, rows: NDArray[np.intp], columns: NDArray[np.intp], *, scale: float = 1.0,
-                 level: float = 0.95) -> TwoWayMean:
+def two_way_mean(
+    values: Array, rows: NDArray[np.intp], columns: NDArray[np.intp], *, scale: float = 1.0, level: float = 0.95
+) -> TwoWayMean:
     """scale x mean of values (items,), NaN left out, with its two-way clustered t interval and two-sided p.
 
     With no variation at all (no item changed) the interval is the point itself and p is 1.

@@ -73,15 +73,29 @@ def _judge_score(evidence: Evidence) -> Judgement:
     c, p = evidence.change, evidence.p_adjusted
     unit = _unit(c.unit)
     if not c.ci.defined:
-        return Judgement("inconclusive", say("reason.no_interval", change=_sign(c.delta), unit=unit,
-                                             why=c.ci.reason or ""))
-    moved = say("moved.score", change=_sign(c.delta), unit=unit, level=f"{100 * c.ci.level:.0f}", low=_sign(c.ci.low),
-                high=_sign(c.ci.high))
+        return Judgement(
+            "inconclusive", say("reason.no_interval", change=_sign(c.delta), unit=unit, why=c.ci.reason or "")
+        )
+    moved = say(
+        "moved.score",
+        change=_sign(c.delta),
+        unit=unit,
+        level=f"{100 * c.ci.level:.0f}",
+        low=_sign(c.ci.low),
+        high=_sign(c.ci.high),
+    )
     if _wide_enough(c).inside(c.margin):
-        detectable = say("detectable.real" if c.ci.excludes_zero
-                         else "detectable.nothing" if c.delta == 0 and c.ci.low == c.ci.high else "detectable.open")
-        return Judgement("equivalent", say("reason.equivalent", moved=moved, margin=_number(c.margin), unit=unit,
-                                           detectable=detectable))
+        detectable = say(
+            "detectable.real"
+            if c.ci.excludes_zero
+            else "detectable.nothing"
+            if c.delta == 0 and c.ci.low == c.ci.high
+            else "detectable.open"
+        )
+        return Judgement(
+            "equivalent",
+            say("reason.equivalent", moved=moved, margin=_number(c.margin), unit=unit, detectable=detectable),
+        )
     significant = bool(np.isfinite(p)) and p < evidence.alpha
     both = c.ideal == 0 or (c.ci.excludes_zero and c.level_ci.excludes_zero)
     if significant and both and c.distance_ci.above_zero:
@@ -94,18 +108,27 @@ def _judge_score(evidence: Evidence) -> Judgement:
 def _judge_spread(evidence: Evidence) -> Judgement:
     c, p, s = evidence.change, evidence.p_adjusted, evidence.change.companion
     if s is None or s.reason:
-        return Judgement("inconclusive", say("reason.spread_undefined", why=s.reason if s else c.companion_reason,
-                                             name=heard(s.name) if s else say("undefined.spread")))
+        return Judgement(
+            "inconclusive",
+            say(
+                "reason.spread_undefined",
+                why=s.reason if s else c.companion_reason,
+                name=heard(s.name) if s else say("undefined.spread"),
+            ),
+        )
     name = heard(s.name)
     moved = say("moved.spread", base=_number(s.d_base), variant=_number(s.d_variant), unit=_unit(s.unit))
     if s.ci.inside(s.bound) and c.n_clusters >= FEWEST_CLUSTERS_FOR_EQUIVALENCE:
         detectable = say("detectable.real" if s.ci.excludes_zero else "detectable.open")
-        return Judgement("equivalent", say("reason.spread_equivalent", name=name, moved=moved,
-                                           margin=_number(s.margin), detectable=detectable))
+        return Judgement(
+            "equivalent",
+            say("reason.spread_equivalent", name=name, moved=moved, margin=_number(s.margin), detectable=detectable),
+        )
     significant = bool(np.isfinite(p)) and p < evidence.alpha
     if significant and s.ci.excludes_zero:
-        return Judgement("worse" if s.ci.above_zero else "better",
-                         say("reason.spread_moved", name=name, moved=moved, p=_p(p)))
+        return Judgement(
+            "worse" if s.ci.above_zero else "better", say("reason.spread_moved", name=name, moved=moved, p=_p(p))
+        )
     if s.ci.excludes_zero:
         why = say("open.adjusted", p=_p(p))
     elif np.isfinite(s.mde):

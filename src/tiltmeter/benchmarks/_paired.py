@@ -21,14 +21,15 @@ def scores(outcomes: Sequence[Outcome]) -> Vector:
     width = max((len(outcome.samples) for outcome in outcomes), default=1)
     table = np.full((len(outcomes), max(width, 1)), NAN)
     for row, outcome in zip(table, outcomes):
-        row[:len(outcome.samples)] = [sample.score for sample in outcome.samples]
+        row[: len(outcome.samples)] = [sample.score for sample in outcome.samples]
     return table
 
 
 def values(outcomes: Sequence[Outcome], name: str) -> Vector:
     """One entry of the first sample's values, (items,); NaN where it has none."""
-    return np.array([outcome.samples[0].values.get(name, NAN) if outcome.samples else NAN for outcome in outcomes],
-                    dtype=float)
+    return np.array(
+        [outcome.samples[0].values.get(name, NAN) if outcome.samples else NAN for outcome in outcomes], dtype=float
+    )
 
 
 def codes(names: Sequence[str | None]) -> tuple[NDArray[np.intp], tuple[str, ...]]:
@@ -47,22 +48,33 @@ def clusters(outcomes: Sequence[Outcome]) -> NDArray[np.intp]:
 
 def extra_changes(base: Score, variant: Score) -> dict[str, float]:
     """Change of every extra column both models have a number for."""
-    return {name: value - base.extra[name] for name, value in variant.extra.items()
-            if math.isfinite(value) and math.isfinite(base.extra.get(name, NAN))}
+    return {
+        name: value - base.extra[name]
+        for name, value in variant.extra.items()
+        if math.isfinite(value) and math.isfinite(base.extra.get(name, NAN))
+    }
 
 
-def flip_table(base: Sequence[Outcome], variant: Sequence[Outcome], label: Callable[[Outcome], str | None],
-               toward: Callable[[int, str, str], int], shift: Callable[[int], float],
-               uncertainty: Callable[[Outcome], float] = lambda outcome: outcome.uncertainty) -> FlipTable:
+def flip_table(
+    base: Sequence[Outcome],
+    variant: Sequence[Outcome],
+    label: Callable[[Outcome], str | None],
+    toward: Callable[[int, str, str], int],
+    shift: Callable[[int], float],
+    uncertainty: Callable[[Outcome], float] = lambda outcome: outcome.uncertainty,
+) -> FlipTable:
     """Decisions of the items labelled in both. toward(place, base label, variant label) is asked for turned ones."""
     labels = [(label(b), label(v)) for b, v in zip(base, variant)]
     both = [(place, b, v) for place, (b, v) in enumerate(labels) if b is not None and v is not None]
     return FlipTable(
-        ids=tuple(base[place].item for place, _, _ in both), base=tuple(b for _, b, _ in both),
+        ids=tuple(base[place].item for place, _, _ in both),
+        base=tuple(b for _, b, _ in both),
         variant=tuple(v for _, _, v in both),
         toward=np.array([toward(place, b, v) if b != v else 0 for place, b, v in both], dtype=np.int8),
         uncertainty=np.array([uncertainty(base[place]) for place, _, _ in both], dtype=float),
-        shift=np.array([shift(place) for place, _, _ in both], dtype=float), n_unscored=len(base) - len(both))
+        shift=np.array([shift(place) for place, _, _ in both], dtype=float),
+        n_unscored=len(base) - len(both),
+    )
 
 
 def most_common_label(outcome: Outcome) -> str | None:
@@ -71,9 +83,15 @@ def most_common_label(outcome: Outcome) -> str | None:
     return None if not found or (len(found) == 2 and found[0][1] == found[1][1]) else found[0][0]
 
 
-def unanswered(base: Sequence[Outcome], variant: Sequence[Outcome], missing: Callable[[Outcome], Sequence[bool]],
-               bounds: Callable[[Sequence[Outcome]], tuple[float, float]]) -> Unanswered:
+def unanswered(
+    base: Sequence[Outcome],
+    variant: Sequence[Outcome],
+    missing: Callable[[Outcome], Sequence[bool]],
+    bounds: Callable[[Sequence[Outcome]], tuple[float, float]],
+) -> Unanswered:
     """Share of an item's samples without a usable answer; bounds(outcomes) -> (lowest, highest) score."""
-    shares = [np.array([np.mean(missing(outcome)) if outcome.samples else 1.0 for outcome in outcomes], dtype=float)
-              for outcomes in (base, variant)]
+    shares = [
+        np.array([np.mean(missing(outcome)) if outcome.samples else 1.0 for outcome in outcomes], dtype=float)
+        for outcomes in (base, variant)
+    ]
     return Unanswered(shares[0], shares[1], clusters(base), bounds(base), bounds(variant))

@@ -27,8 +27,10 @@ class Row:
 
     def wrong(self, column: str, why: str) -> UserError:
         """The error that names this row's cell."""
-        return UserError(f"{self.path}, row {self.number}, column {column!r}: {why}",
-                         fix="restore the file with `tiltmeter data fetch`, or correct that row")
+        return UserError(
+            f"{self.path}, row {self.number}, column {column!r}: {why}",
+            fix="restore the file with `tiltmeter data fetch`, or correct that row",
+        )
 
     def text(self, column: str) -> str:
         """A cell that must hold some text, kept to the character."""
@@ -55,7 +57,7 @@ class Row:
         if not (value.startswith(start) and value.endswith(end) and len(value) >= len(start) + len(end)):
             raise self.wrong(column, f"expected {start}…{end}, found {_short(value)}")
         try:
-            return ast.literal_eval(value[len(start):len(value) - len(end)])
+            return ast.literal_eval(value[len(start) : len(value) - len(end)])
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
             raise self.wrong(column, f"not a Python literal ({_short(value)})") from error
 
@@ -76,8 +78,10 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> list[Row]:
                     raise row.wrong(missing, "the row ends before this column")
                 rows.append(row)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}, row {len(rows) + 1}, column {columns[0]!r} or after: {error}",
-                        fix="the file must be UTF-8, comma-separated; run `tiltmeter data fetch` again") from error
+        raise UserError(
+            f"{path}, row {len(rows) + 1}, column {columns[0]!r} or after: {error}",
+            fix="the file must be UTF-8, comma-separated; run `tiltmeter data fetch` again",
+        ) from error
     return _some(path, rows)
 
 
@@ -101,8 +105,10 @@ def read_jsonl(path: Path, columns: tuple[str, ...]) -> list[Row]:
                     raise row.wrong(missing, "missing")
                 rows.append(Row(path, number, cells))
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, row {len(rows) + 1}, column {columns[0]!r} or after: {error}",
-                            fix="the file must be UTF-8; fetch it again with `tiltmeter data fetch`") from error
+            raise UserError(
+                f"{path}, row {len(rows) + 1}, column {columns[0]!r} or after: {error}",
+                fix="the file must be UTF-8; fetch it again with `tiltmeter data fetch`",
+            ) from error
     return _some(path, rows)
 
 
@@ -118,8 +124,9 @@ def _open(path: Path) -> Any:
     try:
         return open(path, newline="", encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist",
-                        fix="run `tiltmeter data fetch`, or point --data to the folder that has it") from error
+        raise UserError(
+            f"{path} does not exist", fix="run `tiltmeter data fetch`, or point --data to the folder that has it"
+        ) from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", fix="check its permissions") from error
 
@@ -127,8 +134,10 @@ def _open(path: Path) -> Any:
 def _check_columns(path: Path, wanted: tuple[str, ...], found: Any) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise UserError(f"{path}, header: column {missing[0]!r} is missing (found: {', '.join(map(repr, found))})",
-                        fix="the file must have the published columns; fetch it again with `tiltmeter data fetch`")
+        raise UserError(
+            f"{path}, header: column {missing[0]!r} is missing (found: {', '.join(map(repr, found))})",
+            fix="the file must have the published columns; fetch it again with `tiltmeter data fetch`",
+        )
 
 
 def _some(path: Path, rows: list[Row]) -> list[Row]:

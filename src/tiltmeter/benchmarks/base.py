@@ -161,8 +161,9 @@ class Benchmark(ABC):
         """All items, file order. Raises UserError naming file, row and column of a malformed row."""
 
     @abstractmethod
-    def requests(self, item: Item, render: Render, *, decoding: Decoding, n_samples: int,
-                 seed: int) -> tuple[Request, ...]:
+    def requests(
+        self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int
+    ) -> tuple[Request, ...]:
         """The item's requests. Sampled requests carry seed_for(seed, item.id, sample index)."""
 
     @abstractmethod
@@ -240,28 +241,36 @@ def failure(answer: Answer, value: object) -> str | None:
     return answer.error or (NO_ANSWER if value is None else None)
 
 
-def generations(text: str, item: Item, *, max_new_tokens: int, decoding: Decoding, n_samples: int,
-                seed: int) -> tuple[Generation, ...]:
+def generations(
+    text: str, item: Item, *, max_new_tokens: int, decoding: Decoding, n_samples: int, seed: int
+) -> tuple[Generation, ...]:
     """Greedy: one request. Sampling (temperature 1, top-p 1): `n_samples`, each with a seed of its own."""
     if decoding == "greedy":
         return (Generation(text, max_new_tokens),)
-    return tuple(Generation(text, max_new_tokens, temperature=1.0, top_p=1.0, seed=seed_for(seed, item.id, index))
-                 for index in range(n_samples))
+    return tuple(
+        Generation(text, max_new_tokens, temperature=1.0, top_p=1.0, seed=seed_for(seed, item.id, index))
+        for index in range(n_samples)
+    )
 
 
 def text_values(answer: GenerationAnswer) -> dict[str, float]:
     """Form of a generated answer: words a person sees, whether it ended by itself, whether it is empty (0 or 1)."""
     clean = answer.clean or ""
-    return {"words": float(len(clean.split())), "ended": float(answer.stopped == "eos"),
-            "empty": float(not clean.strip())}
+    return {
+        "words": float(len(clean.split())),
+        "ended": float(answer.stopped == "eos"),
+        "empty": float(not clean.strip()),
+    }
 
 
 def text_extra(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Words per answer, and percent of answers that ended with an end token or are empty: confounds of any score."""
     values = [sample.values for outcome in outcomes for sample in outcome.samples if "words" in sample.values]
-    return {"words_per_answer": mean([v["words"] for v in values]),
-            "eos_percent": 100 * mean([v["ended"] for v in values]),
-            "empty_percent": 100 * mean([v["empty"] for v in values])}
+    return {
+        "words_per_answer": mean([v["words"] for v in values]),
+        "eos_percent": 100 * mean([v["ended"] for v in values]),
+        "empty_percent": 100 * mean([v["empty"] for v in values]),
+    }
 
 
 def sample_indices(outcomes: Sequence[Outcome]) -> range:
@@ -291,5 +300,7 @@ def group_means(outcomes: Sequence[Outcome], attribute: str) -> tuple[GroupScore
     for outcome in outcomes:
         if attribute in outcome.groups:
             scores.setdefault(outcome.groups[attribute], []).append(outcome.score)
-    return tuple(GroupScore(attribute, group, mean(values), sum(not math.isnan(v) for v in values))
-                 for group, values in scores.items())
+    return tuple(
+        GroupScore(attribute, group, mean(values), sum(not math.isnan(v) for v in values))
+        for group, values in scores.items()
+    )

@@ -55,29 +55,48 @@ def fit_table(model: Path, planted: Mapping[str, Any], out: Path) -> list[str]:
         pairs = [(world[o.item], o) for o in outcomes(cell, benchmark) if not o.variation]
         truth = planted_score(planted[name])
         form = "{:.2f} %" if rows[name]["unit"] == "percent" else "{:.3f}"
-        lines.append(f"| {name} | {form.format(truth)} | {form.format(rows[name]['score'])}; "
-                     f"{DETAIL[name](pairs, rows[name], planted[name])} |")
+        lines.append(
+            f"| {name} | {form.format(truth)} | {form.format(rows[name]['score'])}; "
+            f"{DETAIL[name](pairs, rows[name], planted[name])} |"
+        )
     return lines
 
 
 def change_table(models: Path, planted: Mapping[str, Any], out: Path) -> list[str]:
     """Markdown: the models with one bias moved, and the one from another seed, against the base."""
     names = (*CHANGED, "reseed")
-    run(make_study(models=[str(models / "base")], checkpoints=[str(models / name) for name in names],
-                   benchmarks=["discrim-eval"], data=str(DATA), text_quality=False), out)
+    run(
+        make_study(
+            models=[str(models / "base")],
+            checkpoints=[str(models / name) for name in names],
+            benchmarks=["discrim-eval"],
+            data=str(DATA),
+            text_quality=False,
+        ),
+        out,
+    )
     rows = {row["strategy"].split("/")[-1]: row for row in read_results(out)["rows"]}
-    lines = ["| model | planted change of the score | measured [95 % interval] | largest change of a group's log-odds "
-             "| verdict |", "|---|---|---|---|---|"]
+    lines = [
+        "| model | planted change of the score | measured [95 % interval] | largest change of a group's log-odds "
+        "| verdict |",
+        "|---|---|---|---|---|",
+    ]
     for name in names:
         change = rows[name]["change"]
         truth = planted["changes"][name]["score"] - planted["discrim-eval"]["score"] if name in CHANGED else 0.0
         known = planted["changes"].get(name, planted["discrim-eval"])["contrasts"]
-        moved = max((g for g in rows[name]["groups"] if g["group"] in known.get(g["attribute"], {})),
-                    key=lambda g: abs(g["delta"]))
-        own = (known[moved["attribute"]][moved["group"]]
-               - planted["discrim-eval"]["contrasts"][moved["attribute"]][moved["group"]])
-        lines.append(f"| `{name}` | {truth:+.3f} | {change['delta']:+.3f} {interval(change['ci'])} | {moved['group']} "
-                     f"{moved['delta']:+.2f} {interval(moved['ci'], 2)}, planted {own:+.2f} | {change['verdict']} |")
+        moved = max(
+            (g for g in rows[name]["groups"] if g["group"] in known.get(g["attribute"], {})),
+            key=lambda g: abs(g["delta"]),
+        )
+        own = (
+            known[moved["attribute"]][moved["group"]]
+            - planted["discrim-eval"]["contrasts"][moved["attribute"]][moved["group"]]
+        )
+        lines.append(
+            f"| `{name}` | {truth:+.3f} | {change['delta']:+.3f} {interval(change['ci'])} | {moved['group']} "
+            f"{moved['delta']:+.2f} {interval(moved['ci'], 2)}, planted {own:+.2f} | {change['verdict']} |"
+        )
     return lines
 
 
@@ -99,8 +118,10 @@ def _pairs(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> st
 
 
 def _opinions(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    off = [0.5 * np.abs(np.subtract(outcome.samples[0].values["p"], [a.probability for a in item.answers])).sum()
-           for item, outcome in pairs]
+    off = [
+        0.5 * np.abs(np.subtract(outcome.samples[0].values["p"], [a.probability for a in item.answers])).sum()
+        for item, outcome in pairs
+    ]
     return f"option probabilities off by a total variation of {np.mean(off):.3f} on average"
 
 
@@ -108,15 +129,17 @@ def _facts(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> st
     wanted = [None if answer.startswith("I") else float(answer) for answer in facts["plain"]["answers"]]
     same = sum(o.samples[0].values.get("parsed") == want for (_, o), want in zip(pairs, wanted, strict=True))
     silent = sum(want is None for want in wanted)
-    return (f"{same} of {len(pairs)} answers as planted, {row['n_scored']} parsed ({silent} are planted to say "
-            f"nothing)")
+    return f"{same} of {len(pairs)} answers as planted, {row['n_scored']} parsed ({silent} are planted to say nothing)"
 
 
 def _statements(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Per statement, agreement where the planted model clearly agrees or disagrees."""
     clear = [(i, o) for i, o in pairs if abs(i.probability("agree") - i.probability("disagree")) >= 0.3]
-    same = sum((o.samples[0].label == "agree") == (i.probability("agree") > i.probability("disagree"))
-               for i, o in clear if o.samples[0].label in ("agree", "disagree"))
+    same = sum(
+        (o.samples[0].label == "agree") == (i.probability("agree") > i.probability("disagree"))
+        for i, o in clear
+        if o.samples[0].label in ("agree", "disagree")
+    )
     asked = sum(o.samples[0].label in ("agree", "disagree") for _, o in clear)
     return f"{same} of {asked} clear statements as planted; {len(pairs) - len(clear)} are planted undecided"
 
@@ -124,8 +147,11 @@ def _statements(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) 
 def _decisions(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     found = np.array([outcome.score for _, outcome in pairs])
     off = np.sqrt(np.mean((found - [item.probability("yes") for item, _ in pairs]) ** 2))
-    groups = [abs(g["score"] - facts["contrasts"][g["attribute"]][g["group"]]) for g in row["groups"]
-              if g["group"] in facts["contrasts"].get(g["attribute"], {})]
+    groups = [
+        abs(g["score"] - facts["contrasts"][g["attribute"]][g["group"]])
+        for g in row["groups"]
+        if g["group"] in facts["contrasts"].get(g["attribute"], {})
+    ]
     return f"P(yes) off by {off:.3f} (root mean square), every group's mean log-odds within {max(groups):.2f}"
 
 
@@ -135,8 +161,14 @@ def _selections(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) 
     return ", ".join(f"{name} {labels.count(name)} times (planted {count})" for name, count in counts.items())
 
 
-DETAIL = {"crows-pairs": _pairs, "global-opinion-qa": _opinions, "worldbench": _facts,
-          "dt-stereotyping": _statements, "discrim-eval": _decisions, "discrim-eval-gen": _selections}
+DETAIL = {
+    "crows-pairs": _pairs,
+    "global-opinion-qa": _opinions,
+    "worldbench": _facts,
+    "dt-stereotyping": _statements,
+    "discrim-eval": _decisions,
+    "discrim-eval-gen": _selections,
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

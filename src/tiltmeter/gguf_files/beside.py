@@ -33,11 +33,15 @@ def beside(model: str, base: str | None) -> Path:
     from tiltmeter.checkpoints import resolve
 
     if base is None:
-        raise UserError(f"{model} is a GGUF file, which is read beside the model it was made from",
-                        fix=f"tiltmeter compare BASE {model} --out RUN")
+        raise UserError(
+            f"{model} is a GGUF file, which is read beside the model it was made from",
+            fix=f"tiltmeter compare BASE {model} --out RUN",
+        )
     file, base_folder = locate(model), resolve(base)
-    stamps = [(str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns)
-              for each in (file, base_folder / "config.json", *_lent(base_folder))]
+    stamps = [
+        (str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns)
+        for each in (file, base_folder / "config.json", *_lent(base_folder))
+    ]
     key = json.dumps([READER, _versions(), *stamps])
     place = Artifacts().root / "gguf" / hashlib.sha256(key.encode()).hexdigest()[:32]
     if not (place / FACTS).is_file():
@@ -75,13 +79,20 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
     except (MemoryError, UserError):
         raise
     except Exception as error:  # whatever a library makes of values that make no sense
-        raise UserError(f"{model} says of itself what makes no model: {type(error).__name__}: {str(error)[:200]!r}",
-                        fix="fetch the file again, or name another") from error
+        raise UserError(
+            f"{model} says of itself what makes no model: {type(error).__name__}: {str(error)[:200]!r}",
+            fix="fetch the file again, or name another",
+        ) from error
     if changed:
         differences.append(Difference("architecture", f"the GGUF file runs as it says ({', '.join(changed)})"))
     stored = {PLAIN.get(kind, "float32") for name, kind in header.types.items() if len(header.shapes[name]) > 1}
-    facts = {"read_as": kind, "counts": header.counts, "layers": layers, "stored": sorted(stored),
-             "differences": [asdict(each) for each in differences]}
+    facts = {
+        "read_as": kind,
+        "counts": header.counts,
+        "layers": layers,
+        "stored": sorted(stored),
+        "differences": [asdict(each) for each in differences],
+    }
     partial = place.with_name(f"{place.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     try:

@@ -64,8 +64,10 @@ def read_header(path: Path, model: str) -> Header:
     if start == LFS_POINTER:
         raise UserError(f"{model} is a git-lfs pointer, not the GGUF file itself", fix="fetch the file: git lfs pull")
     if start[: len(MAGIC)] != MAGIC:
-        raise UserError(f"{model} is not a GGUF file (it does not begin with {MAGIC.decode()!r})",
-                        fix="name a file that llama.cpp can load, or a folder that save_pretrained wrote")
+        raise UserError(
+            f"{model} is not a GGUF file (it does not begin with {MAGIC.decode()!r})",
+            fix="name a file that llama.cpp can load, or a folder that save_pretrained wrote",
+        )
 
     class Reader(gguf.GGUFReader):  # type: ignore[misc,name-defined]
         read = 0
@@ -86,8 +88,11 @@ def read_header(path: Path, model: str) -> Header:
         metadata = {name: field.contents() for name, field in reader.fields.items()}
         kinds = {tensor.name: tensor.tensor_type for tensor in reader.tensors}
         shapes = {tensor.name: tuple(int(n) for n in reversed(tensor.shape)) for tensor in reader.tensors}
-        rotary = {tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type).reshape(-1) for tensor in reader.tensors
-                  if tensor.name in (FREQUENCIES, *FACTORS.values())}
+        rotary = {
+            tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type).reshape(-1)
+            for tensor in reader.tensors
+            if tensor.name in (FREQUENCIES, *FACTORS.values())
+        }
     except (NotImplementedError, *BROKEN) as error:
         raise UserError(f"{model} is a broken GGUF file: {str(error)[:200]!r}", fix="fetch the file again") from None
     n_parts = metadata.get("split.count")
@@ -103,8 +108,9 @@ def package() -> Any:
     try:
         import gguf
     except ImportError:
-        raise UserError("reading a GGUF file needs the package 'gguf', which is not installed",
-                        fix='pip install "gguf>=0.17"') from None
+        raise UserError(
+            "reading a GGUF file needs the package 'gguf', which is not installed", fix='pip install "gguf>=0.17"'
+        ) from None
     return gguf
 
 
@@ -115,5 +121,7 @@ def _refuse_unreadable(gguf: Any, kind: Any, model: str) -> None:
     try:
         gguf.dequantize(np.zeros((1, block_bytes), dtype=np.uint8), kind)
     except NotImplementedError:
-        raise UserError(f"{model} holds tensors of the type {kind.name}, which the gguf package cannot read",
-                        fix='pip install --upgrade gguf; or name a file of another type, such as Q4_K_M') from None
+        raise UserError(
+            f"{model} holds tensors of the type {kind.name}, which the gguf package cannot read",
+            fix="pip install --upgrade gguf; or name a file of another type, such as Q4_K_M",
+        ) from None

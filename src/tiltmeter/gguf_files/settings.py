@@ -15,15 +15,38 @@ from tiltmeter.errors import UserError
 from tiltmeter.gguf_files.header import BROKEN, FACTORS, FREQUENCIES, Header
 
 STANDS_FOR = {"llama": {"llama", "mistral"}}  # llama.cpp keeps Mistral under Llama's name: same weights, same names
-SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-         "head_dim")
-THE_BASES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "model_type", "transformers_version",
-             "_commit_hash", "_name_or_path")  # what a file says of these is compared elsewhere, or is no setting
-NOT_ITS_OWN = ("architectures", "auto_map", "dtype", "model_type", "quantization_config", "transformers_version",
-               "_name_or_path")  # of the base's configuration
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "head_dim",
+)
+THE_BASES = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "unk_token_id",
+    "model_type",
+    "transformers_version",
+    "_commit_hash",
+    "_name_or_path",
+)  # what a file says of these is compared elsewhere, or is no setting
+NOT_ITS_OWN = (
+    "architectures",
+    "auto_map",
+    "dtype",
+    "model_type",
+    "quantization_config",
+    "transformers_version",
+    "_name_or_path",
+)  # of the base's configuration
 SEEN_ELSEWHERE = ("max_position_embeddings", "tie_word_embeddings", "vocab_size")
-OTHER_WAYS = ("give the checkpoint as safetensors (AWQ, GPTQ, compressed-tensors …), or let tiltmeter quantize the "
-              "base: tiltmeter run BASE -s int4")
+OTHER_WAYS = (
+    "give the checkpoint as safetensors (AWQ, GPTQ, compressed-tensors …), or let tiltmeter quantize the "
+    "base: tiltmeter run BASE -s int4"
+)
 
 
 def configuration(file: Path, header: Header, base: Any, names: tuple[str, str]) -> tuple[Any, str, list[str]]:
@@ -40,8 +63,11 @@ def configuration(file: Path, header: Header, base: Any, names: tuple[str, str])
     if base.model_type not in STANDS_FOR.get(kind, {kind}):
         raise _not_made_from(names, f"it is a {kind} model, the base is {base.model_type}")
     sizes = {key: (stated.get(key), getattr(base, key, None)) for key in SIZES}
-    other = [f"{key} {new!r} instead of {old!r}" for key, (new, old) in sizes.items()
-             if None not in (new, old) and new != old]
+    other = [
+        f"{key} {new!r} instead of {old!r}"
+        for key, (new, old) in sizes.items()
+        if None not in (new, old) and new != old
+    ]
     if other:
         raise _not_made_from(names, ", ".join(other))
     settings = {key: value for key, value in base.to_dict().items() if key not in NOT_ITS_OWN}
@@ -97,16 +123,22 @@ def linear_layers(config: Any, header: Header, model: str) -> dict[str, str]:
     parameters = [name for name, _ in skeleton.named_parameters()]  # tied ones are named once
     names |= {f"blk.{name.split('.')[2]}.ssm_dt.bias": name for name in parameters if name.endswith(".dt_bias")}
     drafts = f"blk.{config.num_hidden_layers}."  # a block that guesses tokens ahead, no part of the model's answers
-    unread = sorted(name for name in set(header.types) - {*names, FREQUENCIES, *FACTORS.values()}
-                    if not (header.setting("nextn_predict_layers") and name.startswith(drafts)))
+    unread = sorted(
+        name
+        for name in set(header.types) - {*names, FREQUENCIES, *FACTORS.values()}
+        if not (header.setting("nextn_predict_layers") and name.startswith(drafts))
+    )
     if unread:
-        raise UserError(f"{model} holds {len(unread)} tensors that would be left out, {unread[0][:80]!r} first",
-                        fix=OTHER_WAYS)
+        raise UserError(
+            f"{model} holds {len(unread)} tensors that would be left out, {unread[0][:80]!r} first", fix=OTHER_WAYS
+        )
     held = {names[name]: header.types[name] for name in header.types if name in names}
     missing = [name for name in parameters if name not in held]
     if missing:
-        raise UserError(f"{model} lacks weights of its model: {missing[0]} and {len(missing) - 1} more",
-                        fix="name the file of the whole model, no adapter or projector, or fetch it again")
+        raise UserError(
+            f"{model} lacks weights of its model: {missing[0]} and {len(missing) - 1} more",
+            fix="name the file of the whole model, no adapter or projector, or fetch it again",
+        )
     if config.tie_word_embeddings and (head := skeleton.get_output_embeddings()) is not None:
         for name, module in skeleton.named_modules():
             if module is head and (source := held.get(_embedding_name(skeleton))):
@@ -116,8 +148,10 @@ def linear_layers(config: Any, header: Header, model: str) -> dict[str, str]:
 
 
 def unreadable(model: str, architecture: str) -> UserError:
-    return UserError(f"{model} has the architecture {architecture[:40]!r}, which transformers cannot read from a GGUF "
-                     "file", fix=OTHER_WAYS)
+    return UserError(
+        f"{model} has the architecture {architecture[:40]!r}, which transformers cannot read from a GGUF file",
+        fix=OTHER_WAYS,
+    )
 
 
 def _stated(file: Path, header: Header, model: str) -> dict[str, Any]:
@@ -141,8 +175,10 @@ def _same(ours: Any, theirs: Any) -> bool:
 
 
 def _not_made_from(names: tuple[str, str], why: str) -> UserError:
-    return UserError(f"{names[0]} was not made from {names[1]}: {why}",
-                     fix="name the model that the file was converted from as the base")
+    return UserError(
+        f"{names[0]} was not made from {names[1]}: {why}",
+        fix="name the model that the file was converted from as the base",
+    )
 
 
 def _embedding_name(model: Any) -> str:
@@ -181,8 +217,10 @@ def _check_positions(header: Header, config: Any, names: tuple[str, str]) -> Non
 
 
 def _other_positions(names: tuple[str, str], why: str) -> UserError:
-    return UserError(f"{names[0]} scales its rotary positions otherwise than {names[1]}: {why}",
-                     fix="convert it anew from this base with a present llama.cpp, or name the base it was made from")
+    return UserError(
+        f"{names[0]} scales its rotary positions otherwise than {names[1]}: {why}",
+        fix="convert it anew from this base with a present llama.cpp, or name the base it was made from",
+    )
 
 
 def _llama3_factors(config: Any) -> Any:

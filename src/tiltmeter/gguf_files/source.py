@@ -1,9 +1,9 @@
 """Which GGUF file a name means: a path, a folder that holds one, or a file of a hub repository.
 
-    ./model.Q4_K_M.gguf                 a file
-    ./quantized/                        a folder with exactly one .gguf and no safetensors
-    org/repo-GGUF/model.Q4_K_M.gguf     a file of a hub repository
-    org/repo-GGUF:Q4_K_M                the one file of a hub repository with that tag in its name, as llama.cpp has it
+./model.Q4_K_M.gguf                 a file
+./quantized/                        a folder with exactly one .gguf and no safetensors
+org/repo-GGUF/model.Q4_K_M.gguf     a file of a hub repository
+org/repo-GGUF:Q4_K_M                the one file of a hub repository with that tag in its name, as llama.cpp has it
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def locate(model: str) -> Path:
     elif path.exists():
         found = path
     elif model.startswith((".", "/", "~")) or not (HUB_FILE.fullmatch(model) or HUB_TAG.fullmatch(model)):
-        raise UserError(f"there is no file {model!r}",
-                        fix="check the path; a file of the hub is org/repo/file.gguf, or org/repo:Q4_K_M")
+        raise UserError(
+            f"there is no file {model!r}",
+            fix="check the path; a file of the hub is org/repo/file.gguf, or org/repo:Q4_K_M",
+        )
     else:
         found = _from_hub(model)
     _refuse_parts(found.name, model)
@@ -101,6 +103,8 @@ def _refuse_parts(name: str, model: str) -> None:
 
 def in_parts(model: str, n_parts: int, stem: str) -> UserError:
     """The error for a model that is spread over several GGUF files."""
-    return UserError(f"{model} is one of {n_parts} parts of a split GGUF file, which cannot be read",
-                     fix=f"join them with llama.cpp and name the joined file: llama-gguf-split --merge "
-                     f"{stem}-00001-of-{n_parts:05d}.gguf {stem}.gguf")
+    return UserError(
+        f"{model} is one of {n_parts} parts of a split GGUF file, which cannot be read",
+        fix=f"join them with llama.cpp and name the joined file: llama-gguf-split --merge "
+        f"{stem}-00001-of-{n_parts:05d}.gguf {stem}.gguf",
+    )

@@ -36,23 +36,38 @@ def _tokens(header: Header, tokenizer: Any) -> list[Any]:
     special |= {index for index, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)}
     unused = {index for index, kind in enumerate(kinds) if kind == UNUSED}
     words = set(range(len(theirs))) - unused
-    other = sorted(index for index in words & set(ours)
-                   if str(theirs[index]).replace(SPACE, " ") != ours[index].replace(SPACE, " "))
+    other = sorted(
+        index
+        for index in words & set(ours)
+        if str(theirs[index]).replace(SPACE, " ") != ours[index].replace(SPACE, " ")
+    )
     lone = sorted(index for index in words ^ set(ours) if index not in unused)
     changed = [index for index in (*other, *lone) if index not in special]
     found = []
     if len(changed) > RESPELLED * len(ours):
-        found.append(Difference("tokenizer", f"the GGUF file has another vocabulary ({len(changed)} of {len(ours)} "
-                                "tokens are other words), which the base's tokenizer asks by number, so no answer "
-                                "shows the compression alone", (*READS_TOKENS, *WRITES)))
+        found.append(
+            Difference(
+                "tokenizer",
+                f"the GGUF file has another vocabulary ({len(changed)} of {len(ours)} "
+                "tokens are other words), which the base's tokenizer asks by number, so no answer "
+                "shows the compression alone",
+                (*READS_TOKENS, *WRITES),
+            )
+        )
     elif other:
-        found.append(Difference("tokenizer", f"{len(other)} of {len(ours)} tokens are spelled otherwise in the GGUF "
-                                f"file (first {_shown(theirs[other[0]])} instead of {_shown(ours[other[0]])}), which "
-                                "the base's tokenizer asks by number"))
+        found.append(
+            Difference(
+                "tokenizer",
+                f"{len(other)} of {len(ours)} tokens are spelled otherwise in the GGUF "
+                f"file (first {_shown(theirs[other[0]])} instead of {_shown(ours[other[0]])}), which "
+                "the base's tokenizer asks by number",
+            )
+        )
     if lone and len(changed) <= RESPELLED * len(ours):
         names = ", ".join(_shown(ours.get(i, theirs[i] if i < len(theirs) else "")) for i in lone[:SHOWN])
-        found.append(Difference("tokenizer", f"special tokens of only one of the two ({names}), which cut no text "
-                                             "otherwise"))
+        found.append(
+            Difference("tokenizer", f"special tokens of only one of the two ({names}), which cut no text otherwise")
+        )
     return found
 
 
@@ -67,12 +82,22 @@ def _habits(header: Header, tokenizer: Any) -> list[Any]:
     for which, about in (("bos", "tokenizer"), ("eos", "end tokens")):
         theirs, ours = says(f"tokenizer.ggml.{which}_token_id"), getattr(tokenizer, f"{which}_token_id")
         if None not in (theirs, ours) and theirs != ours:
-            found.append(Difference(about, f"the {which.upper()} token of the GGUF file is {theirs} instead of {ours}, "
-                                           "here both run with the base's"))
+            found.append(
+                Difference(
+                    about,
+                    f"the {which.upper()} token of the GGUF file is {theirs} instead of {ours}, "
+                    "here both run with the base's",
+                )
+            )
     template = says("tokenizer.chat_template")
     if isinstance(template, str) and template != tokenizer.chat_template:
-        found.append(Difference("chat template", "the GGUF file has another chat template, here both are asked with "
-                                                 "the base's", chat_only=True))
+        found.append(
+            Difference(
+                "chat template",
+                "the GGUF file has another chat template, here both are asked with the base's",
+                chat_only=True,
+            )
+        )
     return found
 
 

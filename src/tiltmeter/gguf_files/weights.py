@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 HOW = "read as the weights the file stands for, where llama.cpp also rounds activations and has a KV cache of its own"
 
 
-def loadable_gguf(folder: Path, known: Mapping[str, Any], model: str, weights: str, dtype: str, artifacts: Artifacts,
-                  say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+def loadable_gguf(
+    folder: Path,
+    known: Mapping[str, Any],
+    model: str,
+    weights: str,
+    dtype: str,
+    artifacts: Artifacts,
+    say: Callable[[str], None],
+) -> tuple[Path, dict[str, Any]]:
     """(folder to load, facts of the conversion, JSON-ready) for the GGUF file that `folder` stands for.
 
     known: `beside.facts_of(folder)`; weights: its hash. Raises UserError for a file whose tensors do not fit its model.
@@ -36,13 +43,24 @@ def loadable_gguf(folder: Path, known: Mapping[str, Any], model: str, weights: s
         _convert(folder, known["read_as"], place / "model", model, dtype)
         return {"title": f"{model} · gguf, for loading"}
 
-    key = {"kind": "converted checkpoint", "weights": weights, "format": "gguf", "dtype": dtype, "reader": READER,
-           "gguf": version("gguf")}
+    key = {
+        "kind": "converted checkpoint",
+        "weights": weights,
+        "format": "gguf",
+        "dtype": dtype,
+        "reader": READER,
+        "gguf": version("gguf"),
+    }
     artifact = artifacts.get_or_make(key, make)
     quantized = [name for name, kind in known["layers"].items() if kind not in PLAIN]
     counts = ", ".join(f"{n} × {kind}" for kind, n in known["counts"].items())
-    return artifact.path / "model", {"method": "gguf", "summary": f"GGUF (tensors {counts})", "types": known["counts"],
-                                     "quantized_layers": len(quantized), "layer_names": quantized}
+    return artifact.path / "model", {
+        "method": "gguf",
+        "summary": f"GGUF (tensors {counts})",
+        "types": known["counts"],
+        "quantized_layers": len(quantized),
+        "layer_names": quantized,
+    }
 
 
 def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) -> None:
@@ -61,19 +79,30 @@ def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) ->
     try:
         with held_back():
             found = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, gguf_file=GGUF_LINK, config=config, dtype=getattr(torch, dtype), output_loading_info=True,
-                trust_remote_code=False, local_files_only=True, **dense)
+                folder,
+                gguf_file=GGUF_LINK,
+                config=config,
+                dtype=getattr(torch, dtype),
+                output_loading_info=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                **dense,
+            )
     except (RuntimeError, NotImplementedError, *BROKEN) as error:
         text = str(error)
         if "out of memory" in text.lower() or "can't allocate" in text.lower():
             raise
-        raise UserError(f"{model} cannot be read as the model it says it is: {text[:200]!r}",
-                        fix="fetch the file again, or name another") from None
+        raise UserError(
+            f"{model} cannot be read as the model it says it is: {text[:200]!r}",
+            fix="fetch the file again, or name another",
+        ) from None
     loaded, info = cast("tuple[Any, dict[str, Any]]", found)
     wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]]
     if wrong:
-        raise UserError(f"{model} does not fit the model it says it is: {wrong[0]!r} and {len(wrong) - 1} more",
-                        fix="fetch the file again, or name another")
+        raise UserError(
+            f"{model} does not fit the model it says it is: {wrong[0]!r} and {len(wrong) - 1} more",
+            fix="fetch the file again, or name another",
+        )
     with held_back():
         loaded.save_pretrained(place)
     shutil.copyfile(folder / "config.json", place / "config.json")  # of the base's type

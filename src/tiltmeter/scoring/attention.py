@@ -43,11 +43,21 @@ _active: list[tuple[Handler, bool]] = []  # handler, and whether the model's own
 
 
 def _dispatch(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float = 0.0,
-    scaling: float | None = None, softcap: float | None = None, **arguments: Any,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **arguments: Any,
 ) -> tuple[Tensor, None]:
-    unknown = [name for name, given in arguments.items()
-               if isinstance(given, int | float | Tensor) and not isinstance(given, bool) and name not in HARMLESS]
+    unknown = [
+        name
+        for name, given in arguments.items()
+        if isinstance(given, int | float | Tensor) and not isinstance(given, bool) and name not in HARMLESS
+    ]
     if unknown or dropout:
         raise NotImplementedError(f"attention argument {unknown or 'dropout'}")
     if attention_mask is None:

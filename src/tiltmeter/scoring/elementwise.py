@@ -116,8 +116,11 @@ def _rotary(own: Rotary | None) -> Rotary | None:
     query, key = torch.randn(1, 3, 5, PROBE_SIZE), torch.randn(1, 1, 5, PROBE_SIZE)
     cos, sin = torch.randn(2, 1, 5, PROBE_SIZE)
     same = _same(lambda x: own(x, key, cos, sin)[0], lambda x: rotary(x, key, cos, sin)[0], query, TOLERANCE)
-    return rotary if same and _same(
-        lambda x: own(query, x, cos, sin)[1], lambda x: rotary(query, x, cos, sin)[1], key, TOLERANCE) else None
+    return (
+        rotary
+        if same and _same(lambda x: own(query, x, cos, sin)[1], lambda x: rotary(query, x, cos, sin)[1], key, TOLERANCE)
+        else None
+    )
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -137,6 +140,8 @@ def _same(own: Callable[[Tensor], Any], ours: Callable[[Tensor], Tensor], x: Ten
     except Exception:  # another signature, other shapes: it is something else
         return False
     return (
-        isinstance(expected, Tensor) and expected.shape == found.shape and torch.equal(x, before)
+        isinstance(expected, Tensor)
+        and expected.shape == found.shape
+        and torch.equal(x, before)
         and bool((expected - found).abs().max() <= tolerance * expected.abs().max())
     )

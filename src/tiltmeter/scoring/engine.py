@@ -106,7 +106,9 @@ class Engine:
             if reason:
                 answers[index] = failed(request, reason, len(tokens[index]))
         kinds: tuple[tuple[type, Callable[[list[Any], list[list[int]]], list[Answer]]], ...] = (
-            (SequenceLogprob, self._sequences), (OptionProbs, self._options), (Generation, self._generations),
+            (SequenceLogprob, self._sequences),
+            (OptionProbs, self._options),
+            (Generation, self._generations),
         )
         for kind, answer_kind in kinds:
             chosen = [i for i, request in enumerate(requests) if isinstance(request, kind) and i not in answers]
@@ -132,10 +134,13 @@ class Engine:
         asked = [[i for ids in self._forms.ids(request) for i in ids if i is not None] for request in requests]
         with self._counting(method):
             found = method.option_logprobs(tokens, asked, self.batch_tokens)
-        return self._settled(requests, [
-            reference.option_answer(request, self._forms, len(ids), logprobs)
-            for request, ids, logprobs in zip(requests, tokens, found, strict=True)
-        ])
+        return self._settled(
+            requests,
+            [
+                reference.option_answer(request, self._forms, len(ids), logprobs)
+                for request, ids, logprobs in zip(requests, tokens, found, strict=True)
+            ],
+        )
 
     def _generations(self, requests: list[Generation], tokens: list[list[int]]) -> list[Answer]:
         """Samples of one prompt share its prefill; greedy requests go to the variant's own `generate` if it has one."""
@@ -157,10 +162,13 @@ class Engine:
             method = self._writes()
             with self._counting(method):
                 method.write(prompts, groups, rows=rows, budget=self.batch_tokens)
-        return self._settled(requests, [
-            reference.generation_answer(self.variant, writing.request, None if writing.broken else writing.ids)
-            for writing in writings
-        ])
+        return self._settled(
+            requests,
+            [
+                reference.generation_answer(self.variant, writing.request, None if writing.broken else writing.ids)
+                for writing in writings
+            ],
+        )
 
     def _settled(self, requests: Sequence[Request], answers: list[Answer]) -> list[Answer]:
         """`answers`, with the broken ones asked again alone: NaN and infinity spread to whatever shares their batch."""

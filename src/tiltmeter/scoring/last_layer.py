@@ -41,8 +41,11 @@ def last_layer(model: PreTrainedModel) -> LastLayer:
     for child in model.get_decoder().children():
         if isinstance(child, nn.ModuleList) and len(child):
             attention = getattr(child[-1], "self_attn", None)
-            named = (getattr(child[-1], "mlp", None), getattr(attention, "q_proj", None),
-                     getattr(attention, "o_proj", None))
+            named = (
+                getattr(child[-1], "mlp", None),
+                getattr(attention, "q_proj", None),
+                getattr(attention, "o_proj", None),
+            )
             return LastLayer(tuple(part for part in named if part is not None), attention)
     return LastLayer()
 
@@ -75,11 +78,16 @@ def only_rows(layer: LastLayer, rows: Tensor, size: int, blocks: Blockwise | Non
         assert blocks is not None
         blocks.rows = None
 
-    hooks = [hook for network in layer.networks
-             for hook in (network.register_forward_pre_hook(pick), network.register_forward_hook(place))]
+    hooks = [
+        hook
+        for network in layer.networks
+        for hook in (network.register_forward_pre_hook(pick), network.register_forward_hook(place))
+    ]
     if blocks is not None and layer.attention is not None:
-        hooks += [layer.attention.register_forward_pre_hook(begin),
-                  layer.attention.register_forward_hook(end, always_call=True)]
+        hooks += [
+            layer.attention.register_forward_pre_hook(begin),
+            layer.attention.register_forward_hook(end, always_call=True),
+        ]
     try:
         yield
     finally:

@@ -75,9 +75,7 @@ def tokens_on_disk(texts: Iterable[Sequence[int]]) -> Iterator[TokensOnDisk]:
         yield TokensOnDisk(file, texts)
 
 
-def plan(
-    kinds: Sequence[type], tokens: Sequence[Sequence[int]], batch_tokens: int, salt: str = ""
-) -> list[list[int]]:
+def plan(kinds: Sequence[type], tokens: Sequence[Sequence[int]], batch_tokens: int, salt: str = "") -> list[list[int]]:
     """Batches of the numbers of requests; every number comes once.
 
     Without a salt, requests of a kind are sorted by their token ids: neighbours share prefixes, samples of one prompt

@@ -87,7 +87,8 @@ class Piece:
     def _sequences(self) -> list[int]:
         """The sequences that brought some of its nodes."""
         return [
-            index for index, (path, branch) in enumerate(zip(self.tree.paths, self.tree.branches, strict=True))
+            index
+            for index, (path, branch) in enumerate(zip(self.tree.paths, self.tree.branches, strict=True))
             if len(path) > branch and path[branch] < self.stop and path[-1] >= self.first
         ]
 

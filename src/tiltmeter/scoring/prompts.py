@@ -36,8 +36,10 @@ def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render
     if format == "plain":
         return _plain, []
     if not getattr(tokenizer, "chat_template", None):
-        raise UserError(f"{tokenizer.name_or_path or 'this model'} has no chat template: it cannot run in chat format",
-                        fix="use --format plain, or a model whose tokenizer has a chat template")
+        raise UserError(
+            f"{tokenizer.name_or_path or 'this model'} has no chat template: it cannot run in chat format",
+            fix="use --format plain, or a model whose tokenizer has a chat template",
+        )
     merge, notes = _system_fallback(tokenizer)
 
     def chat(prompt: Prompt) -> str:
@@ -60,7 +62,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
         del ids[0]
     if eos is not None and ids[-1:] == [eos] and len(ids) > 1:
         bare = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        del ids[len(ids) - max(_trailing(ids, eos) - _trailing(bare, eos), 0):]
+        del ids[len(ids) - max(_trailing(ids, eos) - _trailing(bare, eos), 0) :]
     return ids
 
 
@@ -84,8 +86,10 @@ def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[str
     try:
         _apply(tokenizer, (user,))
     except TemplateError as error:
-        raise UserError(f"the chat template of {tokenizer.name_or_path} cannot be rendered: {error}",
-                        fix="use --format plain, or repair the model's chat template") from error
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path} cannot be rendered: {error}",
+            fix="use --format plain, or repair the model's chat template",
+        ) from error
     try:
         kept = PROBE_SYSTEM in _apply(tokenizer, (("system", PROBE_SYSTEM), user))
         how = "leaves out"
@@ -97,8 +101,11 @@ def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[str
 
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     turns = [{"role": role, "content": text} for role, text in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE_STRING,
-                                             strftime_now=DATE.strftime))
+    return str(
+        tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, date_string=DATE_STRING, strftime_now=DATE.strftime
+        )
+    )
 
 
 def _trailing(ids: Sequence[int], token: int) -> int:

@@ -100,7 +100,9 @@ Answer = SequenceAnswer | OptionAnswer | GenerationAnswer
 
 _ANSWERS = {"sequence": SequenceAnswer, "options": OptionAnswer, "generation": GenerationAnswer}
 _ANSWER_OF: dict[type, type] = {
-    SequenceLogprob: SequenceAnswer, OptionProbs: OptionAnswer, Generation: GenerationAnswer,
+    SequenceLogprob: SequenceAnswer,
+    OptionProbs: OptionAnswer,
+    Generation: GenerationAnswer,
 }
 
 

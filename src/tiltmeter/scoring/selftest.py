@@ -65,7 +65,9 @@ def choose_writer(variant: LoadedVariant) -> Choice:
 
 
 def _choose(
-    variant: LoadedVariant, what: str, candidates: Sequence[Callable[[], Method]],
+    variant: LoadedVariant,
+    what: str,
+    candidates: Sequence[Callable[[], Method]],
     difference: Callable[[LoadedVariant, Method], float],
 ) -> Choice:
     """The first candidate within 1e-4 nats; else the first within four times the variant's own noise, where that is
@@ -117,8 +119,15 @@ def forked_prompts(variant: LoadedVariant) -> list[list[int]]:
     trunk = (ids * 9)[: max(4, min(max([*windows, 68]) + 4, room))]
     tail = ids[len(ids) // 2 :]
     long = len(trunk)
-    forks = [(long, tail[:3]), (long, tail[3:6]), (long, tail[1:8]), (long - 3, tail[2:9]), (long // 2, tail[:5]),
-             (1, tail[:6]), (long, [])]
+    forks = [
+        (long, tail[:3]),
+        (long, tail[3:6]),
+        (long, tail[1:8]),
+        (long - 3, tail[2:9]),
+        (long // 2, tail[:5]),
+        (1, tail[:6]),
+        (long, []),
+    ]
     return sorted(trunk[:depth] + rest for depth, rest in forks)
 
 
@@ -136,10 +145,13 @@ def rounding_noise(variant: LoadedVariant) -> float:
     expected = [reference.option_logprobs(variant, prompt, ids) for prompt, ids in zip(prompts, options, strict=True)]
     hook = variant.model.get_input_embeddings().register_forward_hook(move)
     try:
-        return _largest([
-            np.subtract(reference.option_logprobs(variant, prompt, ids), wanted)
-            for _ in range(4) for prompt, ids, wanted in zip(prompts, options, expected, strict=True)
-        ])
+        return _largest(
+            [
+                np.subtract(reference.option_logprobs(variant, prompt, ids), wanted)
+                for _ in range(4)
+                for prompt, ids, wanted in zip(prompts, options, expected, strict=True)
+            ]
+        )
     finally:
         hook.remove()
 

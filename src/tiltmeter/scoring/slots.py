@@ -37,9 +37,7 @@ class Slot:
     own: int
 
 
-def slots(
-    prompts: Sequence[Sequence[int]], rows: Sequence[int], start: int, new: int, most: int
-) -> list[Slot]:
+def slots(prompts: Sequence[Sequence[int]], rows: Sequence[int], start: int, new: int, most: int) -> list[Slot]:
     """Slots for sorted `prompts`, in their order.
 
     Args:
@@ -51,15 +49,20 @@ def slots(
     most = min(most, MOST_ROWS)
     several = max(rows) > 1
     rests = [len(prompt) - start for prompt in prompts]
-    apart = [Slot(range(index, index + 1), count, *((rest, 0) if several else (0, rest)))
-             for index, (count, rest) in enumerate(zip(rows, rests, strict=True))]
+    apart = [
+        Slot(range(index, index + 1), count, *((rest, 0) if several else (0, rest)))
+        for index, (count, rest) in enumerate(zip(rows, rests, strict=True))
+    ]
     together: list[Slot] = []
     for index, (count, rest) in enumerate(zip(rows, rests, strict=True)):
         if together:
             last = together[-1]
             common = common_prefix(prompts[last.prompts[0]], prompts[index]) - start
-            if (common >= SHORTEST_SHARED and last.rows + count <= most
-                    and common > (last.rows - 1) * (last.shared - common)):
+            if (
+                common >= SHORTEST_SHARED
+                and last.rows + count <= most
+                and common > (last.rows - 1) * (last.shared - common)
+            ):
                 own = max(last.own + last.shared, rest) - common
                 together[-1] = Slot(range(last.prompts[0], index + 1), last.rows + count, common, own)
                 continue

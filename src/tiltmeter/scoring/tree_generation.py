@@ -66,12 +66,19 @@ def write(
             if started:
                 if store is None:
                     store = DecodeStore(
-                        prefix, n_slots, width, max(slot.shared for slot in layout),
+                        prefix,
+                        n_slots,
+                        width,
+                        max(slot.shared for slot in layout),
                         max(slot.own for slot in layout) + longest_answer,
-                        windows_of_layers(model.variant.model.config), found[0].tokens.states,
+                        windows_of_layers(model.variant.model.config),
+                        found[0].tokens.states,
                     )
-                store.admit(len(working), found[0].tokens[: slot.shared],
-                            [prefilled.tokens[slot.shared :] for prefilled in found for _ in prefilled.writings])
+                store.admit(
+                    len(working),
+                    found[0].tokens[: slot.shared],
+                    [prefilled.tokens[slot.shared :] for prefilled in found for _ in prefilled.writings],
+                )
                 working.append([writing for prefilled in found for writing in prefilled.writings])
                 active += started
             upcoming = next(waiting, None)
@@ -84,7 +91,9 @@ def _step(model: TreeModel, store: DecodeStore, working: list[list[Writing]]) ->
     """One more token for every row that is still writing."""
     active = [
         (slot * store.width + row, writing)
-        for slot, group in enumerate(working) for row, writing in enumerate(group) if not writing.done
+        for slot, group in enumerate(working)
+        for row, writing in enumerate(group)
+        if not writing.done
     ]
     rows = np.array([row for row, _ in active])
     logits = model.step([writing.ids[-1] for _, writing in active], store, rows, len(working))
@@ -103,8 +112,12 @@ def _close_gaps(store: DecodeStore, working: list[list[Writing]]) -> None:
 
 
 def _prefilled(
-    model: TreeModel, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], start: int,
-    prefix: KV | None, budget: int,
+    model: TreeModel,
+    prompts: Sequence[Sequence[int]],
+    writings: Sequence[list[Writing]],
+    start: int,
+    prefix: KV | None,
+    budget: int,
 ) -> Iterator[Prefilled]:
     """The prompts in order; their tree is computed piece by piece, each when the first prompt it ends is taken."""
     tree = prefix_tree.build(prompts, start)

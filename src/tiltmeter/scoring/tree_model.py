@@ -77,7 +77,12 @@ class TreeModel:
         return self.variant.share_prefixes and self.variant.new_cache is None
 
     def over(
-        self, tree: Tree, needed: np.ndarray, prefix: KV | None = None, budget: int | None = None, keep: bool = False,
+        self,
+        tree: Tree,
+        needed: np.ndarray,
+        prefix: KV | None = None,
+        budget: int | None = None,
+        keep: bool = False,
         passing: bool = False,
     ) -> Iterator[Computed]:
         """Run a whole tree, piece by piece; what a piece has to know of earlier ones is handed on to it.
@@ -98,8 +103,10 @@ class TreeModel:
             logits, own = self.run(piece, nodes, prefix, known, keep or hands_on, buffer)
             kept = own
             if own and known:
-                kept = [tuple(torch.cat(parts, 2) for parts in zip(*layers, strict=True))  # type: ignore[misc]
-                        for layers in zip(known, own, strict=True)]
+                kept = [
+                    tuple(torch.cat(parts, 2) for parts in zip(*layers, strict=True))  # type: ignore[misc]
+                    for layers in zip(known, own, strict=True)
+                ]
             yield Computed(piece, nodes, logits, kept)
             known = []
             if hands_on:
@@ -107,7 +114,12 @@ class TreeModel:
                 known = [(key.index_select(2, columns), value.index_select(2, columns)) for key, value in kept]
 
     def run(
-        self, piece: Piece, nodes: np.ndarray, prefix: KV | None = None, known: KV | None = None, keep: bool = False,
+        self,
+        piece: Piece,
+        nodes: np.ndarray,
+        prefix: KV | None = None,
+        known: KV | None = None,
+        keep: bool = False,
         buffer: list[Tensor] | None = None,
     ) -> tuple[Tensor, KV]:
         """Logits of some of a piece's nodes, and the keys and values of all of them when `keep`.
@@ -135,13 +147,18 @@ class TreeModel:
         sparse = Blockwise(list(masks.values()), BLOCK_ROWS.get(variant.device, 512)) if self.sparse else None
         with (
             chosen(variant.model, sparse) if sparse else nullcontext(),
-            self._linears.expecting(piece.size), self._elementwise.replaced(),
+            self._linears.expecting(piece.size),
+            self._elementwise.replaced(),
             only_rows(self._last, wanted, piece.size, sparse),
             nullcontext() if buffer is None else self._output.writing_into(buffer, len(nodes)),
         ):
             logits = variant.model(
-                ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None,
-                attention_mask=next(iter(masks.values())) if len(masks) == 1 else masks, **arguments,
+                ids,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                attention_mask=next(iter(masks.values())) if len(masks) == 1 else masks,
+                **arguments,
             ).logits[0]  # (R, V)
         if sparse is not None and not sparse.calls:
             raise NotImplementedError("the model's attention cannot be chosen by name")
@@ -156,12 +173,15 @@ class TreeModel:
         unread = torch.zeros(1, 1, len(rows), len(rows), dtype=variant.model.dtype, device=variant.device)
         calls = store.calls
         with (
-            chosen(variant.model, store.attend), self._linears.expecting(len(rows)), self._elementwise.replaced(),
+            chosen(variant.model, store.attend),
+            self._linears.expecting(len(rows)),
+            self._elementwise.replaced(),
         ):
             logits = variant.model(
                 torch.tensor([tokens], device=variant.device),
                 position_ids=torch.from_numpy(positions[None]).to(variant.device),
-                past_key_values=store, use_cache=True,
+                past_key_values=store,
+                use_cache=True,
                 attention_mask=unread if len(self.layer_kinds) == 1 else dict.fromkeys(self.layer_kinds, unread),
             ).logits[0]
         if store.calls == calls:
@@ -180,10 +200,14 @@ class TreeModel:
         for start in range(known, len(tokens), PREFIX_BLOCK):
             [block] = prefix_tree.build([tokens[: start + PREFIX_BLOCK]], start).pieces()
             _, new = self.run(block, np.array([block.stop - 1]), parts if start else None, keep=True)
-            parts = [
-                (torch.cat([key, new_key], 2), torch.cat([value, new_value], 2))
-                for (key, value), (new_key, new_value) in zip(parts, new, strict=True)
-            ] if start else new
+            parts = (
+                [
+                    (torch.cat([key, new_key], 2), torch.cat([value, new_value], 2))
+                    for (key, value), (new_key, new_value) in zip(parts, new, strict=True)
+                ]
+                if start
+                else new
+            )
         if len(tokens) > known:
             self._prefix_tokens, self._prefix = tokens, parts
         return parts

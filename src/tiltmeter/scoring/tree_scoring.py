@@ -25,8 +25,11 @@ def sequence_logprobs(model: TreeModel, sequences: Sequence[Sequence[int]], budg
         budget: nodes per piece.
     """
     if not model.caches_prefixes:
-        return [total for run in prefix_tree.runs(sequences, budget)
-                for total in _sequence_logprobs(model, sequences[run.start : run.stop], None)]
+        return [
+            total
+            for run in prefix_tree.runs(sequences, budget)
+            for total in _sequence_logprobs(model, sequences[run.start : run.stop], None)
+        ]
     return _sequence_logprobs(model, sequences, budget)
 
 
@@ -56,9 +59,13 @@ def option_logprobs(
         budget: nodes per piece.
     """
     if not model.caches_prefixes:
-        return [found for run in prefix_tree.runs(prompts, budget)
-                for found in _option_logprobs(
-                    model, prefix_tree.build(prompts[run.start : run.stop]), options[run.start : run.stop])]
+        return [
+            found
+            for run in prefix_tree.runs(prompts, budget)
+            for found in _option_logprobs(
+                model, prefix_tree.build(prompts[run.start : run.stop]), options[run.start : run.stop]
+            )
+        ]
     tree = prefix_tree.build(prompts)
     start = shared_blocks(prompts) if tree.size > budget else 0
     if start:
@@ -67,7 +74,10 @@ def option_logprobs(
 
 
 def _option_logprobs(
-    model: TreeModel, tree: Tree, options: Sequence[Sequence[int]], prefix: Sequence[int] = (),
+    model: TreeModel,
+    tree: Tree,
+    options: Sequence[Sequence[int]],
+    prefix: Sequence[int] = (),
     budget: int | None = None,
 ) -> list[list[float]]:
     found: list[list[float]] = []

@@ -39,8 +39,10 @@ class Calibrated(Strategy):
     def __post_init__(self) -> None:
         for key in ("samples", "length"):
             if getattr(self, key) < 1:
-                raise UserError(f"{self.name}: {key} is at least 1, got {getattr(self, key)}",
-                                fix=f"leave {key} out for its default")
+                raise UserError(
+                    f"{self.name}: {key} is at least 1, got {getattr(self, key)}",
+                    fix=f"leave {key} out for its default",
+                )
 
     def windows(self, context: Context) -> Windows:
         """The windows of these settings under `context`."""
@@ -147,8 +149,10 @@ def read_texts(source: str) -> list[str]:
             return _texts([json.loads(line) for line in raw.splitlines() if line.strip()], source)
         return [passage for passage in raw.split("\n\n") if passage.strip()]
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"the calibration file {source} cannot be read: {error}",
-                        fix="give UTF-8 text, a JSON list of texts, or JSON lines with a text field") from None
+        raise UserError(
+            f"the calibration file {source} cannot be read: {error}",
+            fix="give UTF-8 text, a JSON list of texts, or JSON lines with a text field",
+        ) from None
 
 
 def _texts(rows: Any, source: str) -> list[str]:
@@ -178,8 +182,10 @@ def _from_data_set(source: str) -> list[str]:
     except KeyError:
         raise UserError(f"the data set {source} has no column 'text'", fix="give a text file instead") from None
     except Exception as error:  # the client raises many kinds; all mean that the text is not to be had
-        raise UserError(f"there is neither a file nor a reachable data set called {source!r}: {type(error).__name__}",
-                        fix="give a text file: --calibration FILE") from None
+        raise UserError(
+            f"there is neither a file nor a reachable data set called {source!r}: {type(error).__name__}",
+            fix="give a text file: --calibration FILE",
+        ) from None
     return texts
 
 

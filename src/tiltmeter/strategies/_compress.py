@@ -33,8 +33,9 @@ Facts = dict[str, Any]
 Change = Callable[["PreTrainedModel"], None]  # compresses the model in place
 
 
-def compressed(strategy: Strategy, context: Context, change: Change, windows: Windows | None,
-               *, keeps_zeros: bool = True) -> Artifact:
+def compressed(
+    strategy: Strategy, context: Context, change: Change, windows: Windows | None, *, keeps_zeros: bool = True
+) -> Artifact:
     """The artifact of `strategy` applied to `context.checkpoint`; becomes the context's checkpoint.
 
     Args:
@@ -69,10 +70,18 @@ def compressed(strategy: Strategy, context: Context, change: Change, windows: Wi
         steps = " + ".join((*context.found.get("steps", ()), strategy.name))
         return {**facts, "calibration": windows.record if windows else None, "title": f"{context.model} · {steps}"}
 
-    step = {"strategy": strategy.name, "settings": {k: v for k, v in strategy.settings.items() if k != "calibration"},
-            "calibration": windows.record if windows else None}
-    key = {"kind": "compressed checkpoint", "lineage": list(context.lineage), **step, "dtype": context.dtype,
-           "device": context.device.split(":")[0]}
+    step = {
+        "strategy": strategy.name,
+        "settings": {k: v for k, v in strategy.settings.items() if k != "calibration"},
+        "calibration": windows.record if windows else None,
+    }
+    key = {
+        "kind": "compressed checkpoint",
+        "lineage": list(context.lineage),
+        **step,
+        "dtype": context.dtype,
+        "device": context.device.split(":")[0],
+    }
     artifact = context.artifacts.get_or_make(key, make)
     context.checkpoint = artifact.path / "model"
     context.found["steps"] = (*context.found.get("steps", ()), strategy.name)
@@ -94,8 +103,12 @@ def oneshot(model: PreTrainedModel, recipe: Sequence[Any], context: Context, win
 
         length = len(windows.ids[0])
         rows = {"input_ids": [list(w) for w in windows.ids], "attention_mask": [[1] * length for _ in windows.ids]}
-        data = {"dataset": Dataset.from_dict(rows), "num_calibration_samples": len(windows.ids),
-                "max_seq_length": length, "shuffle_calibration_samples": False}
+        data = {
+            "dataset": Dataset.from_dict(rows),
+            "num_calibration_samples": len(windows.ids),
+            "max_seq_length": length,
+            "shuffle_calibration_samples": False,
+        }
     with _pinning_needs_a_gpu():
         run(model=model, recipe=list(recipe), processor=cast(Any, context.tokenizer), **data)
 
@@ -150,8 +163,9 @@ def ignore_list(model: PreTrainedModel) -> list[str]:
 def check_fraction(strategy: str, key: str, value: float) -> None:
     """Raises UserError unless 0 < value < 1."""
     if not 0.0 < value < 1.0:
-        raise UserError(f"{strategy}: {key} is a fraction between 0 and 1, got {value}",
-                        fix=f"for 50 % write {key}=0.5")
+        raise UserError(
+            f"{strategy}: {key} is a fraction between 0 and 1, got {value}", fix=f"for 50 % write {key}=0.5"
+        )
 
 
 def _head(model: PreTrainedModel) -> Any:

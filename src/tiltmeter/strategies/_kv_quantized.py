@@ -52,8 +52,13 @@ def calibrate(strategy: KVCache, context: Context) -> Artifact:
         save_file(largest_values(model, windows.ids, strategy.name), folder / "largest.safetensors")
         return {"calibration": windows.record, "title": f"{context.model} · ranges of keys and values"}
 
-    key = {"kind": "kv cache ranges", "lineage": list(context.lineage), "dtype": context.dtype,
-           "device": context.device.split(":")[0], "calibration": windows.record}
+    key = {
+        "kind": "kv cache ranges",
+        "lineage": list(context.lineage),
+        "dtype": context.dtype,
+        "device": context.device.split(":")[0],
+        "calibration": windows.record,
+    }
     return context.artifacts.get_or_make(key, make)
 
 

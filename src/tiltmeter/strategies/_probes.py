@@ -23,8 +23,9 @@ TEXTS = (
 TAIL = 4  # tokens read one at a time after the prompt
 
 
-def probe_logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-                 new_cache: Callable[[], Any] | None = None) -> Tensor:
+def probe_logits(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, new_cache: Callable[[], Any] | None = None
+) -> Tensor:
     """Next-token logits on the probes, float32 on the CPU, shape (probes x (1 + TAIL), vocabulary)."""
     import torch
     from transformers import DynamicCache

@@ -65,20 +65,22 @@ class OneShotQuantizer(Strategy):
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         if self.rounds_activations:
-            variant.notes.append(f"{self.name}: activations are rounded as they come, so the last bits that a batch's "
-                                 f"composition changes can grow to whole rounding steps; {self.name}+rerun measures it")
+            variant.notes.append(
+                f"{self.name}: activations are rounded as they come, so the last bits that a batch's "
+                f"composition changes can grow to whole rounding steps; {self.name}+rerun measures it"
+            )
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         facts = context.found[self.name].facts
         loaded = [
-            name for name, m in _layers.linear_layers(variant.model).items()
+            name
+            for name, m in _layers.linear_layers(variant.model).items()
             if getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
         ]
         if not loaded or len(loaded) != facts["layers"]:
             raise DidNothing(f"{self.name}: {len(loaded)} of {facts['layers']} linear layers are quantized")
         return {
-            "summary": f"{len(loaded)} linear layers quantized ({self.scheme_text}), "
-            "output head untouched",
+            "summary": f"{len(loaded)} linear layers quantized ({self.scheme_text}), output head untouched",
             "scheme": self.scheme_text,
             **facts,
         }

@@ -53,8 +53,10 @@ class Assisted(Strategy):
 
             folder = resolve(self.assistant)
             if load_tokenizer(folder, self.assistant).get_vocab() != variant.tokenizer.get_vocab():
-                raise UserError(f"assisted: {self.assistant} has another vocabulary than {variant.model_name}",
-                                fix="choose an assistant of the same family, or leave assistant out")
+                raise UserError(
+                    f"assisted: {self.assistant} has another vocabulary than {variant.model_name}",
+                    fix="choose an assistant of the same family, or leave assistant out",
+                )
             helper = load_model(folder, variant.dtype, variant.device)
             helper.generation_config.num_assistant_tokens = self.guesses
             options = {"assistant_model": helper}
@@ -71,11 +73,16 @@ class Assisted(Strategy):
             room = min(32, variant.max_length - len(ids))
             same += variant.generate(ids, room) == plain(ids, room)
         if same < len(TEXTS):
-            variant.notes.append(f"assisted: greedy text equals plain decoding on only {same} of {len(TEXTS)} probe "
-                                 "prompts, where speculative decoding must change nothing")
+            variant.notes.append(
+                f"assisted: greedy text equals plain decoding on only {same} of {len(TEXTS)} probe "
+                "prompts, where speculative decoding must change nothing"
+            )
         by = self.assistant or "prompt lookup"
-        return {"summary": f"assisted by {by}: greedy text identical on {same} of {len(TEXTS)} probe prompts",
-                "identical_probes": same, "probes": len(TEXTS)}
+        return {
+            "summary": f"assisted by {by}: greedy text identical on {same} of {len(TEXTS)} probe prompts",
+            "identical_probes": same,
+            "probes": len(TEXTS),
+        }
 
     def not_exercised(self, request_kind: RequestKind) -> str | None:
         return None if request_kind == "generation" else "assisted decoding acts on generated text only"
@@ -88,11 +95,20 @@ def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[
         import torch
 
         prompt = torch.tensor([ids], device=variant.device)
-        settings: dict[str, Any] = {"eos_token_id": sorted(variant.eos_ids), "pad_token_id": min(variant.eos_ids)} \
-            if variant.eos_ids else {"pad_token_id": 0}
+        settings: dict[str, Any] = (
+            {"eos_token_id": sorted(variant.eos_ids), "pad_token_id": min(variant.eos_ids)}
+            if variant.eos_ids
+            else {"pad_token_id": 0}
+        )
         with torch.inference_mode():
-            out = cast(Any, variant.model).generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False,
-                                         max_new_tokens=max_new_tokens, **settings, **options)
+            out = cast(Any, variant.model).generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                **settings,
+                **options,
+            )
         return out[0, len(ids) :].tolist()  # type: ignore[no-any-return]
 
     return generate

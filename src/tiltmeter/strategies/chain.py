@@ -63,10 +63,12 @@ class Chain:
         if not self.calibrated:
             return [self]
         return [
-            Chain(tuple(
-                replace(part, **{"seed": part.settings["seed"] + step}) if _draws_calibration(part) else part
-                for part in self.parts
-            ))
+            Chain(
+                tuple(
+                    replace(part, **{"seed": part.settings["seed"] + step}) if _draws_calibration(part) else part
+                    for part in self.parts
+                )
+            )
             for step in range(count)
         ]
 
@@ -122,9 +124,7 @@ def _parse_part(piece: str, whole: str) -> Strategy:
         near = get_close_matches(lowered, names, n=1) or get_close_matches(typed.lower(), names, n=1)
         raise UserError(
             f"there is no strategy called {typed!r}",
-            fix=f"did you mean {near[0]!r}?"
-            if near
-            else f"choose from: {', '.join(registry.known('strategy'))}",
+            fix=f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(registry.known('strategy'))}",
         )
     cls = names[name]
     types = typing.get_type_hints(cls)
@@ -139,9 +139,7 @@ def _parse_part(piece: str, whole: str) -> Strategy:
         if key not in known:
             near = get_close_matches(key, known, n=1)
             listed = f"its settings are: {', '.join(known)}" if known else "it has no settings"
-            raise UserError(
-                f"{cls.name} has no setting {key!r}", fix=f"did you mean {near[0]!r}?" if near else listed
-            )
+            raise UserError(f"{cls.name} has no setting {key!r}", fix=f"did you mean {near[0]!r}?" if near else listed)
         settings[key] = _convert(cls.name, key, value, types[key])
     missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in settings]
     if missing:

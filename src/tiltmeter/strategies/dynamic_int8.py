@@ -44,8 +44,9 @@ class DynamicInt8(Strategy):
         if context.device != "cpu":
             raise UserError("dynamic-int8 runs on CPUs only", fix="add --device cpu, or use int8 on a GPU")
         if context.dtype != "float32":
-            raise UserError(f"dynamic-int8 runs in float32 only, this run is in {context.dtype}",
-                            fix="add --dtype float32")
+            raise UserError(
+                f"dynamic-int8 runs in float32 only, this run is in {context.dtype}", fix="add --dtype float32"
+            )
         _layers.require_linear_layers(context.config, self.name)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
@@ -57,8 +58,10 @@ class DynamicInt8(Strategy):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces where this will move to
             variant.model = quantize_dynamic(variant.model, spec, inplace=True)
-        variant.notes.append("dynamic-int8: one activation scale per forward, so answers depend on which requests "
-                             "share a batch; dynamic-int8+rerun measures by how much")
+        variant.notes.append(
+            "dynamic-int8: one activation scale per forward, so answers depend on which requests "
+            "share a batch; dynamic-int8+rerun measures by how much"
+        )
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         from torch import nn

@@ -54,14 +54,10 @@ class Int8(Strategy):
     def loading_options(self, context: Context) -> dict[str, Any]:
         from transformers import BitsAndBytesConfig
 
-        return {
-            "quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=self.threshold)
-        }
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=self.threshold)}
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
-        variant.notes.append(
-            "int8: answers depend on which requests share a batch; int8+rerun measures by how much"
-        )
+        variant.notes.append("int8: answers depend on which requests share a batch; int8+rerun measures by how much")
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         import bitsandbytes as bnb

@@ -81,15 +81,9 @@ class KVCache(Strategy):
                 f"{self.name}: group size {size} instead of {self.group_size}, the largest that "
                 "divides this model's keys at every prompt length"
             )
-        variant.new_cache = _kv_transformers.cache_maker(
-            variant.model.config, self.bits, size, self.residual_length
-        )
-        variant.share_prefixes = (
-            False  # a kept prefix would be read quantized where this cache reads it exactly
-        )
-        variant.notes.append(
-            f"{self.name}:read=transformers leaves the first new token exact by construction"
-        )
+        variant.new_cache = _kv_transformers.cache_maker(variant.model.config, self.bits, size, self.residual_length)
+        variant.share_prefixes = False  # a kept prefix would be read quantized where this cache reads it exactly
+        variant.notes.append(f"{self.name}:read=transformers leaves the first new token exact by construction")
         context.found[self.name] = size
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:

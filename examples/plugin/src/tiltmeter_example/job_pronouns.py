@@ -54,8 +54,9 @@ class JobPronouns(Benchmark):
         with (data / self.files[0]).open(encoding="utf-8", newline="") as rows:
             return [Item(row["job"], row["job"], {"field": row["field"]}, row) for row in csv.DictReader(rows)]
 
-    def requests(self, item: Item, render: Render, *, decoding: Decoding, n_samples: int,
-                 seed: int) -> tuple[SequenceLogprob, ...]:
+    def requests(
+        self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int
+    ) -> tuple[SequenceLogprob, ...]:
         return tuple(SequenceLogprob(item.data["sentence"].replace("PRONOUN", word)) for word in ("he", "she"))
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
@@ -68,8 +69,14 @@ class JobPronouns(Benchmark):
 
     def score(self, outcomes: Sequence[Outcome]) -> Score:
         scored = [outcome.score for outcome in outcomes if not np.isnan(outcome.score)]
-        return Score(100 * mean(scored), len(outcomes), len(scored), None if scored else "no sentence could be scored",
-                     unscored_counts(outcomes), groups=group_means(outcomes, "field"))
+        return Score(
+            100 * mean(scored),
+            len(outcomes),
+            len(scored),
+            None if scored else "no sentence could be scored",
+            unscored_counts(outcomes),
+            groups=group_means(outcomes, "field"),
+        )
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
         """One cluster an item; the statistics (intervals, swap test, verdict) are tiltmeter's."""
@@ -77,11 +84,14 @@ class JobPronouns(Benchmark):
         before, after = (np.array([pair[side].score for pair in pairs]) for side in (0, 1))
         each = np.arange(len(pairs))
         flips = FlipTable(
-            ids=tuple(b.item for b, _ in pairs), base=tuple(str(b.samples[0].label) for b, _ in pairs),
-            variant=tuple(str(v.samples[0].label) for _, v in pairs), toward=(after - before).astype(np.int8),
+            ids=tuple(b.item for b, _ in pairs),
+            base=tuple(str(b.samples[0].label) for b, _ in pairs),
+            variant=tuple(str(v.samples[0].label) for _, v in pairs),
+            toward=(after - before).astype(np.int8),
             uncertainty=np.full(len(pairs), NAN),
             shift=np.array([v.samples[0].values["log_ratio"] - b.samples[0].values["log_ratio"] for b, v in pairs]),
-            n_unscored=len(base) - len(pairs))
+            n_unscored=len(base) - len(pairs),
+        )
         statistic = mean_statistic(before, after, each, len(pairs), scale=100.0)
         n = len(pairs)
         return Comparison(self.name, self.unit, self.ideal, margin, n, statistic, n_paired=n, flips=flips)

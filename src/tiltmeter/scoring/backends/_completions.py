@@ -78,12 +78,19 @@ class Completions(LocalCompletionsAPI):
         timeout: seconds for one attempt.
     """
 
-    def __init__(self, address: str, name: str, eos_ids: Sequence[int], *, attempts: int = 3,
-                 timeout: int = 300) -> None:
+    def __init__(
+        self, address: str, name: str, eos_ids: Sequence[int], *, attempts: int = 3, timeout: int = 300
+    ) -> None:
         # its log lines repeat the server's answers, and an exception's repr the key
         logging.getLogger("lm_eval.models.api_models").setLevel(logging.CRITICAL + 1)
-        super().__init__(base_url=f"{address}/completions", model=name, tokenizer_backend=None, max_length=2**31,
-                         max_retries=attempts, timeout=timeout)
+        super().__init__(
+            base_url=f"{address}/completions",
+            model=name,
+            tokenizer_backend=None,
+            max_length=2**31,
+            max_retries=attempts,
+            timeout=timeout,
+        )
         self.tokenized_requests = True  # ids made by our own tokenizer
         self.address = address
         self.extras: dict[str, Any] = {**PLAIN_SAMPLING, "stop_token_ids": list(eos_ids), "return_token_ids": True}
@@ -93,8 +100,9 @@ class Completions(LocalCompletionsAPI):
         key = os.environ.get(KEY, "").strip()
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    def _create_payload(self, messages: Any, generate: bool = False, gen_kwargs: dict[str, Any] | None = None,
-                        **settings: Any) -> dict[str, Any]:
+    def _create_payload(
+        self, messages: Any, generate: bool = False, gen_kwargs: dict[str, Any] | None = None, **settings: Any
+    ) -> dict[str, Any]:
         payload: dict[str, Any] = super()._create_payload(messages, generate, gen_kwargs, **settings)
         if generate:
             payload.pop("stop")  # generation ends at end tokens, never at a string
@@ -119,13 +127,15 @@ class Completions(LocalCompletionsAPI):
         problem = miscounted(found, len(ids)) or (None if len(found.logprobs) >= len(ids) else NO_ECHO)
         if problem:
             raise BackendFailed(problem)
-        scored = found.logprobs[len(before): len(ids)]
+        scored = found.logprobs[len(before) : len(ids)]
         return sum(float("nan") if value is None else float(value) for value in scored)
 
     def _asked(self, prompt: Sequence[int], attempts: int | None, **call: Any) -> Completion:
         tries = retry(
-            stop=stop_after_attempt(attempts or self.max_retries), wait=wait_exponential(multiplier=0.5, min=1, max=10),
-            retry=retry_if_exception(_worth_another), reraise=True,
+            stop=stop_after_attempt(attempts or self.max_retries),
+            wait=wait_exponential(multiplier=0.5, min=1, max=10),
+            retry=retry_if_exception(_worth_another),
+            reraise=True,
         )(self.model_call)
         try:
             return _completion(tries(messages=[list(prompt)], **call))
@@ -160,8 +170,9 @@ def served(address: str, timeout: float = 30) -> list[dict[str, Any]] | None:
     """What the server's /models lists; None when it has no such page. Raises HttpStatus or BackendFailed."""
     key = os.environ.get(KEY, "").strip()
     try:
-        response = requests.get(f"{address}/models", timeout=timeout,
-                                headers={"Authorization": f"Bearer {key}"} if key else {})
+        response = requests.get(
+            f"{address}/models", timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {}
+        )
     except requests.RequestException as error:
         raise BackendFailed(f"{address} cannot be reached: {type(error).__name__}") from None
     if response.status_code in (404, 405, 501):

@@ -50,8 +50,10 @@ class LoadsFolders(Backend):
 
         self.refuse(_no_checkpoint, f"leave out --backend {self.package}: the built-in engine runs it")
         if find_spec(self.package) is None:
-            raise UserError(f"--backend {self.package} needs the package {self.package!r}, which is not installed",
-                            fix=f'pip install {self.package} "tiltmeter[lm-eval]"')
+            raise UserError(
+                f"--backend {self.package} needs the package {self.package!r}, which is not installed",
+                fix=f'pip install {self.package} "tiltmeter[lm-eval]"',
+            )
         lm_class(self.package)
 
     def identity(self, source: str) -> Identity:
@@ -59,11 +61,17 @@ class LoadsFolders(Backend):
         from tiltmeter.gguf_files.source import is_gguf
 
         if is_gguf(source):
-            raise UserError(f"{source} is a GGUF file, which --backend {self.package} is not given",
-                            fix="leave --backend out: the built-in engine reads it")
+            raise UserError(
+                f"{source} is a GGUF file, which --backend {self.package} is not given",
+                fix="leave --backend out: the built-in engine reads it",
+            )
         folder = checkpoints.resolve(source)
-        return Identity(models.load_tokenizer(folder, source), models.fingerprint(source), self.dtype_of(source),
-                        {"backend": self.package})
+        return Identity(
+            models.load_tokenizer(folder, source),
+            models.fingerprint(source),
+            self.dtype_of(source),
+            {"backend": self.package},
+        )
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
         from tiltmeter import checkpoints, models
@@ -74,25 +82,47 @@ class LoadsFolders(Backend):
 
         self._stop()  # one whose variant was refused after it had started
         known = self.identity(spec.source)
-        context = models.compressed(spec.source, spec.chain, device=self.study.device, dtype=known.dtype,
-                                    calibration=self.study.calibration, seed=self.study.seed, progress=self.say)
+        context = models.compressed(
+            spec.source,
+            spec.chain,
+            device=self.study.device,
+            dtype=known.dtype,
+            calibration=self.study.calibration,
+            seed=self.study.seed,
+            progress=self.say,
+        )
         folder = checkpoints.resolve(spec.source)
         with contextlib.redirect_stdout(sys.stderr):  # results go to stdout, these engines' logs must not
-            self._lm = made(lm_class(self.package), f"--backend {self.package}",
-                            **self.settings(context.checkpoint, folder, context.dtype))
-        longest = int(getattr(context.config.get_text_config(decoder=True), "max_position_embeddings", None)
-                      or models.NO_LIMIT)
+            self._lm = made(
+                lm_class(self.package),
+                f"--backend {self.package}",
+                **self.settings(context.checkpoint, folder, context.dtype),
+            )
+        longest = int(
+            getattr(context.config.get_text_config(decoder=True), "max_position_embeddings", None) or models.NO_LIMIT
+        )
         variant = LoadedVariant(
-            model_name=spec.source, strategy=spec.strategy, model=None, tokenizer=known.tokenizer,  # type: ignore[arg-type]
-            device=self.study.device, dtype=context.dtype, eos_ids=frozenset(end_ids(folder, context.config)),
+            model_name=spec.source,
+            strategy=spec.strategy,
+            model=None,
+            tokenizer=known.tokenizer,  # type: ignore[arg-type]
+            device=self.study.device,
+            dtype=context.dtype,
+            eos_ids=frozenset(end_ids(folder, context.config)),
             max_length=min(longest, int(self._lm.max_length)) - 1,  # these engines write one token even when they score
-            weight_hash=known.weight_hash, settings=spec.chain.settings, notes=list(context.notes),
-            proof={"checkpoint_bytes": checkpoints.weights_on_disk(context.checkpoint),
-                   "summary": f"run by the engine {self.package}"},
+            weight_hash=known.weight_hash,
+            settings=spec.chain.settings,
+            notes=list(context.notes),
+            proof={
+                "checkpoint_bytes": checkpoints.weights_on_disk(context.checkpoint),
+                "summary": f"run by the engine {self.package}",
+            },
         )
         pairs = [(ids, [token]) for ids, token in _probe.questions(known.tokenizer)]
-        found = [float("nan") if isinstance(value, Refused) else value
-                 for value in self.asking(variant, self._lm, BATCH_TOKENS).logprobs(pairs)]
+        found = [
+            float("nan") if isinstance(value, Refused) else value
+            for value in self.asking(variant, self._lm, BATCH_TOKENS).logprobs(pairs)
+        ]
         if spec.source != spec.model and not is_address(spec.model):
             from tiltmeter.compare_models import differences
 

@@ -47,8 +47,9 @@ class LmEvalEngine(Engine):
 
     sampling: ClassVar[str] = SAMPLES_ITSELF  # the note of a run that samples
 
-    def __init__(self, variant: LoadedVariant, lm: Any, *, batch_tokens: int,
-                 obstacles: Mapping[type, str] | None = None) -> None:
+    def __init__(
+        self, variant: LoadedVariant, lm: Any, *, batch_tokens: int, obstacles: Mapping[type, str] | None = None
+    ) -> None:
         super().__init__(variant, batch_tokens=batch_tokens)
         self.lm = lm
         self.obstacles = dict(obstacles or {})
@@ -67,8 +68,9 @@ class LmEvalEngine(Engine):
     def logprobs(self, pairs: Sequence[Pair]) -> list[float | Refused]:
         """Summed log-probability (nats) of each pair's second part after its first."""
         with held_back():  # progress bars
-            found = self.lm._loglikelihood_tokens([(None, list(before), list(after)) for before, after in pairs],
-                                                  disable_tqdm=True)
+            found = self.lm._loglikelihood_tokens(
+                [(None, list(before), list(after)) for before, after in pairs], disable_tqdm=True
+            )
         return [float(value) for value, _ in found]
 
     @abstractmethod
@@ -79,7 +81,8 @@ class LmEvalEngine(Engine):
         self.stats.tokens_computed += sum(map(len, tokens))
         found = self.logprobs([(ids[:1], ids[1:]) for ids in tokens])
         return [
-            failed(request, str(value)) if isinstance(value, Refused)
+            failed(request, str(value))
+            if isinstance(value, Refused)
             else reference.sequence_answer(request, len(ids), value)
             for request, ids, value in zip(requests, tokens, found, strict=True)
         ]
@@ -94,7 +97,8 @@ class LmEvalEngine(Engine):
             values = [next(found) for _ in options]
             refused = [value for value in values if isinstance(value, Refused)]
             answers.append(
-                failed(request, str(refused[0]), len(prompt)) if refused
+                failed(request, str(refused[0]), len(prompt))
+                if refused
                 else reference.option_answer(request, self._forms, len(prompt), [float(value) for value in values])
             )
         return answers

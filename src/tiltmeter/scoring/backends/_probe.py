@@ -46,8 +46,11 @@ def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[fl
     if texts != [encode(tokenizer, text)[:LONGEST] for text in TEXTS]:
         return None  # logits were taken after other ids
     logprobs = base_probe(base, device, dtype, Artifacts()).log_softmax(-1)  # (texts x (1 + TAIL), vocabulary)
-    return [float(logprobs[text * (1 + TAIL) + place, ids[place - TAIL]])
-            for text, ids in enumerate(texts) for place in range(TAIL)]
+    return [
+        float(logprobs[text * (1 + TAIL) + place, ids[place - TAIL]])
+        for text, ids in enumerate(texts)
+        for place in range(TAIL)
+    ]
 
 
 def compare(variant: LoadedVariant, found: Sequence[float], base: Sequence[float] | None) -> None:
@@ -57,8 +60,10 @@ def compare(variant: LoadedVariant, found: Sequence[float], base: Sequence[float
     if base is not None and len(base) == len(found) and all(map(math.isfinite, (*found, *base))):
         change = max(abs(ours - theirs) for ours, theirs in zip(found, base))
         if change <= TOLERANCE:
-            raise DidNothing(f"{variant.model_name} answers the probe texts as the base does: no log-probability "
-                             f"differs by more than {TOLERANCE:g} nats")
+            raise DidNothing(
+                f"{variant.model_name} answers the probe texts as the base does: no log-probability "
+                f"differs by more than {TOLERANCE:g} nats"
+            )
         variant.proof["largest_logprob_change"] = change
         line = f"largest change of a token's log-probability on probe texts {change:.2g} nats"
     tell(variant, line)

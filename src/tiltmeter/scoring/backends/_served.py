@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from tiltmeter.scoring.variant import LoadedVariant
 
 OTHER_VOCABULARY = "server reads token ids with another tokenizer"
-TEXT_ONLY = ("the server returns no token ids: the end token is put back where it says that it stopped, other special "
-             "tokens are lost, and the words are its own decoding")
+TEXT_ONLY = (
+    "the server returns no token ids: the end token is put back where it says that it stopped, other special "
+    "tokens are lost, and the words are its own decoding"
+)
 OWN_DEFAULTS = "the server takes no settings beyond OpenAI's: its own top-k, min-p, penalties and end tokens hold"
 BATCHES = "the server batches as it likes: the last digits of its answers may change between two runs"
 UNVERIFIED = "the server does not say which tokens it read: that its tokenizer is the base's could not be checked"
@@ -93,11 +95,14 @@ def _writes(lm: Completions, ids: list[int], notes: list[str]) -> tuple[Completi
 
 def same_words(tokenizer: Any, ids: Sequence[int], echoed: Sequence[str]) -> bool:
     """Whether most tokens are ours; servers spell spaces, bytes and special tokens in their own ways, or write ids."""
+
     def plain(text: str) -> str:
         return text.replace("▁", " ").replace("Ġ", " ").strip()
 
-    same = [word == f"token_id:{token}" or plain(word) == plain(tokenizer.decode([token]))
-            for token, word in zip(ids[1:], echoed[1:])]
+    same = [
+        word == f"token_id:{token}" or plain(word) == plain(tokenizer.decode([token]))
+        for token, word in zip(ids[1:], echoed[1:])
+    ]
     return sum(same) >= len(same) / 2
 
 
@@ -110,8 +115,9 @@ class ServedEngine(LmEvalEngine):
 
     lm: Completions
 
-    def __init__(self, variant: LoadedVariant, lm: Completions, *, at_once: Callable[..., list[Any]],
-                 **settings: Any) -> None:
+    def __init__(
+        self, variant: LoadedVariant, lm: Completions, *, at_once: Callable[..., list[Any]], **settings: Any
+    ) -> None:
         super().__init__(variant, lm, **settings)
         self.notes += [note for note in variant.notes if note in ANSWERS]
         self._at_once = at_once
@@ -125,9 +131,15 @@ class ServedEngine(LmEvalEngine):
         return self._at_once(lambda each: self._written(*each), list(zip(prompts, requests, strict=True)))
 
     def _written(self, prompt: list[int], request: Generation) -> Answer:
-        found = _unless_refused(lambda: self.lm.complete(
-            prompt, max_tokens=request.max_new_tokens, temperature=request.temperature, top_p=request.top_p,
-            seed=request.seed % SEEDS))
+        found = _unless_refused(
+            lambda: self.lm.complete(
+                prompt,
+                max_tokens=request.max_new_tokens,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                seed=request.seed % SEEDS,
+            )
+        )
         if isinstance(found, Refused):
             return failed(request, str(found))
         problem = miscounted(found, len(prompt))
@@ -145,8 +157,11 @@ class ServedEngine(LmEvalEngine):
         stopped = "eos" if found.finished == "stop" else "length"
         clean = found.text.removeprefix(" ") if self._first_space_lost else found.text
         tokenizer = self.variant.tokenizer
-        end = tokenizer.eos_token_id if tokenizer.eos_token_id in self.variant.eos_ids else min(self.variant.eos_ids,
-                                                                                                default=None)
+        end = (
+            tokenizer.eos_token_id
+            if tokenizer.eos_token_id in self.variant.eos_ids
+            else min(self.variant.eos_ids, default=None)
+        )
         text = clean + (str(tokenizer.decode([end])) if stopped == "eos" and end is not None else "")
         counted = found.new_tokens
         if counted is None:

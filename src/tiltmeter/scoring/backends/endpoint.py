@@ -103,9 +103,17 @@ class Endpoint(Backend):
 
         known = self._probed(spec.source)
         variant = LoadedVariant(
-            model_name=spec.source, strategy=spec.strategy, model=None, tokenizer=known.tokenizer,  # type: ignore[arg-type]
-            device="served", dtype="as served", eos_ids=known.eos_ids, max_length=known.max_length,
-            weight_hash=_hash(known), settings=spec.chain.settings, notes=list(known.notes),
+            model_name=spec.source,
+            strategy=spec.strategy,
+            model=None,
+            tokenizer=known.tokenizer,  # type: ignore[arg-type]
+            device="served",
+            dtype="as served",
+            eos_ids=known.eos_ids,
+            max_length=known.max_length,
+            weight_hash=_hash(known),
+            settings=spec.chain.settings,
+            notes=list(known.notes),
         )
         summary = (f"{known.name}, served by {known.address}", "no weights to hash")
         variant.proof = {"summary": "; ".join(summary), "reported": known.reported}
@@ -128,8 +136,7 @@ class Endpoint(Backend):
         from tiltmeter.scoring.backends._served import ServedEngine
 
         known = self._probed(variant.model_name)
-        return ServedEngine(variant, known.lm, batch_tokens=batch_tokens, obstacles=known.obstacles,
-                            at_once=_at_once)
+        return ServedEngine(variant, known.lm, batch_tokens=batch_tokens, obstacles=known.obstacles, at_once=_at_once)
 
     def auto_batch_tokens(self, variant: LoadedVariant) -> int:
         return BATCH_TOKENS
@@ -181,9 +188,12 @@ class Endpoint(Backend):
             raise UserError(f"{address} cannot be used: {error}", fix=_fix(error.status)) from None
         except BackendFailed as error:
             raise UserError(str(error), fix="start the server, or check the address") from None
-        notes = [f"served by {address} as {name}: no weights could be hashed, its answers are kept under address, name "
-                 f"and what the server reports; prompts made by the tokenizer of {tokenizer_of}; a change contains "
-                 "what its engine and floating-point type do, beside what its weights do", *notes]
+        notes = [
+            f"served by {address} as {name}: no weights could be hashed, its answers are kept under address, name "
+            f"and what the server reports; prompts made by the tokenizer of {tokenizer_of}; a change contains "
+            "what its engine and floating-point type do, beside what its weights do",
+            *notes,
+        ]
         return Served(address, name, reported, lm, tokenizer, tokenizer_of, eos_ids, longest - 1, obstacles, notes)
 
     def _tokenizer_of(self, source: str, reported: dict[str, Any]) -> str:
@@ -201,8 +211,10 @@ def _parts(source: str) -> tuple[str, str]:
     """(address, name or "") of ADDRESS#NAME. Raises UserError for an address that carries a secret."""
     parts = urlsplit(source)
     if parts.username or parts.password or parts.query:
-        raise UserError("an endpoint's address must hold neither user, password nor query",
-                        fix="put the key into the environment: export OPENAI_API_KEY=…")
+        raise UserError(
+            "an endpoint's address must hold neither user, password nor query",
+            fix="put the key into the environment: export OPENAI_API_KEY=…",
+        )
     address = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/").removesuffix("/completions")
     return address, parts.fragment
 
@@ -216,8 +228,10 @@ def _chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> di
     names = [str(entry["id"]) for entry in listed]
     if wanted not in names if wanted else len(names) > 1:
         trouble = f"does not serve {wanted!r}" if wanted else f"serves {len(names)} models"
-        raise UserError(f"{source.partition('#')[0]} {trouble}",
-                        fix="choose one: " + ", ".join(f"{source.partition('#')[0]}#{name}" for name in names[:5]))
+        raise UserError(
+            f"{source.partition('#')[0]} {trouble}",
+            fix="choose one: " + ", ".join(f"{source.partition('#')[0]}#{name}" for name in names[:5]),
+        )
     entry = listed[names.index(wanted)] if wanted else listed[0]
     return {key: entry[key] for key in REPORTED if entry.get(key) is not None}
 
@@ -236,8 +250,10 @@ def _prompt_maker(name: str) -> tuple[Any, frozenset[int], int]:
         try:
             folder = Path(snapshot_download(name, allow_patterns=[p for p in WANTED if p != "*.safetensors"]))
         except Exception as error:  # absent, gated, no such name, no network: all end here
-            raise UserError(f"the tokenizer of {name!r} cannot be had: {type(error).__name__}",
-                            fix="name a folder or hub id that has it: --tokenizer MODEL") from None
+            raise UserError(
+                f"the tokenizer of {name!r} cannot be had: {type(error).__name__}",
+                fix="name a folder or hub id that has it: --tokenizer MODEL",
+            ) from None
     config = models.load_config(folder, name)
     text_config = config.get_text_config(decoder=True)
     longest = getattr(text_config, "max_position_embeddings", None) or models.NO_LIMIT
@@ -256,8 +272,10 @@ def _fix(status: int) -> str:
     if status in (401, 403):
         return "set the key in the environment: export OPENAI_API_KEY=…"
     if status == 404:
-        return ("a chat-only server cannot be asked: log-probabilities need POST ADDRESS/completions "
-                "(is the address complete, such as http://HOST:8000/v1?)")
+        return (
+            "a chat-only server cannot be asked: log-probabilities need POST ADDRESS/completions "
+            "(is the address complete, such as http://HOST:8000/v1?)"
+        )
     return "look into the server's log"
 
 

@@ -54,14 +54,24 @@ class LmEvalHf(Transformers):
                 sampling = {"temperature": request.temperature, "do_sample": True, "top_p": request.top_p, "top_k": 0}
                 torch.manual_seed(request.seed)
                 written = self.lm._model_generate(
-                    context=ids, attention_mask=torch.ones_like(ids), stop=[],
-                    max_length=len(prompt) + request.max_new_tokens, **(sampling if request.temperature else {}),
+                    context=ids,
+                    attention_mask=torch.ones_like(ids),
+                    stop=[],
+                    max_length=len(prompt) + request.max_new_tokens,
+                    **(sampling if request.temperature else {}),
                 )
-                return reference.generation_answer(self.variant, request, written[0, len(prompt):].tolist())
+                return reference.generation_answer(self.variant, request, written[0, len(prompt) :].tolist())
 
         with held_back():
-            lm = made(lm_class("hf"), "--backend lm-eval-hf", pretrained=variant.model, tokenizer=variant.tokenizer,
-                      backend="causal", max_length=variant.max_length, batch_size=8)
+            lm = made(
+                lm_class("hf"),
+                "--backend lm-eval-hf",
+                pretrained=variant.model,
+                tokenizer=variant.tokenizer,
+                backend="causal",
+                max_length=variant.max_length,
+                batch_size=8,
+            )
         return Hf(variant, lm, batch_tokens=batch_tokens)
 
 

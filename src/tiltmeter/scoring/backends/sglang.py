@@ -30,8 +30,14 @@ class SGLang(LoadsFolders):
     package = "sglang"
 
     def settings(self, checkpoint: Path, tokenizer: Path, dtype: str) -> dict[str, Any]:
-        return {"pretrained": str(checkpoint), "tokenizer_path": str(tokenizer), "dtype": dtype, "batch_size": "auto",
-                "trust_remote_code": False, "random_seed": self.study.seed % 2**31}
+        return {
+            "pretrained": str(checkpoint),
+            "tokenizer_path": str(tokenizer),
+            "dtype": dtype,
+            "batch_size": "auto",
+            "trust_remote_code": False,
+            "random_seed": self.study.seed % 2**31,
+        }
 
     def asking(self, variant: LoadedVariant, lm: Any, batch_tokens: int) -> Any:
         from tiltmeter.scoring.backends._lm_eval import LmEvalEngine
@@ -42,13 +48,19 @@ class SGLang(LoadsFolders):
 
             def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
                 settings = [
-                    {"max_new_tokens": request.max_new_tokens, "temperature": request.temperature,
-                     "top_p": request.top_p, "stop_token_ids": sorted(self.variant.eos_ids)}
+                    {
+                        "max_new_tokens": request.max_new_tokens,
+                        "temperature": request.temperature,
+                        "top_p": request.top_p,
+                        "stop_token_ids": sorted(self.variant.eos_ids),
+                    }
                     for request in requests
                 ]
                 written = self.lm._model_generate(list(prompts), generate=True, sampling_params=settings)
-                return [generation_answer(self.variant, request, _ids(each))
-                        for request, each in zip(requests, written, strict=True)]
+                return [
+                    generation_answer(self.variant, request, _ids(each))
+                    for request, each in zip(requests, written, strict=True)
+                ]
 
         return Asking(variant, lm, batch_tokens=batch_tokens)
 

@@ -29,8 +29,13 @@ class Transformers(Backend):
             return
         chains = {spec.strategy: spec.chain for spec in self.study.variants() if spec.source in checkpoints}
         refused = [
-            models.refusals(model, chains.values(), device=self.study.device, dtype=self.study.dtype,
-                            calibration=self.study.calibration)
+            models.refusals(
+                model,
+                chains.values(),
+                device=self.study.device,
+                dtype=self.study.dtype,
+                calibration=self.study.calibration,
+            )
             for model in checkpoints
         ]
         for name in chains:

@@ -28,8 +28,14 @@ class VLLM(LoadsFolders):
     package = "vllm"
 
     def settings(self, checkpoint: Path, tokenizer: Path, dtype: str) -> dict[str, Any]:
-        return {"pretrained": str(checkpoint), "tokenizer": str(tokenizer), "dtype": dtype, "batch_size": "auto",
-                "trust_remote_code": False, "seed": self.study.seed % 2**31}
+        return {
+            "pretrained": str(checkpoint),
+            "tokenizer": str(tokenizer),
+            "dtype": dtype,
+            "batch_size": "auto",
+            "trust_remote_code": False,
+            "seed": self.study.seed % 2**31,
+        }
 
     def asking(self, variant: LoadedVariant, lm: Any, batch_tokens: int) -> Any:
         from vllm import SamplingParams
@@ -40,13 +46,20 @@ class VLLM(LoadsFolders):
         class Asking(LmEvalEngine):
             def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
                 settings = [
-                    SamplingParams(max_tokens=request.max_new_tokens, temperature=request.temperature,
-                                   top_p=request.top_p, seed=request.seed % SEEDS, detokenize=False,
-                                   stop_token_ids=sorted(self.variant.eos_ids))
+                    SamplingParams(
+                        max_tokens=request.max_new_tokens,
+                        temperature=request.temperature,
+                        top_p=request.top_p,
+                        seed=request.seed % SEEDS,
+                        detokenize=False,
+                        stop_token_ids=sorted(self.variant.eos_ids),
+                    )
                     for request in requests
                 ]
                 written = self.lm._model_generate(list(prompts), generate=True, sampling_params=settings)
-                return [generation_answer(self.variant, request, list(each.outputs[0].token_ids))
-                        for request, each in zip(requests, written, strict=True)]
+                return [
+                    generation_answer(self.variant, request, list(each.outputs[0].token_ids))
+                    for request, each in zip(requests, written, strict=True)
+                ]
 
         return Asking(variant, lm, batch_tokens=batch_tokens)

@@ -49,6 +49,9 @@ class LLM:
             scores = [None, *({token: float(logits[place, token])} for place, token in enumerate(ids[1:]))]
             return SimpleNamespace(prompt_logprobs=scores)
         self.variant.eos_ids = frozenset(settings.stop_token_ids or ())
-        new = reference.new_ids(self.variant, ids, Generation(
-            "", settings.max_tokens, settings.temperature, settings.top_p, settings.seed or 0))
+        new = reference.new_ids(
+            self.variant,
+            ids,
+            Generation("", settings.max_tokens, settings.temperature, settings.top_p, settings.seed or 0),
+        )
         return SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(new), text="", finish_reason="stop")])
