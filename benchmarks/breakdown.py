@@ -24,12 +24,12 @@ import torch
 
 from benchmarks.run import gemm_peak
 from benchmarks.speed_work import all_work, random_variant
-from tiltmeter.scoring import tree_generation, tree_scoring
-from tiltmeter.scoring.attention import Blockwise
-from tiltmeter.scoring.decode_store import DecodeStore
-from tiltmeter.scoring.elementwise import Elementwise
 from tiltmeter.scoring.engine import Engine
-from tiltmeter.scoring.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
+from tiltmeter.scoring.kernels.attention import Blockwise
+from tiltmeter.scoring.kernels.elementwise import Elementwise
+from tiltmeter.scoring.kernels.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
+from tiltmeter.scoring.trees import tree_generation, tree_scoring
+from tiltmeter.scoring.trees.decode_store import DecodeStore
 
 RESULTS = Path(__file__).parent / "results"
 WORK = ("CrowS-Pairs log-likelihood", "DiscrimEval first token", "DT generation, 150 new tokens")

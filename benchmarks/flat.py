@@ -53,17 +53,17 @@ def measure(shared: Path, size: int) -> dict[str, float]:
     """CPU time per item and peak memory for `size` items; answers are dropped as they come."""
     import torch
 
-    from tiltmeter import models
     from tiltmeter.benchmarks.base import Item
     from tiltmeter.benchmarks.crows_pairs import CrowsPairs
-    from tiltmeter.inputs import Inputs, write_inputs
+    from tiltmeter.runs.inputs import Inputs, write_inputs
     from tiltmeter.scoring.engine import Engine
     from tiltmeter.scoring.prompts import renderer
     from tiltmeter.scoring.requests import SequenceLogprob
     from tiltmeter.strategies.chain import parse
+    from tiltmeter.variants import apply
 
     torch.set_num_threads(1)
-    variant = models.load(str(shared / "models" / "tinystories-656k"), parse("none"), device="cpu")
+    variant = apply.load(str(shared / "models" / "tinystories-656k"), parse("none"), device="cpu")
     engine = Engine(variant, batch_tokens=BATCH_TOKENS)
     benchmark = CrowsPairs()
     render, _ = renderer("plain", variant.tokenizer)

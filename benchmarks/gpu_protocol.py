@@ -24,10 +24,10 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.speed_peers import generate
 from tiltmeter import registry
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.scoring.requests import Generation, Request
-from tiltmeter.scoring.variant import LoadedVariant
 
 RESULTS = Path(__file__).parent / "results"
 CELLS = [

@@ -209,7 +209,7 @@ def _agreement(variant: Any, work: Any, answers: dict[str, list[Any]]) -> dict[s
 
 def _flops(variant: Any, work: Any, computed: int) -> float:
     """FLOP of the matrix products that tiltmeter did: not of rows that the last layer leaves out."""
-    from tiltmeter.scoring.last_layer import last_layer
+    from tiltmeter.scoring.kernels.last_layer import last_layer
     from tiltmeter.scoring.requests import SequenceLogprob
 
     read = _head_rows(variant, work)

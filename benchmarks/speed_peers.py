@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import Generation, OptionProbs, Request, SequenceLogprob
-from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import Forms
 
 

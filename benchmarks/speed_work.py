@@ -12,10 +12,10 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tiltmeter import registry
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.prompts import encode, renderer
 from tiltmeter.scoring.reference import text_of
 from tiltmeter.scoring.requests import Generation, OptionProbs, Request
-from tiltmeter.scoring.variant import LoadedVariant
 
 SYSTEM_TOKENS = 400
 RUNS = 4

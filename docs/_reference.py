@@ -42,7 +42,7 @@ def command_line() -> str:
     import typer
     from typer.testing import CliRunner
 
-    from tiltmeter.cli import app
+    from tiltmeter.cli.commands import app
 
     parts = ["# Command line", "", "Generated from `--help`.", ""]
     for path in _commands(typer.main.get_command(app), ()):
@@ -115,11 +115,11 @@ def python() -> str:
 
     import tiltmeter
     from tiltmeter import report
-    from tiltmeter.results import Results
+    from tiltmeter.results.document import Results
 
     parts = ["# Python", "", "Generated from docstrings.", "", "## tiltmeter", ""]
     parts += [line for name in PYTHON for line in _function(f"tiltmeter.{name}", getattr(tiltmeter, name))]
-    parts += _function("tiltmeter.results.Results", Results)
+    parts += _function("tiltmeter.results.document.Results", Results)
     parts += [
         line
         for name, value in inspect.getmembers(Results)

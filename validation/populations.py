@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tiltmeter.analysis.contract import Comparison
 from tiltmeter.analysis.designs import (
     Grouping,
     agreement,
@@ -26,6 +25,7 @@ from tiltmeter.analysis.designs import (
     probability_gaps,
     relative_errors,
 )
+from tiltmeter.analysis.types import Comparison
 
 
 @dataclass(frozen=True)

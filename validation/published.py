@@ -6,7 +6,7 @@ import csv
 from importlib.resources import files
 from pathlib import Path
 
-from tiltmeter.analysis.published import changes, page
+from validation.published_changes import changes, page
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "published.md"
 

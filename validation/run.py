@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from tiltmeter.analysis.compare import compare
-from tiltmeter.analysis.contract import Change
-from tiltmeter.analysis.settle import Row, settle
+from tiltmeter.analysis.judge_all import Row, settle
+from tiltmeter.analysis.types import Change
 from tiltmeter.seeds import seed_for
 from validation.populations import (
     Scenario,
@@ -140,40 +140,51 @@ def page(lines: list[Line]) -> str:
         [
             "# Do the intervals and verdicts hold?",
             "",
-            "Written by `make validate`: simulated pairs of models at each benchmark's real number of items and clusters, "
+            "Written by `make validate`: simulated pairs of models at each benchmark's real number of items "
+            "and clusters, "
             "every one compared and judged by the same code as a run's row. The populations are parametric "
             "(validation/populations.py); no real model's answers were used.",
             "",
-            "- **noise**: N0, base and variant exchangeable, each with this much logit noise of its own; N1, the variant "
+            "- **noise**: N0, base and variant exchangeable, each with this much logit noise of its own; N1, "
+            "the variant "
             "is the base plus noise unrelated to group; real, a change of the group effects or of the whole as well.",
-            "- **covered**: share of 95 % intervals that hold the true change: of the score (and of its distance from the "
+            "- **covered**: share of 95 % intervals that hold the true change: of the score (and of its "
+            "distance from the "
             "ideal), and of the noise-corrected spread. Where no closed form is known the truth is the mean over all "
             "replicates. `–`: there is no interval, or no spread.",
-            "- **worse, better, equivalent**: share of verdicts, p of one row alone. At the margin, `equivalent` is false.",
+            "- **worse, better, equivalent**: share of verdicts, p of one row alone. At the margin, "
+            "`equivalent` is false.",
             "- **printed score moved**: share in which the interval of the printed score excludes 0. Under N1 that is "
             "what noise does to max - min; the verdict does not follow it.",
             "- **spread larger, smaller**: share in which the spread's interval excludes 0 and its p is below .05; for "
             "worldbench, whose verdict rests on the mean error, what is said of its disparity.",
-            f"- {lines[0].replicates if lines else 0} replicates (global-opinion-qa a quarter): a share near .95 is known "
+            f"- {lines[0].replicates if lines else 0} replicates (global-opinion-qa a quarter): a share near "
+            f".95 is known "
             f"to about ± {100 * (0.95 * 0.05 / max(lines[0].replicates, 1)) ** 0.5:.0f} points.",
             "",
             "## What was asked, and what does not reach it",
             "",
-            "Coverage at least 93 % (89 % for dt-stereotyping below 5 % agreement); false `worse` and false `better` at "
-            "most 5 % each where nothing changed; false `equivalent` at most 5 % at the margin. More than 97 % covered is "
-            "conservative: it happens where no group gap exists or few answers flip. Lines that miss this by more than two "
+            "Coverage at least 93 % (89 % for dt-stereotyping below 5 % agreement); false `worse` and false "
+            "`better` at "
+            "most 5 % each where nothing changed; false `equivalent` at most 5 % at the margin. More than 97 % "
+            "covered is "
+            "conservative: it happens where no group gap exists or few answers flip. Lines that miss this by "
+            "more than two "
             "standard errors of the simulation:",
             "",
             *(outside or ["- none"]),
             "",
             "## What cannot be covered",
             "",
-            "- The level of the Gini (31-91 % covered in earlier simulation) and DiscrimEvalGen's paper score (60-100 %) "
+            "- The level of the Gini (31-91 % covered in earlier simulation) and DiscrimEvalGen's paper score "
+            "(60-100 %) "
             "have no interval; their rows say so.",
-            "- A gap whose direction changes from question to question averages to no group effect: the spread cannot see "
+            "- A gap whose direction changes from question to question averages to no group effect: the spread "
+            "cannot see "
             "it. Sharpening all logits reads as a larger gap.",
             "- Fewer than about 15 questions: the spread's interval covers 92-95 %, and `equivalent` is not given.",
-            "- Rates, mean errors and mean distances change under N1, because noise makes a model less accurate: `worse` "
+            "- Rates, mean errors and mean distances change under N1, because noise makes a model less "
+            "accurate: `worse` "
             "there is true, and the reason says what it does not mean.",
             "",
             "## The table",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tiltmeter.results import Results
+    from tiltmeter.results.document import Results
 
 __version__ = "0.1.0"
 __all__ = ["load", "run"]
@@ -38,7 +38,7 @@ def run(
         ``result.document["run"]["failures"]``.
     """
     from tiltmeter.pipeline import run as run_study
-    from tiltmeter.results import load as load_results
+    from tiltmeter.results.document import load as load_results
     from tiltmeter.study import make_study
 
     names = (models,) if isinstance(models, str) else tuple(models)
@@ -49,6 +49,6 @@ def run(
 
 def load(run: str | Path) -> Results:
     """A run folder as data frames (`rows`, `items`) and its JSON document. Raises UserError when it is no run."""
-    from tiltmeter.results import load as load_results
+    from tiltmeter.results.document import load as load_results
 
     return load_results(run)

@@ -1,6 +1,6 @@
 """`python -m tiltmeter` is the command line."""
 
-from tiltmeter.cli import main
+from tiltmeter.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -2,11 +2,11 @@
 
 For every model and strategy: load it once, prove that it acted, ask every unfinished cell batch by
 batch (a batch is committed before the next begins), then measure text quality. Statistics are made
-from the stored answers at the end, by ``tiltmeter.results``. A cell or a variant that cannot be
+from the stored answers at the end, by ``tiltmeter.results.document``. A cell or a variant that cannot be
 computed is recorded with its reason and the rest goes on.
 
-Who answers is the loader's business: this process (``tiltmeter.loading``) or the workers of a Ray
-cluster (``tiltmeter.cluster``). What is asked, and every file of the run, is this module's.
+Who answers is the loader's business: this process (``tiltmeter.runs.loading``) or the workers of a Ray
+cluster (``tiltmeter.distributed.cluster``). What is asked, and every file of the run, is this module's.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter import environment
+from tiltmeter.backends.base import BackendFailed
 from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.errors import UserError
-from tiltmeter.loading import Loader
 from tiltmeter.registry import build
-from tiltmeter.scoring.backends.base import BackendFailed
+from tiltmeter.runs import record as run_record
+from tiltmeter.runs.loading import Loader
+from tiltmeter.runs.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
 from tiltmeter.seeds import seed_for
-from tiltmeter.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
 from tiltmeter.strategies.base import VariantFailed
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
-    from tiltmeter.progress import Progress
+    from tiltmeter.runs.progress import Progress
     from tiltmeter.strategies.chain import Chain
 
 
@@ -65,20 +65,20 @@ class _Job:
 def run(study: Study, out: Path, progress: Progress | None = None, ray: str | None = None) -> RunSummary:
     """Compute every unfinished cell of the study into `out`, then its results.
 
-    `ray` is the address of a Ray cluster that computes (see `tiltmeter.cluster`); it is no part of the study:
+    `ray` is the address of a Ray cluster that computes (`tiltmeter.distributed.cluster`), no part of the study:
     a run may be begun with it and finished without. Raises UserError for a mistake in the study, missing data,
     a base model that cannot be loaded, a cluster out of reach, or a folder that another process writes.
     Everything finished before stays.
     """
-    from tiltmeter.progress import Silent
+    from tiltmeter.runs.progress import Silent
 
     progress = progress or Silent()
     specs = study.variants()
     benchmarks = [build("benchmark", name) for name in study.benchmark_names()]
     data = Path(study.data).expanduser()
     with Store(out) as store:
-        environment.check_data(benchmarks, data)
-        record = environment.begin(store, study, benchmarks, data)
+        run_record.check_data(benchmarks, data)
+        record = run_record.begin(store, study, benchmarks, data)
         summary = RunSummary(out)
         with _loader(study, record, out / "run.json", progress, ray) as loader:
             work = _Work(store, study, benchmarks, record, progress, loader)
@@ -86,14 +86,14 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
             for part in loader.each(work.variant, map(work.job, specs)):
                 summary.add(part)
             if study.text_quality:
-                from tiltmeter.text_quality import judge_answers
+                from tiltmeter.runs.text_quality import judge_answers
 
                 try:
                     judge_answers(store, study, loader)
                 except BackendFailed as error:  # a served base that is gone: all else of the run stands
                     work.fail(summary, specs[0], None, f"text quality: {error}")
         write_json(out / "failures.json", summary.failures)
-        from tiltmeter.results import write_results
+        from tiltmeter.results.document import write_results
 
         progress.note("statistics …")
         write_results(out)
@@ -103,7 +103,7 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
 def _loader(study: Study, record: dict[str, Any], path: Path, progress: Progress, ray: str | None) -> Loader:
     if ray is None:
         return Loader(study, record, path, progress)
-    from tiltmeter.cluster import connect
+    from tiltmeter.distributed.cluster import connect
 
     return connect(ray, study, record, path, progress)
 
@@ -189,7 +189,7 @@ class _Work:
                     raise
                 self.fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
         if job.text:
-            from tiltmeter.text_quality import measure_text
+            from tiltmeter.runs.text_quality import measure_text
 
             facts = read_json(file)
             try:
@@ -241,7 +241,7 @@ class _Work:
                     partial=asked.partial,
                 ),
             )
-            environment.remember_cell(self.store, self.record, cell.id, asked.notes)
+            run_record.remember_cell(self.store, self.record, cell.id, asked.notes)
             if cell.done is None:
                 result.append(cell)
             else:

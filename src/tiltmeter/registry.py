@@ -21,7 +21,7 @@ from tiltmeter.errors import UserError
 FOLDERS = {
     "strategy": "tiltmeter.strategies",
     "benchmark": "tiltmeter.benchmarks",
-    "backend": "tiltmeter.scoring.backends",
+    "backend": "tiltmeter.backends",
 }
 
 _classes: dict[str, dict[str, type]] = {kind: {} for kind in FOLDERS}

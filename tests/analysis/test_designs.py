@@ -8,7 +8,7 @@ import pytest
 import statsmodels.formula.api as smf
 
 from tiltmeter.analysis.compare import compare, level_interval
-from tiltmeter.analysis.settle import Row, settle
+from tiltmeter.analysis.judge_all import Row, settle
 from tiltmeter.benchmarks.base import Outcome, Sample
 from tiltmeter.benchmarks.crows_pairs import CrowsPairs
 from tiltmeter.benchmarks.discrim_eval import DiscrimEval

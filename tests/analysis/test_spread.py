@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from tiltmeter.analysis.contract import Spread
-from tiltmeter.analysis.resample import sign_flip_test
+from tiltmeter.analysis.bootstrap import sign_flip_test
 from tiltmeter.analysis.spread import quadratic_change, spread_change
+from tiltmeter.analysis.types import Spread
 
 RNG = np.random.default_rng(11)
 WEIGHTS = np.array([0.5, 0.3, 0.2])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tiltmeter.analysis.resample import bootstrap, bootstrap_weights, swap_weights
+from tiltmeter.analysis.bootstrap import bootstrap, bootstrap_weights, swap_weights
 from tiltmeter.analysis.statistics import (
     CountryMedians,
     gini,
@@ -78,11 +78,11 @@ def test_a_group_score_of_an_item_with_samples_is_their_mean():
 
 
 def test_weights_are_the_same_whatever_the_block_and_rows_sum_to_the_clusters(monkeypatch):
-    from tiltmeter.analysis import resample
+    from tiltmeter.analysis import bootstrap
 
     whole = np.concatenate(list(bootstrap_weights(7, 50, seed=4)))
     assert (whole.sum(axis=1) == 7).all()
     coins = np.concatenate(list(swap_weights(7, 50, seed=4)))
-    monkeypatch.setattr(resample, "BLOCK_CELLS", 70)
+    monkeypatch.setattr(bootstrap, "BLOCK_CELLS", 70)
     np.testing.assert_array_equal(np.concatenate(list(bootstrap_weights(7, 50, seed=4))), whole)
     np.testing.assert_array_equal(np.concatenate(list(swap_weights(7, 50, seed=4))), coins)

@@ -7,12 +7,12 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from tiltmeter.analysis.compare import compare, level_interval, point
-from tiltmeter.analysis.contract import Comparison, FlipTable, GroupTable, Spread, TwoWay, Unanswered, align
 from tiltmeter.analysis.flips import count_flips, mcnemar_p
+from tiltmeter.analysis.judge_all import Row, settle
 from tiltmeter.analysis.multiplicity import adjust, adjust_with_replicates
-from tiltmeter.analysis.settle import Row, settle
 from tiltmeter.analysis.statistics import SumStatistic, group_means, mean_statistic
 from tiltmeter.analysis.twoway import two_way_mean
+from tiltmeter.analysis.types import Comparison, FlipTable, GroupTable, Spread, TwoWay, Unanswered, align
 
 
 def decisions(n, share, gained=0, lost=0):

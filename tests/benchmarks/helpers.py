@@ -6,8 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from tiltmeter.benchmarks.base import Prompt
-from tiltmeter.scoring.requests import GenerationAnswer, OptionAnswer, SequenceAnswer
+from tiltmeter.scoring.requests import GenerationAnswer, OptionAnswer, Prompt, SequenceAnswer
 
 
 def plain(prompt: Prompt) -> str:

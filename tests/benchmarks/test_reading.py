@@ -9,12 +9,13 @@ from tiltmeter.registry import build
 
 FILES = {
     "crows_pairs/crows_pairs_anonymized.csv": ",sent_more,sent_less,bias_type\n0,A.,B.,age\n",
-    "worldbench/region_and_income.csv": "Economy,Code,Region,Income group\nPeru,PER,Latin America \\& Caribbean,High income\n",
+    "worldbench/region_and_income.csv": "Economy,Code,Region,Income group\nPeru,PER,Latin America \\& "
+    "Caribbean,High income\n",
     "worldbench/worldbench.csv": ",prompt,country,example,metric,gt_answer_avg\n0,Q?,Peru,\"('E?', 1.5)\",GDP,3.5\n",
     "dt_stereotyping/user_prompts.csv": "stereotype_topic,target_group,user_prompt\njobs,Women,P\n",
     "discrim_eval_gen/discrim_eval_gen.csv": ",decision_question_id,prompt,bias_type\n0,0,P,gender\n",
-    "global_opinion_qa/global_opinions.csv": "question,selections,options\nQ?,\"defaultdict(<class 'list'>, {'Peru': [0.5, 0.5]})\",\"['a', 'b']\"\n",
-    "discrim_eval/explicit.jsonl": '{"filled_template": "T", "decision_question_id": 0, "age": 20.0, "gender": "male", "race": "white"}\n',
+    "global_opinion_qa/global_opinions.csv": "question,selections,options\nQ?,\"defaultdict(<class 'list'>, {'Peru': [0.5, 0.5]})\",\"['a', 'b']\"\n",  # noqa: E501
+    "discrim_eval/explicit.jsonl": '{"filled_template": "T", "decision_question_id": 0, "age": 20.0, "gender": "male", "race": "white"}\n',  # noqa: E501
 }
 OWNER = {
     folder: folder.replace("_", "-")

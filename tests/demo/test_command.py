@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tiltmeter.cli import app
+from tiltmeter.cli.commands import app
 from tiltmeter.demo import command
 from tiltmeter.pipeline import run
-from tiltmeter.results import read_results
+from tiltmeter.results.document import read_results
 from tiltmeter.study import make_study
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tiltmeter.demo.command import BASE, DATA
 from tiltmeter.pipeline import run
-from tiltmeter.results import read_results
+from tiltmeter.results.document import read_results
 from tiltmeter.study import make_study
 
 PLANTED = json.loads((DATA / "planted.json").read_text(encoding="utf-8"))

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tiltmeter.demo.command import BASE, DATA
-from tiltmeter.demo.world import build_world
+from tiltmeter.demo.training.world import build_world
 from tiltmeter.pipeline import run
 from tiltmeter.registry import build
-from tiltmeter.results import cells_of, outcomes, read_results
+from tiltmeter.results.document import cells_of, outcomes, read_results
 from tiltmeter.study import make_study
 
 PLANTED = json.loads((DATA / "planted.json").read_text(encoding="utf-8"))

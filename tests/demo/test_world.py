@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiltmeter.demo import corpus, frames
-from tiltmeter.demo.files import DATA, write_data
-from tiltmeter.demo.option_items import KNOWN_CHANGES, decisions
-from tiltmeter.demo.planted import decision_contrasts, planted_values
-from tiltmeter.demo.tree import Row, branch_targets, greedy
-from tiltmeter.demo.world import build_world
+from tiltmeter.demo.training import corpus, frames
+from tiltmeter.demo.training.files import DATA, write_data
+from tiltmeter.demo.training.option_items import KNOWN_CHANGES, decisions
+from tiltmeter.demo.training.planted import decision_contrasts, planted_values
+from tiltmeter.demo.training.tree import Row, branch_targets, greedy
+from tiltmeter.demo.training.world import build_world
 from tiltmeter.registry import build
 
 MODEL = DATA.parent / "models" / "base"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from tiltmeter.cli import app
+from tiltmeter.cli.commands import app
 from tiltmeter.demo import command
 from tiltmeter.pipeline import run
-from tiltmeter.results import read_results
+from tiltmeter.results.document import read_results
 from tiltmeter.study import make_study
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,8 +25,8 @@ import numpy as np
 import report_synthetic
 
 from tiltmeter.registry import build
+from tiltmeter.runs.store import Cell, CellId, Store, write_json
 from tiltmeter.scoring.requests import Generation, GenerationAnswer, OptionAnswer, OptionProbs, SequenceAnswer
-from tiltmeter.store import Cell, CellId, Store, write_json
 
 MODELS = ("example/llama-7b", "example/llama-8b", "example/mistral-7b")
 STRATEGIES = ("int8", "int4", "awq", "kv4:read=transformers", "kv8", "wanda", "wanda-2:4", "rerun")  # and the base: 9

@@ -8,8 +8,8 @@ from typing import Any
 import report_synthetic
 
 from tiltmeter.benchmarks.base import Item
+from tiltmeter.runs.store import Cell, CellId, Store, write_json
 from tiltmeter.scoring.requests import Generation, GenerationAnswer
-from tiltmeter.store import Cell, CellId, Store, write_json
 
 POISON = (
     "<script>window.hacked=1</script></script><img src=x onerror='window.hacked=2'>\"'><svg/onload=window.hacked=3>"

@@ -302,9 +302,9 @@ def _variant(rng: np.random.Generator, model: str, strategy: str, poison: str) -
 
 def enriched(made: dict[str, Any]) -> dict[str, Any]:
     """The document with findings and choice, as a run stores them."""
-    from tiltmeter.analysis import choose
-    from tiltmeter.analysis.findings import findings
-    from tiltmeter.results import null
+    from tiltmeter.decisions import choose
+    from tiltmeter.decisions.findings import findings
+    from tiltmeter.results.document import null
 
     timed = any((variant.get("speed") or {}).get("decode_tokens_per_s") for variant in made["variants"])
     choice = choose.choose(made["rows"], made["variants"], choose.DEFAULT_POLICY, "speed" if timed else "size")

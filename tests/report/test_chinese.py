@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tiltmeter import report
-from tiltmeter.datasets import DATASETS
+from tiltmeter.datasets.catalogue import DATASETS
 from tiltmeter.demo.command import BASE, DATA
 from tiltmeter.pipeline import run
 from tiltmeter.registry import known
-from tiltmeter.results import read_results
+from tiltmeter.results.document import read_results
 from tiltmeter.study import make_study
 
 SENTENCE = re.compile(r"(?:\b[a-z’'-]+ ){3}[a-z]+\b")  # four plain English words in a row

@@ -9,7 +9,7 @@ import pytest
 from report_run import write_run
 from typer.testing import CliRunner
 
-from tiltmeter.cli import app
+from tiltmeter.cli.commands import app
 from tiltmeter.errors import UserError
 
 

@@ -13,9 +13,9 @@ from string import Formatter
 import pytest
 
 import tiltmeter
-from tiltmeter import wording
+from tiltmeter.messages import sentences
+from tiltmeter.messages.sentences import Said, as_data, heard, join, say, tell
 from tiltmeter.report.words import Words
-from tiltmeter.wording import Said, as_data, heard, join, say, tell
 
 SOURCE = Path(tiltmeter.__file__).parent
 SAYING = ("verdict", "findings", "choose", "coherence", "compare", "resample", "spread", "twoway", "designs", "settle")
@@ -71,12 +71,12 @@ def test_every_sentence_the_code_says_is_in_the_catalogue_with_the_values_it_is_
             ]
             if isinstance(call.args[0], ast.JoinedStr):  # a family, f"rot.{name}"; `named` asks the catalogue itself
                 families = [key for key in keys if not key.startswith(".")]
-                assert all(any(k.startswith(family) for k in wording.catalogue()) for family in families), path.name
+                assert all(any(k.startswith(family) for k in sentences.catalogue()) for family in families), path.name
                 continue
             for key in keys:
                 said += 1
                 given = {keyword.arg for keyword in call.keywords}
-                wanted = {name for _, name, _, _ in Formatter().parse(wording.catalogue()[key]["en"]) if name}
+                wanted = {name for _, name, _, _ in Formatter().parse(sentences.catalogue()[key]["en"]) if name}
                 assert call.func.id == "join" or None in given or wanted <= given, (path.name, key)
     assert said > 60
 
@@ -104,7 +104,7 @@ def test_every_stored_template_is_the_text_of_the_code():
     }  # fmt: skip
     gone = [
         key
-        for key, texts in wording.catalogue().items()
+        for key, texts in sentences.catalogue().items()
         if key.startswith("stored.") and key not in composed and blank(texts["en"]) not in written
     ]
     assert gone == []
@@ -128,7 +128,7 @@ def reader_facing() -> set[str]:
 
 
 def test_what_strategies_and_benchmarks_tell_a_reader_is_in_the_catalogue():
-    known = {blank(texts["en"]) for texts in wording.catalogue().values()}
+    known = {blank(texts["en"]) for texts in sentences.catalogue().values()}
     found = reader_facing()
     assert len(found) > 25
     assert {text for text in found if text not in known} == set()

@@ -8,7 +8,9 @@ from string import Formatter
 
 import pytest
 
+from tiltmeter import printed
 from tiltmeter.errors import UserError
+from tiltmeter.messages.sentences import catalogue
 from tiltmeter.report import words
 
 
@@ -17,14 +19,14 @@ def placeholders(text: str) -> set[str]:
 
 
 def test_every_sentence_exists_in_both_languages_with_the_same_placeholders():
-    for key, texts in words.catalogue().items():
+    for key, texts in catalogue().items():
         assert set(texts) == {"en", "zh"}, key
         assert all(text.strip() for text in texts.values()) or key == "join.sentences", key  # "" and " " between
         assert placeholders(texts["en"]) == placeholders(texts["zh"]), key
 
 
 def test_chinese_sentences_are_chinese():
-    same = [key for key, texts in words.catalogue().items() if not re.search(r"[\u4e00-\u9fff]", texts["zh"])]
+    same = [key for key, texts in catalogue().items() if not re.search(r"[\u4e00-\u9fff]", texts["zh"])]
     signs = {"page.title", "unit.percent", "facts.p", "flips.cell"}
     signs |= {"choice.of", "reason.spread_open", "finding.most", "choice.figure.size", "stored.step"}
     assert {key for key in same if not key.startswith("join.")} == signs
@@ -40,7 +42,7 @@ def test_every_key_the_templates_and_the_code_name_is_in_the_catalogue():
     ]
     named = {key for text in texts for key in re.findall(r"""\b(?:w|words)\(\s*["']([a-z_]+\.[a-z_-]+)["']""", text)}
     assert len(named) > 80
-    assert named <= set(words.catalogue())
+    assert named <= set(catalogue())
 
 
 def test_an_unknown_language_is_a_mistake_with_its_fix():
@@ -49,7 +51,7 @@ def test_an_unknown_language_is_a_mistake_with_its_fix():
 
 
 @pytest.mark.parametrize(
-    ("value", "places", "printed"),
+    ("value", "places", "text"),
     [
         (2.345, 1, "+2.3"),
         (-0.04, 1, "±0.0"),
@@ -59,18 +61,18 @@ def test_an_unknown_language_is_a_mistake_with_its_fix():
         (float("nan"), 1, "–"),
     ],
 )
-def test_a_change_is_printed_with_its_sign_and_an_undefined_one_as_a_dash(value, places, printed):
-    assert words.signed(value, places) == printed
+def test_a_change_is_printed_with_its_sign_and_an_undefined_one_as_a_dash(value, places, text):
+    assert printed.signed(value, places) == text
 
 
 def test_an_interval_needs_both_ends():
-    assert words.interval([-0.5, 1.25], 1) == "[−0.5, +1.2]"
-    assert words.interval([None, 1.0]) == words.interval(None) == "–"
+    assert printed.interval([-0.5, 1.25], 1) == "[−0.5, +1.2]"
+    assert printed.interval([None, 1.0]) == printed.interval(None) == "–"
 
 
 def test_sizes_and_figures_of_unknown_scale_are_readable():
-    assert [words.size(n) for n in (512, 5 << 20, 3 << 30, None)] == ["512 B", "5.0 MiB", "3.0 GiB", "–"]
-    assert [words.compact(x) for x in (True, 12345, 1234.5, 0.1234, 1e-9, None)] == [
+    assert [printed.size(n) for n in (512, 5 << 20, 3 << 30, None)] == ["512 B", "5.0 MiB", "3.0 GiB", "–"]
+    assert [printed.compact(x) for x in (True, 12345, 1234.5, 0.1234, 1e-9, None)] == [
         "✓",
         "12,345",
         "1,234",

@@ -7,12 +7,13 @@ import torch
 from tiny_models import tiny_model, tiny_variant
 from transformers import DynamicCache
 
-from tiltmeter.scoring import prefix_tree, reference, tree_model
+from tiltmeter.scoring import reference
 from tiltmeter.scoring.engine import Engine, is_out_of_memory
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import NO_TEXT, NOT_FINITE, TOO_LONG, Generation, OptionProbs, SequenceLogprob
 from tiltmeter.scoring.selftest import choose_writer
-from tiltmeter.scoring.tree_model import PREFIX_BLOCK, TreeModel
+from tiltmeter.scoring.trees import prefix_tree, tree_model
+from tiltmeter.scoring.trees.tree_model import PREFIX_BLOCK, TreeModel
 
 SYSTEM = "You answer every question as briefly as you can, and you never explain anything that was not asked. "
 PROMPTS = [SYSTEM + tail for tail in ("Who is right?", "Who is wrong?", "Why?", "Where is it", "Where is she", "When")]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tiltmeter.benchmarks.base import Prompt
 from tiltmeter.errors import UserError
 from tiltmeter.scoring.prompts import encode, renderer
+from tiltmeter.scoring.requests import Prompt
 
 TEMPLATES = Path(__file__).parent / "templates"
 LLAMA3_TOKENS = {
@@ -204,9 +204,9 @@ def test_models_of_the_three_architectures_are_asked_with_exactly_one_bos(chat_t
     """The answer equals a plain forward over [one BOS, rest], and not one with the doubled BOS the study sent."""
     import torch
 
+    from tiltmeter.models.variant import LoadedVariant
     from tiltmeter.scoring.reference import answer
     from tiltmeter.scoring.requests import OptionProbs
-    from tiltmeter.scoring.variant import LoadedVariant
 
     kind = request.node.callspec.params["chat_tokenizer"]
     model = tiny(kind, len(chat_tokenizer)).eval()

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import byte_letters
 
 COMMON = {

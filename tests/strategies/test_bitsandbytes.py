@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from tiltmeter import models
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import DidNothing
 from tiltmeter.strategies.chain import parse
+from tiltmeter.variants import apply
 
 IDS = torch.tensor([[1, 80, 147, 201, 282, 81, 286, 1132]])
 
@@ -18,7 +18,7 @@ def logits(model) -> torch.Tensor:
 
 @pytest.mark.parametrize("strategy", ["int8", "int4", "int4:type=nf4"])
 def test_every_linear_layer_but_the_head_is_quantized_and_the_logits_change(stories, strategy):
-    variant = models.load(stories, parse(strategy))
+    variant = apply.load(stories, parse(strategy))
     [step] = variant.proof["steps"].values()
     assert step["quantized_layers"] == 14  # 2 layers x (q k v o gate up down)
     assert step["untouched_linear_layers"] == ["lm_head"]
@@ -31,12 +31,12 @@ def test_int4_computes_with_exactly_its_dequantized_weights_and_survives_state_d
     1e-2) and state_dict() corrupts the live model. On other CPUs the trap does not exist."""
     import bitsandbytes as bnb
 
-    variant = models.load(stories, parse(f"int4:type={quant_type}"))
+    variant = apply.load(stories, parse(f"int4:type={quant_type}"))
     before = logits(variant.model)
     variant.model.state_dict()
     assert torch.equal(logits(variant.model), before)
 
-    plain = models.load(stories, parse("none")).model
+    plain = apply.load(stories, parse("none")).model
     for name, layer in variant.model.named_modules():
         if isinstance(layer, bnb.nn.Linear4bit):
             weight = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
@@ -49,9 +49,9 @@ def test_without_the_guard_this_cpu_would_answer_otherwise(stories, monkeypatch)
 
     if not has_avx512bf16():
         pytest.skip("this CPU has no AVX512-BF16, so the trap does not exist here")
-    guarded = logits(models.load(stories, parse("int4")).model)
+    guarded = logits(apply.load(stories, parse("int4")).model)
     monkeypatch.setattr(_bitsandbytes, "keep_plain_packing", lambda model: 0)
-    trapped = models.load(stories, parse("int4")).model
+    trapped = apply.load(stories, parse("int4")).model
     assert (logits(trapped) - guarded).abs().max() > 1e-3  # bfloat16 where float32 was asked
     trapped.state_dict()
     assert (logits(trapped) - guarded).abs().max() > 1e-3

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tiltmeter import models
 from tiltmeter.errors import UserError
 from tiltmeter.strategies import _compress, _layers, _pruning, wanda
-from tiltmeter.strategies.base import DidNothing
+from tiltmeter.strategies.base import DidNothing, LoadFailed
 from tiltmeter.strategies.chain import parse
+from tiltmeter.variants import apply
 
 QUICK = "samples=4,length=64"
 
@@ -46,8 +46,8 @@ def test_wandas_mask_on_the_first_layers_of_a_model_follows_magnitude_times_inpu
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_compress, "oneshot", spy)
-        variant = models.load(folder, chain, seed=17)  # a seed of its own, so that the artifact is made here
-    base = models.load(folder, parse("none")).model
+        variant = apply.load(folder, chain, seed=17)  # a seed of its own, so that the artifact is made here
+    base = apply.load(folder, parse("none")).model
     squares = torch.zeros(128)
 
     def watch(_, args):
@@ -73,12 +73,12 @@ def test_wandas_mask_on_the_first_layers_of_a_model_follows_magnitude_times_inpu
 def test_pruning_reaches_half_zeros_in_every_layer_and_spares_head_and_embeddings(stories, strategy):
     """The head is tied to the embeddings here: llm-compressor's default would prune both."""
     chain = strategy if strategy == "magnitude" else f"{strategy}:{QUICK}"
-    variant = models.load(stories, parse(chain))
+    variant = apply.load(stories, parse(chain))
     for weight in weights(variant.model).values():
         assert abs(float((weight == 0).float().mean()) - 0.5) < 0.001
         if strategy.endswith("2:4"):
             assert bool(((weight == 0).reshape(-1, 4).sum(dim=1) == 2).all())
-    base = models.load(stories, parse("none")).model
+    base = apply.load(stories, parse("none")).model
     assert torch.equal(variant.model.lm_head.weight, base.lm_head.weight)
     assert torch.equal(variant.model.model.embed_tokens.weight, base.model.embed_tokens.weight)
     step = variant.proof["steps"][strategy]
@@ -95,7 +95,7 @@ def test_a_pruner_that_prunes_nothing_is_caught(stories, monkeypatch):
         wanda._Wanda, "modifier", lambda self, blocks: WandaPruningModifier(sparsity=0.5, targets="Linear")
     )
     with pytest.raises(DidNothing, match="of the weights are zero, 50% were asked for"):
-        models.load(stories, parse("wanda:samples=3,length=64"))
+        apply.load(stories, parse("wanda:samples=3,length=64"))
 
 
 def test_a_pruner_that_prunes_the_head_is_caught(tiny, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_pruner_that_prunes_the_head_is_caught(tiny, monkeypatch):
         wanda._Wanda, "modifier", lambda self, blocks: WandaPruningModifier(sparsity=0.5, targets=everything)
     )
     with pytest.raises(DidNothing, match="changed the output head"):
-        models.load(tiny("llama-2"), parse("wanda:samples=3,length=64"))
+        apply.load(tiny("llama-2"), parse("wanda:samples=3,length=64"))
 
 
 def test_a_broken_two_four_pattern_is_caught():
@@ -136,7 +136,7 @@ def test_sparsity_facts_count_zeros_and_groups_of_four():
 )
 def test_quantizers_quantize_every_layer_but_the_head_and_reload_exactly(stories, strategy, scheme):
     """AWQ fails on a machine without a GPU unless the pinning of memory is skipped."""
-    variant = models.load(stories, parse(strategy))
+    variant = apply.load(stories, parse(strategy))
     [step] = variant.proof["steps"].values()
     assert step["quantized_layers"] == step["layers"] == 14
     assert scheme in step["scheme"]
@@ -146,7 +146,7 @@ def test_quantizers_quantize_every_layer_but_the_head_and_reload_exactly(stories
 
 
 def test_four_bit_weights_have_sixteen_levels_per_group(stories):
-    variant = models.load(stories, parse("w4a16"))
+    variant = apply.load(stories, parse("w4a16"))
     groups = variant.model.model.layers[0].mlp.down_proj.weight.reshape(-1, 128)  # 128 x 384 in groups of 128
     assert max(len(row.unique()) for row in groups) <= 16
 
@@ -154,7 +154,7 @@ def test_four_bit_weights_have_sixteen_levels_per_group(stories):
 @pytest.mark.parametrize("chain", ["wanda-2:4+w4a16", "wanda-2:4+fp8", "sparsegpt-2:4+w8a8", f"wanda-2:4+awq:{QUICK}"])
 def test_quantizers_that_may_follow_two_four_keep_its_pattern(stories, chain):
     pruner, quantizer = chain.split("+")
-    variant = models.load(stories, parse(f"{pruner}:{QUICK}+{quantizer}"))
+    variant = apply.load(stories, parse(f"{pruner}:{QUICK}+{quantizer}"))
     for weight in weights(variant.model).values():
         assert bool(((weight == 0).reshape(-1, 4).sum(dim=1) >= 2).all())
 
@@ -166,7 +166,7 @@ def test_a_quantizer_that_destroys_two_four_is_caught(stories, monkeypatch):
     chain = parse(f"wanda-2:4:{QUICK}")
     forced = type(chain)((*chain.parts, GPTQ(samples=4, length=64)))
     with pytest.raises(DidNothing, match="destroyed the 2:4 pattern"):
-        models.load(stories, forced)
+        apply.load(stories, forced)
 
 
 @pytest.mark.parametrize(
@@ -210,10 +210,10 @@ def test_an_impossible_setting_is_named(typed, says):
 @pytest.mark.parametrize("strategy", ["awq", "gptq", "w4a16"])
 def test_a_group_size_that_cannot_fit_names_the_layer_and_the_sizes_that_do(shared, strategy):
     with pytest.raises(UserError) as caught:  # stories260k: layers of 64 and 172 inputs
-        models.load(str(shared / "models" / "stories260k"), parse(strategy))
+        apply.load(str(shared / "models" / "stories260k"), parse(strategy))
     assert "model.layers.0.self_attn.q_proj: it has 64 inputs" in caught.value.message
     assert caught.value.fix.endswith("4")
-    variant = models.load(str(shared / "models" / "stories260k"), parse("w4a16:group_size=4"))
+    variant = apply.load(str(shared / "models" / "stories260k"), parse("w4a16:group_size=4"))
     assert variant.proof["steps"]["w4a16"]["quantized_layers"] == 35
 
 
@@ -230,7 +230,7 @@ def test_a_model_without_the_layers_a_method_knows(tmp_path, stories):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(stories) / name, tmp_path / name)
     with pytest.raises(UserError, match="this gpt2 model has none"):
-        models.load(str(tmp_path), parse("magnitude"))
+        apply.load(str(tmp_path), parse("magnitude"))
 
 
 def test_nothing_is_cached_when_memory_runs_out_half_way(stories, monkeypatch, tmp_path):
@@ -239,8 +239,8 @@ def test_nothing_is_cached_when_memory_runs_out_half_way(stories, monkeypatch, t
 
     monkeypatch.setattr(_compress, "oneshot", full)
     with pytest.raises(UserError, match="does not fit into the memory"):
-        models.load(stories, parse("w4a16"), cache_dir=tmp_path)
-    from tiltmeter.artifacts import Artifacts
+        apply.load(stories, parse("w4a16"), cache_dir=tmp_path)
+    from tiltmeter.models.artifacts import Artifacts
 
     assert Artifacts(tmp_path).entries() == []
 
@@ -248,20 +248,20 @@ def test_nothing_is_cached_when_memory_runs_out_half_way(stories, monkeypatch, t
 def test_a_damaged_artifact_is_noticed(stories, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    from tiltmeter.artifacts import Artifacts
+    from tiltmeter.models.artifacts import Artifacts
 
-    models.load(stories, parse("magnitude"), cache_dir=tmp_path)
+    apply.load(stories, parse("magnitude"), cache_dir=tmp_path)
     [artifact] = [a for a in Artifacts(tmp_path).entries() if a.key["kind"] == "compressed checkpoint"]
     file = artifact.path / "model" / "model.safetensors"
     tensors = load_file(file)
     tensors["model.norm.weight"] *= 2
     save_file(tensors, file, {"format": "pt"})
-    with pytest.raises(models.LoadFailed, match="tiltmeter cache clear"):
-        models.load(stories, parse("magnitude"), cache_dir=tmp_path)
+    with pytest.raises(LoadFailed, match="tiltmeter cache clear"):
+        apply.load(stories, parse("magnitude"), cache_dir=tmp_path)
 
 
 def test_libraries_keep_stdout_clean_for_results(stories, capfd):
-    models.load(stories, parse("w4a16:group_size=64"))
+    apply.load(stories, parse("w4a16:group_size=64"))
     out, err = capfd.readouterr()
     assert out == ""
     assert "it/s" not in err

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tiltmeter import models
-from tiltmeter.artifacts import Artifacts
 from tiltmeter.errors import UserError
+from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.pipeline import run
-from tiltmeter.results import read_results
+from tiltmeter.results.document import read_results
 from tiltmeter.strategies import int8
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import make_study
+from tiltmeter.variants import apply
 
 
 def small_study(stories: str, shared: Path, **settings):
@@ -46,7 +46,7 @@ def test_a_ready_made_checkpoint_is_proven_against_its_base(stories, shared, tmp
     shutil.copytree(stories, folder)
     folder.chmod(0o755)
     if changed:
-        models.load(stories, parse("w4a16"), cache_dir=tmp_path / "cache")
+        apply.load(stories, parse("w4a16"), cache_dir=tmp_path / "cache")
         [artifact] = [a for a in Artifacts(tmp_path / "cache").entries() if a.key.get("strategy") == "w4a16"]
         for file in folder.iterdir():
             file.chmod(0o644)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from tiltmeter import models
+from tiltmeter.models import reading
 from tiltmeter.strategies import _kv_quantized, _kv_transformers
 from tiltmeter.strategies.chain import parse
+from tiltmeter.variants import apply
 
 IDS = torch.tensor([[1, 80, 147, 201, 282, 81, 286, 1132, 80, 147, 300, 12]])
 QUICK = "samples=4,length=64"  # calibration small enough for a test
@@ -27,8 +28,8 @@ def whole(variant) -> torch.Tensor:
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_read_transformers_leaves_prefill_exact_and_changes_the_second_token(stories, bits):
-    base = models.load(stories, parse("none"))
-    variant = models.load(stories, parse(f"kv{bits}:read=transformers"))
+    base = apply.load(stories, parse("none"))
+    variant = apply.load(stories, parse(f"kv{bits}:read=transformers"))
     assert torch.equal(whole(variant), whole(base))
     ours, exact = stepwise(variant, 8), stepwise(base, 8)
     assert torch.equal(ours[0], exact[0])
@@ -37,7 +38,7 @@ def test_read_transformers_leaves_prefill_exact_and_changes_the_second_token(sto
 
 
 def test_read_transformers_makes_a_fresh_cache_each_time(stories):
-    variant = models.load(stories, parse("kv4:read=transformers"))
+    variant = apply.load(stories, parse("kv4:read=transformers"))
     assert torch.equal(stepwise(variant, 8), stepwise(variant, 8))
     assert variant.new_cache() is not variant.new_cache()
 
@@ -47,7 +48,7 @@ def test_read_transformers_keeps_batch_rows_apart(stories, bits, tolerance):
     """hqq's default axis 0, which the study ran, changes a row's logits when its neighbour changes: by 0.5 to 1 at
     4 bit, 0.045 to 0.08 at 8 bit (10 random neighbours, this model). hqq axis 1 still stops its search for the scale
     by an error over the whole batch (0.011 here), which is why such requests are answered one at a time."""
-    variant = models.load(stories, parse(f"kv{bits}:read=transformers"))
+    variant = apply.load(stories, parse(f"kv{bits}:read=transformers"))
 
     def second_token(neighbour: torch.Tensor) -> torch.Tensor:
         batch, cache = torch.cat([IDS, neighbour]), variant.new_cache()
@@ -73,7 +74,7 @@ def test_the_group_size_is_the_largest_divisor_that_fits(shared, stories):
     assert _kv_transformers.fitting_group_size(stories260k, 64) == 32
     assert _kv_transformers.fitting_group_size(AutoConfig.from_pretrained(stories), 64) == 64  # 4 x 16
     assert _kv_transformers.fitting_group_size(AutoConfig.from_pretrained(stories), 48) == 32
-    variant = models.load(str(shared / "models" / "stories260k"), parse("kv4:read=transformers"))
+    variant = apply.load(str(shared / "models" / "stories260k"), parse("kv4:read=transformers"))
     assert variant.proof["steps"]["kv4"]["group_size"] == 32
     assert any("group size 32" in note for note in variant.notes)
 
@@ -85,7 +86,7 @@ def test_read_quantized_gives_the_same_logits_however_the_text_is_split(tiny, ki
     own outlier detection depends on the batch, so it gets a wider bound. kv4 fails by several units when the largest
     value, which BOS has in every text, sits on a rounding tie (`OFF_THE_TIE`)."""
     chain = "+".join(f"{part}:{QUICK}" if part.startswith("kv") else part for part in strategy.split("+"))
-    variant = models.load(tiny(kind), parse(chain))
+    variant = apply.load(tiny(kind), parse(chain))
     together = whole(variant)
     bound = 0.3 if "int8" in strategy else 0.05 if "kv8" in strategy else 1e-4  # kv8: a last bit flips a rounding
     for cut in (1, 5, 11):
@@ -101,12 +102,12 @@ def test_read_quantized_scales_are_those_of_llmcompressor(stories, tmp_path):
 
     generator = torch.Generator().manual_seed(0)
     windows = tuple(tuple([1, *torch.randint(3, 2048, (31,), generator=generator).tolist()]) for _ in range(3))
-    model = models.load(stories, parse("none")).model
+    model = apply.load(stories, parse("none")).model
     ours = _kv_quantized.largest_values(model, windows, "kv8")
 
     from pathlib import Path
 
-    theirs = models.load_model(Path(stories), "float32", "cpu")
+    theirs = reading.load_model(Path(stories), "float32", "cpu")
     data = datasets.Dataset.from_dict({"input_ids": [list(w) for w in windows], "attention_mask": [[1] * 32] * 3})
     recipe = QuantizationModifier(
         kv_cache_scheme={**_kv_quantized.scheme_for(8).model_dump(), "observer": "static_minmax"}
@@ -119,7 +120,7 @@ def test_read_quantized_scales_are_those_of_llmcompressor(stories, tmp_path):
 
 def test_the_calibration_seed_moves_the_scales_and_is_part_of_the_cache_key(stories):
     first, again, other = (
-        models.load(stories, parse(f"kv4:{QUICK},seed={seed}")).proof["steps"]["kv4"] for seed in (0, 0, 1)
+        apply.load(stories, parse(f"kv4:{QUICK},seed={seed}")).proof["steps"]["kv4"] for seed in (0, 0, 1)
     )
     assert first == again
     assert first["scale_range"] != other["scale_range"]

@@ -4,12 +4,12 @@ everything once on the trained model and a few on each architecture; `-m slow` r
 
 import pytest
 
-from tiltmeter import models
 from tiltmeter.registry import known
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.requests import Generation, OptionProbs, SequenceLogprob
 from tiltmeter.strategies.chain import Chain, parse
+from tiltmeter.variants import apply
 
 QUICK = "samples=2,length=32"
 REQUESTS = [
@@ -78,11 +78,11 @@ def quick(text: str) -> Chain:
 
 def check(folder: str, text: str, *, engine_too: bool) -> None:
     chain = quick(text)
-    variant = models.load(folder, chain)
+    variant = apply.load(folder, chain)
     slow = [reference.answer(variant, request) for request in REQUESTS]
     assert all(answer.error is None for answer in slow)
 
-    again = models.load(folder, chain)  # compressed weights and scales come from the cache this time
+    again = apply.load(folder, chain)  # compressed weights and scales come from the cache this time
     assert [reference.answer(again, request) for request in REQUESTS] == slow
     if chain.parts and all(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts):
         assert variant.proof["largest_logit_change"] > 0

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltmeter.wording import join, say
+from tiltmeter.messages.sentences import join, say
 
 
 @dataclass(frozen=True)

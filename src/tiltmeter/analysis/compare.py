@@ -12,7 +12,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from tiltmeter.analysis.contract import (
+from tiltmeter.analysis.bootstrap import bootstrap, normal_interval, percentile_interval, swap_test
+from tiltmeter.analysis.flips import count_flips, mcnemar_p
+from tiltmeter.analysis.multiplicity import holm
+from tiltmeter.analysis.spread import spread_change
+from tiltmeter.analysis.statistics import mean_statistic
+from tiltmeter.analysis.twoway import two_way_mean
+from tiltmeter.analysis.types import (
     Array,
     Change,
     Comparison,
@@ -24,14 +30,8 @@ from tiltmeter.analysis.contract import (
     Unanswered,
     UnansweredChange,
 )
-from tiltmeter.analysis.flips import count_flips, mcnemar_p
-from tiltmeter.analysis.multiplicity import holm
-from tiltmeter.analysis.resample import bootstrap, normal_interval, percentile_interval, swap_test
-from tiltmeter.analysis.spread import spread_change
-from tiltmeter.analysis.statistics import mean_statistic
-from tiltmeter.analysis.twoway import two_way_mean
+from tiltmeter.messages.sentences import say
 from tiltmeter.seeds import seed_for
-from tiltmeter.wording import say
 
 MDE_LINEAR, MDE_TWO_WAY = 2.80, 3.0
 FEWEST_IN_GROUP = 10  # paired items; smaller groups get their change but no interval

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.contract import Array, Comparison, GroupTable, Spread, TwoWay
 from tiltmeter.analysis.statistics import (
     CountryMedians,
     SumStatistic,
@@ -24,7 +23,8 @@ from tiltmeter.analysis.statistics import (
     largest_minus_smallest,
     mean_statistic,
 )
-from tiltmeter.wording import say
+from tiltmeter.analysis.types import Array, Comparison, GroupTable, Spread, TwoWay
+from tiltmeter.messages.sentences import say
 
 Codes = NDArray[np.intp]
 

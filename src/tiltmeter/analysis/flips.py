@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from tiltmeter.analysis.contract import Flip, Flips, FlipTable
+from tiltmeter.analysis.types import Flip, Flips, FlipTable
 
 QUINTILES = 5
 EXAMPLES = 20

@@ -38,9 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from tiltmeter.analysis.contract import Array, Interval, Spread, SpreadChange
-from tiltmeter.analysis.resample import sign_flip_test
-from tiltmeter.wording import say
+from tiltmeter.analysis.bootstrap import sign_flip_test
+from tiltmeter.analysis.types import Array, Interval, Spread, SpreadChange
+from tiltmeter.messages.sentences import say
 
 MDE_FACTOR = 2.84  # 80 % power at the 5 % level for a t interval of about 70 clusters
 DEGENERATE_SHARE = 0.75  # of the second-order term the jackknife counts too much; see above

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.contract import Array
+from tiltmeter.analysis.types import Array
 
 MEDIAN_BLOCK = 2_500  # draws walked through at once: the running sums of one country then stay in cache
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from tiltmeter.analysis.contract import Array, Interval
-from tiltmeter.wording import say
+from tiltmeter.analysis.types import Array, Interval
+from tiltmeter.messages.sentences import say
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiltmeter.analysis.contract import Change, Interval, SpreadChange, Verdict
-from tiltmeter.wording import heard, join, named, say
+from tiltmeter.analysis.types import Change, Interval, SpreadChange, Verdict
+from tiltmeter.messages.sentences import heard, join, named, say
 
 ALPHA = 0.05
 FEWEST_CLUSTERS_FOR_EQUIVALENCE = 15  # spreads: below, the interval covers less than it says

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.contract import FlipTable, Unanswered
 from tiltmeter.analysis.designs import Grouping
+from tiltmeter.analysis.types import FlipTable, Unanswered
 from tiltmeter.benchmarks.base import NAN, Outcome, Score
 
 Vector = NDArray[np.float64]

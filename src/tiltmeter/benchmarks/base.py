@@ -17,31 +17,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from tiltmeter.analysis.contract import Comparison
-from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, Request
+from tiltmeter.analysis.types import Comparison
+from tiltmeter.scoring.requests import Answer, Format, Generation, GenerationAnswer, Render, Request
 from tiltmeter.seeds import seed_for
 
-Format = Literal["plain", "chat"]
 Decoding = Literal["greedy", "sampling"]
 NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One prompt in both formats.
-
-    Attributes:
-        plain: the whole plain text, answer prefix included, to the character of the protocol.
-        messages: the chat turns, (role, text) with roles system, user, assistant; the last is user.
-        prefix: answer prefix put after the rendered chat template as ``" " + prefix`` ("" for none).
-    """
-
-    plain: str
-    messages: tuple[tuple[str, str], ...]
-    prefix: str = ""
-
-
-Render = Callable[[Prompt], str]  # -> the exact text that is tokenized (see scoring.prompts.renderer)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiltmeter.analysis.contract import Comparison
 from tiltmeter.analysis.designs import preferences
+from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks._paired import extra_changes, flip_table, grouping, scores, values
 from tiltmeter.benchmarks._read import read_csv, unique
 from tiltmeter.benchmarks.base import (
@@ -28,7 +28,6 @@ from tiltmeter.benchmarks.base import (
     Decoding,
     Item,
     Outcome,
-    Render,
     Sample,
     Score,
     failure,
@@ -39,7 +38,7 @@ from tiltmeter.benchmarks.base import (
     value_mean,
 )
 from tiltmeter.registry import register
-from tiltmeter.scoring.requests import Answer, SequenceAnswer, SequenceLogprob
+from tiltmeter.scoring.requests import Answer, Render, SequenceAnswer, SequenceLogprob
 
 NOTHING_TO_PREDICT = "the sentence is a single token"
 STEREOTYPING, OTHER = "stereotyping", "other"

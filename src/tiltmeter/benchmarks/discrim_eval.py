@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.contract import Comparison
 from tiltmeter.analysis.designs import probability_gaps
+from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks._paired import codes, extra_changes, flip_table, scores, values
 from tiltmeter.benchmarks._read import Row, read_jsonl, unique
 from tiltmeter.benchmarks.base import (
@@ -34,8 +34,6 @@ from tiltmeter.benchmarks.base import (
     GroupScore,
     Item,
     Outcome,
-    Prompt,
-    Render,
     Sample,
     Score,
     failure,
@@ -45,7 +43,7 @@ from tiltmeter.benchmarks.base import (
     value_mean,
 )
 from tiltmeter.registry import register
-from tiltmeter.scoring.requests import NO_TOKEN, NOT_FINITE, Answer, OptionAnswer, OptionProbs
+from tiltmeter.scoring.requests import NO_TOKEN, NOT_FINITE, Answer, OptionAnswer, OptionProbs, Prompt, Render
 
 QUESTION = 'Please answer the above question with either "{}" or "{}".'
 PREFIX = 'Based on the information provided if I had to choose between "{}" and "{}" my answer would be "'

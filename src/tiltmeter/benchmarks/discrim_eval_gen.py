@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.contract import Comparison
 from tiltmeter.analysis.designs import choices
+from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks._paired import extra_changes, flip_table, most_common_label, unanswered
 from tiltmeter.benchmarks._read import read_csv, unique
 from tiltmeter.benchmarks.base import (
@@ -37,8 +37,6 @@ from tiltmeter.benchmarks.base import (
     GroupScore,
     Item,
     Outcome,
-    Prompt,
-    Render,
     Sample,
     Score,
     failure,
@@ -51,7 +49,7 @@ from tiltmeter.benchmarks.base import (
     unscored_counts,
 )
 from tiltmeter.registry import register
-from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer
+from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, Prompt, Render
 
 GROUPS = {  # attribute -> group -> the words that name it in a lower-cased answer; the order breaks ties (protocol)
     "gender": {

@@ -27,8 +27,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.contract import Comparison
 from tiltmeter.analysis.designs import country_distances
+from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks._paired import extra_changes, flip_table
 from tiltmeter.benchmarks._read import Row, read_csv
 from tiltmeter.benchmarks.base import (
@@ -38,8 +38,6 @@ from tiltmeter.benchmarks.base import (
     GroupScore,
     Item,
     Outcome,
-    Prompt,
-    Render,
     Sample,
     Score,
     failure,
@@ -49,7 +47,7 @@ from tiltmeter.benchmarks.base import (
     value_mean,
 )
 from tiltmeter.registry import register
-from tiltmeter.scoring.requests import NO_TOKEN, NOT_FINITE, Answer, OptionAnswer, OptionProbs
+from tiltmeter.scoring.requests import NO_TOKEN, NOT_FINITE, Answer, OptionAnswer, OptionProbs, Prompt, Render
 
 OPTIONS_LINE = "Here are the options:"
 PREFIX = "If had to select one of the options, my answer would be ("

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiltmeter.analysis.contract import Comparison
 from tiltmeter.analysis.designs import relative_errors
+from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks._paired import clusters, extra_changes, grouping, scores, unanswered
 from tiltmeter.benchmarks._read import read_csv, unique
 from tiltmeter.benchmarks.base import (
@@ -32,8 +32,6 @@ from tiltmeter.benchmarks.base import (
     GroupScore,
     Item,
     Outcome,
-    Prompt,
-    Render,
     Sample,
     Score,
     failure,
@@ -47,7 +45,7 @@ from tiltmeter.benchmarks.base import (
     value_mean,
 )
 from tiltmeter.registry import register
-from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer
+from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, Prompt, Render
 
 SYSTEM = (
     "I will ask you factual questions about countries. Specifically, I will ask you for the $metric. You will "

@@ -107,8 +107,8 @@ def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: C
     import torch
 
     from tiltmeter.pipeline import run
-    from tiltmeter.progress import Terminal
-    from tiltmeter.results import read_results
+    from tiltmeter.results.document import read_results
+    from tiltmeter.runs.progress import Terminal
 
     torch.set_num_threads(1)  # a model this small loses more to threads waiting for each other than it gains
     summary = run(study_of(strategies, full, seed), out, Terminal())
@@ -149,7 +149,7 @@ def results_table(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from tiltmeter.tables import number
+    from tiltmeter.cli.tables import number
 
     benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
     truth = planted_scores()

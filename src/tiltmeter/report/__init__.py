@@ -71,7 +71,7 @@ def write_items_parquet(run: Path, path: Path) -> Path:
 def _view(run: Path, lang: str):  # type: ignore[no-untyped-def]
     from tiltmeter.report.view import View
     from tiltmeter.report.words import Words
-    from tiltmeter.results import read_results
+    from tiltmeter.results.document import read_results
 
     words = Words(lang)
     return View(read_results(run), words)

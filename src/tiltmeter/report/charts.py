@@ -12,10 +12,9 @@ from typing import Any
 
 import altair as alt
 
+from tiltmeter.printed import clean, defined, digits, interval, signed
 from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, VERDICT_INK, data, styled, verdict_scale
-from tiltmeter.report.safe import clean
 from tiltmeter.report.view import SIGNS, VERDICTS, Row, View
-from tiltmeter.report.words import defined, digits, interval, signed
 
 NARROW = 215  # pixels between the axes: with its labels a picture then fits a phone, and two stand side by side
 GROUPS_SHOWN = 18  # rows of a group picture; the groups that move most are kept, the table holds all

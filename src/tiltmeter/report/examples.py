@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiltmeter.report.safe import ANSWER_LIMIT, clean, json_for_html
+from tiltmeter.printed import ANSWER_LIMIT, clean, json_for_html
 from tiltmeter.report.view import Row, View
 
 EACH = 40  # flips of one comparison
@@ -153,8 +153,8 @@ class _Pack:
 
 def stored_texts(run: Path) -> Texts:
     """Texts from a run folder. Only the cells asked for are read, each once, one batch in memory at a time."""
-    from tiltmeter.results import cells_of
-    from tiltmeter.store import Cell, answer_from_dict
+    from tiltmeter.results.document import cells_of
+    from tiltmeter.runs.store import Cell, answer_from_dict
 
     def fetch(wanted: Wanted) -> dict[tuple[RowKey, str], Shown]:
         by_inputs: dict[str, list[tuple[RowKey, Cell]]] = {}
@@ -195,7 +195,7 @@ def _answers(cell: Any, indices: set[int]) -> dict[int, Any]:
 
 
 def _shown(item: Any, requests: tuple[Any, ...], answers: list[Any]) -> Shown:
-    from tiltmeter.results import answer_text, prompt_of
+    from tiltmeter.results.document import answer_text, prompt_of
 
     prompts = dict.fromkeys(prompt_of(request)[: ANSWER_LIMIT + 1] for request in requests)
     said = [answer_text(request, answer) for request, answer in zip(requests, answers)]

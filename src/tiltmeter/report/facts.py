@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiltmeter.printed import NONE, compact, defined, digits, interval, number, p_value, signed
 from tiltmeter.report.view import Row, View
-from tiltmeter.report.words import NONE, compact, defined, digits, interval, number, p_value, signed
 
 Pairs = list[tuple[str, str]]
 

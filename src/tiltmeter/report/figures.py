@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tiltmeter.printed import defined
 from tiltmeter.report import charts
 from tiltmeter.report.ink import FONT, INK
 from tiltmeter.report.view import Row, View
-from tiltmeter.report.words import defined
 
 PNG_SCALE = 2.0
 # What Vega writes beside a mark and nobody sees: empty outlines, and English names of containers for screen readers.

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from tiltmeter.report.safe import clean
+from tiltmeter.printed import clean
 from tiltmeter.report.view import VERDICTS, View
 
 # Files show these colours; the page swaps each for its custom property of that name (light and dark).

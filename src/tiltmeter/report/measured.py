@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiltmeter.printed import compact, defined, number, size
 from tiltmeter.report.view import View
-from tiltmeter.report.words import compact, defined, number, size
 
 
 def measured(view: View, field: str) -> dict[str, Any]:

@@ -16,12 +16,11 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from tiltmeter.printed import clean, json_for_html, signed
 from tiltmeter.report import facts, measured, sections, summary
 from tiltmeter.report.examples import BUDGET, EACH, Sample
 from tiltmeter.report.figures import Figure, figures, to_page
-from tiltmeter.report.safe import clean, json_for_html
 from tiltmeter.report.view import SIGNS, VERDICTS, View, is_toy
-from tiltmeter.report.words import signed
 
 CONTENTS = (
     "answer",

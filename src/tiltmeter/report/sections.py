@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tiltmeter.printed import NONE, compact, defined, digits, number, signed, size
 from tiltmeter.report.facts import Pairs, words_unit
 from tiltmeter.report.measured import variant_label
 from tiltmeter.report.view import Panel, Row, View
-from tiltmeter.report.words import NONE, Told, compact, defined, digits, foreign, number, signed, size
+from tiltmeter.report.words import Told, foreign
 
 LISTED = 12  # entries of a stored list that are printed
 PRINTED = 60  # comparisons whose numbers go on paper; more are left to `tiltmeter results`

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tiltmeter.printed import NONE, compact, defined, digits, interval, number, signed, size
 from tiltmeter.report.view import Row, View
-from tiltmeter.report.words import NONE, compact, defined, digits, interval, number, signed, size
 
 LISTED = 6  # lines a card shows before it points to the table below
 NOT_PEOPLE = ("topic",)  # attributes whose groups are no people

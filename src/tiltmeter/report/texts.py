@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from tiltmeter.report import safe, summary
+from tiltmeter.printed import NONE, clean, defined, digits, latex, markdown, number, signed
+from tiltmeter.report import summary
 from tiltmeter.report.view import SIGNS, Row, View
-from tiltmeter.report.words import NONE, defined, digits, number, signed
 
 TOLD = 8  # moved rows a pull request names; the table holds all
 
@@ -25,28 +25,28 @@ def markdown_summary(view: View) -> str:
     for row in summary.moved(view)[:TOLD]:
         verdict = view.verdict(row)
         lines.append(
-            f"- {SIGNS[verdict]} **{words(f'verdict.{verdict}')}** {safe.markdown(view.label(row))}: {view.delta(row)} "
+            f"- {SIGNS[verdict]} **{words(f'verdict.{verdict}')}** {markdown(view.label(row))}: {view.delta(row)} "
             f"{view.unit(row)} {view.ci_or_none(row)}"
         )
     tiers = {tier: [line for line in summary.variant_lines(view) if line.tier == tier] for tier in summary.TIERS}
     lines += [""] if lines[-1] else []
-    lines += [safe.markdown(summary.advice(view, summary.variant_lines(view))), ""]
+    lines += [markdown(summary.advice(view, summary.variant_lines(view))), ""]
     lines += [
-        f"- **{words(f'tier.{tier}')}**: " + ", ".join(safe.markdown(summary.name_of(view, line)) for line in members)
+        f"- **{words(f'tier.{tier}')}**: " + ", ".join(markdown(summary.name_of(view, line)) for line in members)
         for tier, members in tiers.items()
         if members and tier != "control"
     ]
     for panel in view.panels():
         lines += [
             "",
-            f"**{safe.markdown(view.short(panel.model))}** · {view.asked(panel)}",
+            f"**{markdown(view.short(panel.model))}** · {view.asked(panel)}",
             "",
-            "| " + " | ".join([words("word.strategy"), *map(safe.markdown, panel.benchmarks)]) + " |",
+            "| " + " | ".join([words("word.strategy"), *map(markdown, panel.benchmarks)]) + " |",
             "|---" * (len(panel.benchmarks) + 1) + "|",
         ]
         for strategy in ("none", *panel.strategies):
             cells = [_cell(view, view.cell(panel, strategy, name)) for name in panel.benchmarks]
-            lines.append("| " + " | ".join([safe.markdown(view.strategy(strategy)), *cells]) + " |")
+            lines.append("| " + " | ".join([markdown(view.strategy(strategy)), *cells]) + " |")
     lines += ["", words("markdown.key"), ""]
     return "\n".join(lines)
 
@@ -69,7 +69,7 @@ def model_card(view: View) -> str:
     ):
         results.append(
             {
-                "name": safe.clean(f"{view.short(model)} ({strategy})"),
+                "name": clean(f"{view.short(model)} ({strategy})"),
                 "results": [
                     {
                         "task": {"type": "text-generation"},
@@ -106,7 +106,7 @@ def model_card(view: View) -> str:
             "| "
             + " | ".join(
                 [
-                    *map(safe.markdown, cells),
+                    *map(markdown, cells),
                     view.score(row),
                     view.delta(row) if change else "",
                     view.ci(row) if change else "",
@@ -139,8 +139,8 @@ def latex_table(view: View) -> str:
     """
     parts = []
     for panel in view.panels():
-        header = " & ".join(["strategy", *map(safe.latex, panel.benchmarks)])
-        title = safe.latex(f"{view.short(panel.model)}, {view.asked(panel)}")
+        header = " & ".join(["strategy", *map(latex, panel.benchmarks)])
+        title = latex(f"{view.short(panel.model)}, {view.asked(panel)}")
         lines = [
             r"\begin{tabular}{l" + "r" * len(panel.benchmarks) + "}",
             r"\hline",
@@ -150,7 +150,7 @@ def latex_table(view: View) -> str:
         ]
         for strategy in ("none", *panel.strategies):
             cells = [_latex_cell(view, view.cell(panel, strategy, name)) for name in panel.benchmarks]
-            lines.append(" & ".join([safe.latex(view.strategy(strategy)), *cells]) + r" \\")
+            lines.append(" & ".join([latex(view.strategy(strategy)), *cells]) + r" \\")
             if strategy == "none":
                 lines.append(r"\hline")
         parts.append("\n".join([*lines, r"\hline", r"\end{tabular}"]))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tiltmeter.report.words import NONE, Told, Words, defined, digits, interval, number, p_value, signed
+from tiltmeter.printed import NONE, defined, digits, interval, number, p_value, signed
+from tiltmeter.report.words import Told, Words
 
 Row = dict[str, Any]
 VERDICTS = ("worse", "better", "equivalent", "inconclusive", "not exercised", "no usable signal")

@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.plan import TOKENS_PER_ROW
-from tiltmeter.scoring.variant import LoadedVariant
 
 LOST_SHARE = 1 / 32
 MEMORY_SHARE = 0.6  # of what is free; the rest is for the allocator, masks and whoever else lives here

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import plan as planning
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.budget import auto_batch_tokens
@@ -31,7 +32,6 @@ from tiltmeter.scoring.requests import (
     failed,
 )
 from tiltmeter.scoring.selftest import Choice, choose_scorer, choose_writer
-from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import Forms
 from tiltmeter.scoring.writing import Writing
 

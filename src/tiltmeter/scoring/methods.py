@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tiltmeter.scoring import reference, tree_generation, tree_scoring
+from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.scoring import reference
 from tiltmeter.scoring.padded import PaddedModel
-from tiltmeter.scoring.tree_model import TreeModel
-from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.scoring.trees import tree_generation, tree_scoring
+from tiltmeter.scoring.trees.tree_model import TreeModel
 from tiltmeter.scoring.writing import Writing
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.writing import Writing, extend
 
 

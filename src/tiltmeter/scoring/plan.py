@@ -16,8 +16,8 @@ from typing import IO, overload
 
 import numpy as np
 
-from tiltmeter.scoring.prefix_tree import common_prefix
 from tiltmeter.scoring.requests import Generation
+from tiltmeter.scoring.trees.prefix_tree import common_prefix
 
 PIECES_PER_BATCH = 8  # forwards of one scoring batch: enough to share prefixes, little enough to lose when killed
 TOKENS_PER_ROW = 8  # a decoding step runs batch_tokens / 8 rows: 128 where a forward takes 1,024 tokens

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tiltmeter.benchmarks.base import Format, Prompt, Render
 from tiltmeter.errors import UserError
+from tiltmeter.scoring.requests import Format, Prompt, Render
 
 if TYPE_CHECKING:  # transformers is imported only where it is used
     from transformers import PreTrainedTokenizerBase

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import (
     NO_TEXT,
@@ -29,7 +30,6 @@ from tiltmeter.scoring.requests import (
     failed,
 )
 from tiltmeter.scoring.sampling import choose_token, uniforms
-from tiltmeter.scoring.variant import LoadedVariant
 from tiltmeter.scoring.vocabulary import Forms
 
 

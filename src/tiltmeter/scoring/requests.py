@@ -12,8 +12,9 @@ numbers; it is never 0 and never dropped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 TOO_LONG = "prompt does not fit the model's context"
 NOT_FINITE = "model returned NaN or infinite logits"
@@ -125,3 +126,24 @@ def answer_from_dict(data: dict[str, Any]) -> Answer:
     if data["kind"] == "options" and fields["logprobs"] is not None:
         fields["logprobs"] = tuple(tuple(forms) for forms in fields["logprobs"])
     return _ANSWERS[data["kind"]](**fields)  # type: ignore[no-any-return]
+
+
+Format = Literal["plain", "chat"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt in both formats.
+
+    Attributes:
+        plain: the whole plain text, answer prefix included, to the character of the protocol.
+        messages: the chat turns, (role, text) with roles system, user, assistant; the last is user.
+        prefix: answer prefix put after the rendered chat template as ``" " + prefix`` ("" for none).
+    """
+
+    plain: str
+    messages: tuple[tuple[str, str], ...]
+    prefix: str = ""
+
+
+Render = Callable[[Prompt], str]  # -> the exact text that is tokenized (see scoring.prompts.renderer)

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import reference
-from tiltmeter.scoring.attention import replaceable
+from tiltmeter.scoring.kernels.attention import replaceable
 from tiltmeter.scoring.methods import Method, OneByOne, Padded, Trees
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import Generation
-from tiltmeter.scoring.tree_model import layer_kinds
-from tiltmeter.scoring.variant import LoadedVariant
+from tiltmeter.scoring.trees.tree_model import layer_kinds
 from tiltmeter.scoring.writing import Writing
 
 TOLERANCE_NATS = 1e-4

@@ -27,19 +27,6 @@ def require() -> None:
         raise missing_extra("bitsandbytes", "compress", "int8/int4") from None
 
 
-def keep_plain_packing(model: nn.Module) -> int:
-    """Switches the AVX512-BF16 repacking off in every Linear4bit; returns how many there are.
-
-    Must run before the first forward. Without it the trap of the module docstring closes.
-    """
-    import bitsandbytes as bnb
-
-    layers = [m for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)]
-    for layer in layers:
-        layer.support_avx512bf16_for_cpu = False
-    return len(layers)
-
-
 def evidence(model: nn.Module, layer_type: type[nn.Module], what: str) -> dict[str, Any]:
     """Number and names of quantized layers, those left alone, bytes of their weights.
 

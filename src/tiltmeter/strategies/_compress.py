@@ -19,11 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tiltmeter.artifacts import Artifact
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.models.artifacts import Artifact
+from tiltmeter.models.quiet import held_back
 from tiltmeter.strategies import _layers
 from tiltmeter.strategies._calibration import Windows
-from tiltmeter.strategies._quiet import held_back
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def compressed(
         windows: calibration windows that `change` uses (part of the key); None: it uses none.
         keeps_zeros: raise DidNothing when an earlier step's 2:4 pattern does not survive.
     """
-    from tiltmeter.models import load_model
-    from tiltmeter.strategies._probes import probe_logits
+    from tiltmeter.models.probes import probe_logits
+    from tiltmeter.models.reading import load_model
 
     before = context.found.get("sparsity")
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from tiltmeter.artifacts import Artifact
+    from tiltmeter.models.artifacts import Artifact
     from tiltmeter.strategies.kv_cache import KVCache
 
 
@@ -45,7 +45,7 @@ def calibrate(strategy: KVCache, context: Context) -> Artifact:
     def make(folder: Path) -> dict[str, Any]:
         from safetensors.torch import save_file
 
-        from tiltmeter.models import load_model
+        from tiltmeter.models.reading import load_model
 
         context.progress(f"{strategy.name}: calibrating scales on {len(windows.ids)} sequences")
         model = load_model(context.checkpoint, context.dtype, context.device)

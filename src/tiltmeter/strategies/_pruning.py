@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter.artifacts import Artifact
+from tiltmeter.models.artifacts import Artifact
 from tiltmeter.strategies import _bitsandbytes, _compress, _layers
 from tiltmeter.strategies._calibration import Calibrated
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
@@ -14,7 +14,7 @@ from tiltmeter.strategies.base import Context, DidNothing, Strategy
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 def cannot_prune_after(name: str, earlier: Sequence[Strategy]) -> str | None:

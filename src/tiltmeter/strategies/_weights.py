@@ -14,7 +14,7 @@ from tiltmeter.strategies.base import Context, DidNothing, Strategy
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, RequestKind, Strategy
 
 if TYPE_CHECKING:
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @register("strategy", "assisted")
@@ -48,8 +48,8 @@ class Assisted(Strategy):
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         options: dict[str, Any] = {"prompt_lookup_num_tokens": self.guesses}
         if self.assistant:
-            from tiltmeter.checkpoints import resolve
-            from tiltmeter.models import load_model, load_tokenizer
+            from tiltmeter.models.reading import load_model, load_tokenizer
+            from tiltmeter.models.resolve import resolve
 
             folder = resolve(self.assistant)
             if load_tokenizer(folder, self.assistant).get_vocab() != variant.tokenizer.get_vocab():
@@ -63,7 +63,7 @@ class Assisted(Strategy):
         variant.generate = _decoder(variant, options)
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        from tiltmeter.strategies._probes import TEXTS
+        from tiltmeter.models.probes import TEXTS
 
         assert variant.generate is not None
         plain = _decoder(variant, {})

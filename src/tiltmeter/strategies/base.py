@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:  # torch and transformers are imported only where a model is touched
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from tiltmeter.artifacts import Artifacts
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.artifacts import Artifacts
+    from tiltmeter.models.variant import LoadedVariant
 
 RequestKind = Literal["sequence", "options", "generation"]
 Role = Literal["none", "dtype", "pruning", "weights", "cache", "decoding", "control"]

@@ -20,7 +20,7 @@ from tiltmeter.strategies import _bitsandbytes, _layers
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @register("strategy", "dynamic-int8")

@@ -18,7 +18,7 @@ from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import Context, Strategy
 
 if TYPE_CHECKING:
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @register("strategy", "int8")

@@ -24,7 +24,7 @@ from tiltmeter.strategies import _calibration, _kv_quantized, _kv_transformers
 from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
 
 if TYPE_CHECKING:
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @dataclass(frozen=True)

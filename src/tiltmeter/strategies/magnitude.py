@@ -19,7 +19,7 @@ from tiltmeter.strategies.base import Context, Strategy
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @register("strategy", "magnitude")

@@ -14,7 +14,7 @@ from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, Strategy
 
 if TYPE_CHECKING:
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @register("strategy", "rerun")

@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltmeter.analysis.contract import Comparison, FlipTable
 from tiltmeter.analysis.statistics import mean_statistic
+from tiltmeter.analysis.types import Comparison, FlipTable
 from tiltmeter.benchmarks.base import (
     NAN,
     Benchmark,
     Decoding,
     Item,
     Outcome,
-    Render,
     Sample,
     Score,
     group_means,
@@ -31,7 +30,7 @@ from tiltmeter.benchmarks.base import (
     unscored_counts,
 )
 from tiltmeter.registry import register
-from tiltmeter.scoring.requests import Answer, SequenceLogprob
+from tiltmeter.scoring.requests import Answer, Render, SequenceLogprob
 
 
 @register("benchmark", "job-pronouns")

@@ -15,7 +15,7 @@ from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:  # torch is imported only where a model is touched
-    from tiltmeter.scoring.variant import LoadedVariant
+    from tiltmeter.models.variant import LoadedVariant
 
 
 @register("strategy", "weight-noise")

@@ -1,0 +1,74 @@
+"""Is a variant whose weights cannot be seen another model than its base? Asked by log-probabilities of probe texts.
+
+The texts are those of `strategies._probes`; of each, the last TAIL tokens are scored one by one after what stands
+before them. Two backends never compute the same bits, so "the same answers" means within TOLERANCE, which is
+the engine's own promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.models.probes import TAIL, TEXTS
+from tiltmeter.runs.store import read_json, variant_file
+from tiltmeter.scoring.prompts import encode
+from tiltmeter.strategies.base import DidNothing
+
+if TYPE_CHECKING:
+    from tiltmeter.models.variant import LoadedVariant
+
+TOLERANCE = 1e-4  # nats
+UNKNOWN = "its answers to the probe texts are not known"
+LONGEST = 64  # tokens of a probe text
+
+
+def questions(tokenizer: Any) -> list[tuple[list[int], int]]:
+    """(ids before, next id) of every scored probe token."""
+    texts = [encode(tokenizer, text)[:LONGEST] for text in TEXTS]
+    return [(ids[:place], ids[place]) for ids in texts for place in range(len(ids) - TAIL, len(ids))]
+
+
+def of_base(base: str, run: Path) -> list[float] | None:
+    """What the run's base answered to `questions`, from its stored proof; None when it was not asked."""
+    facts = read_json(variant_file(run, base, "none")) or {}
+    return facts.get("proof", {}).get("probe_logprobs")  # type: ignore[no-any-return]
+
+
+def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[float] | None:
+    """The same of a checkpoint that transformers loads, from its probe logits, which are kept on disk."""
+    from tiltmeter.models.artifacts import Artifacts
+    from tiltmeter.variants.apply import base_probe
+
+    texts = [tokenizer(text).input_ids[:LONGEST] for text in TEXTS]
+    if texts != [encode(tokenizer, text)[:LONGEST] for text in TEXTS]:
+        return None  # logits were taken after other ids
+    logprobs = base_probe(base, device, dtype, Artifacts()).log_softmax(-1)  # (texts x (1 + TAIL), vocabulary)
+    return [
+        float(logprobs[text * (1 + TAIL) + place, ids[place - TAIL]])
+        for text, ids in enumerate(texts)
+        for place in range(TAIL)
+    ]
+
+
+def compare(variant: LoadedVariant, found: Sequence[float], base: Sequence[float] | None) -> None:
+    """Completes the variant's proof. Raises DidNothing when it answers as its base does."""
+    variant.proof["probe_logprobs"] = list(found)
+    line = f"not compared with the base: {UNKNOWN}"
+    if base is not None and len(base) == len(found) and all(map(math.isfinite, (*found, *base))):
+        change = max(abs(ours - theirs) for ours, theirs in zip(found, base))
+        if change <= TOLERANCE:
+            raise DidNothing(
+                f"{variant.model_name} answers the probe texts as the base does: no log-probability "
+                f"differs by more than {TOLERANCE:g} nats"
+            )
+        variant.proof["largest_logprob_change"] = change
+        line = f"largest change of a token's log-probability on probe texts {change:.2g} nats"
+    tell(variant, line)
+
+
+def tell(variant: LoadedVariant, line: str) -> None:
+    """Adds a line to the summary of the variant's proof."""
+    variant.proof["summary"] = "; ".join(filter(None, (variant.proof.get("summary"), line)))

@@ -1,0 +1,178 @@
+"""What a completions server can answer, and the engine that asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.backends._completions import NO_ECHO, Completion, Completions, HttpStatus, miscounted
+from tiltmeter.backends._lm_eval import SEEDS, LmEvalEngine, Pair, Refused
+from tiltmeter.models.probes import TEXTS
+from tiltmeter.scoring import reference
+from tiltmeter.scoring.prompts import encode
+from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, OptionProbs, SequenceLogprob, failed
+
+if TYPE_CHECKING:
+    from tiltmeter.models.variant import LoadedVariant
+
+OTHER_VOCABULARY = "server reads token ids with another tokenizer"
+TEXT_ONLY = (
+    "the server returns no token ids: the end token is put back where it says that it stopped, other special "
+    "tokens are lost, and the words are its own decoding"
+)
+OWN_DEFAULTS = "the server takes no settings beyond OpenAI's: its own top-k, min-p, penalties and end tokens hold"
+BATCHES = "the server batches as it likes: the last digits of its answers may change between two runs"
+UNVERIFIED = "the server does not say which tokens it read: that its tokenizer is the base's could not be checked"
+ANSWERS = (TEXT_ONLY, OWN_DEFAULTS, BATCHES, UNVERIFIED)  # notes that concern every answer
+REFUSALS = (400, 413, 422)  # statuses that concern one request, or one parameter
+
+
+def probe(lm: Completions, tokenizer: Any) -> tuple[dict[type, str], list[str]]:
+    """(request class -> why it cannot be answered, notes for the run), from two small requests.
+
+    Raises HttpStatus for a server that refuses every request, BackendFailed for one that cannot be reached.
+    """
+    ids = encode(tokenizer, TEXTS[0])
+    obstacles: dict[type, str] = {}
+    notes = [BATCHES]
+    scoring, reading = _scores(lm, tokenizer, ids)
+    if scoring:
+        obstacles |= {SequenceLogprob: scoring, OptionProbs: scoring}
+    found, writing = _writes(lm, ids, notes)
+    problem = reading or (miscounted(found, len(ids)) if found else None)
+    if problem:
+        return dict.fromkeys((SequenceLogprob, OptionProbs, Generation), problem), notes
+    if writing:
+        obstacles[Generation] = writing
+    if scoring:
+        notes.append(UNVERIFIED)
+    if found and found.ids is None:
+        notes.append(TEXT_ONLY)
+    return obstacles, notes
+
+
+def _scores(lm: Completions, tokenizer: Any, ids: list[int]) -> tuple[str | None, str | None]:
+    """(why the server cannot score a prompt, why it reads another prompt than it is sent)."""
+    try:
+        found = lm.echo(ids, attempts=1)
+    except HttpStatus as error:
+        if error.status not in REFUSALS:
+            raise
+        return f"server gives no log-probabilities of a prompt's tokens (status {error.status})", None
+    misread = miscounted(found, len(ids))
+    if misread:
+        return None, misread
+    if len(found.logprobs) < len(ids):
+        return NO_ECHO, None
+    if len(found.echoed) >= len(ids) and not same_words(tokenizer, ids, found.echoed):
+        return None, OTHER_VOCABULARY
+    return None, None
+
+
+def _writes(lm: Completions, ids: list[int], notes: list[str]) -> tuple[Completion | None, str | None]:
+    """(a short answer, or None; why the server writes none). Leaves out the extra settings that it refuses."""
+    for extras in (lm.extras, {}):
+        lm.extras = extras
+        try:
+            found = lm.complete(ids, attempts=1, max_tokens=2, temperature=0.0)
+        except HttpStatus as error:
+            if error.status not in REFUSALS:
+                raise
+            refused = f"server refuses token ids as a prompt (status {error.status})"
+            continue
+        if not extras:
+            notes.append(OWN_DEFAULTS)
+        return found, None
+    return None, refused
+
+
+def same_words(tokenizer: Any, ids: Sequence[int], echoed: Sequence[str]) -> bool:
+    """Whether most tokens are ours; servers spell spaces, bytes and special tokens in their own ways, or write ids."""
+
+    def plain(text: str) -> str:
+        return text.replace("▁", " ").replace("Ġ", " ").strip()
+
+    same = [
+        word == f"token_id:{token}" or plain(word) == plain(tokenizer.decode([token]))
+        for token, word in zip(ids[1:], echoed[1:])
+    ]
+    return sum(same) >= len(same) / 2
+
+
+class ServedEngine(LmEvalEngine):
+    """Asks a server many things at once. One refused request is unscored; a server that breaks ends the cell.
+
+    Args:
+        at_once: maps a function over things, several at a time.
+    """
+
+    lm: Completions
+
+    def __init__(
+        self, variant: LoadedVariant, lm: Completions, *, at_once: Callable[..., list[Any]], **settings: Any
+    ) -> None:
+        super().__init__(variant, lm, **settings)
+        self.notes += [note for note in variant.notes if note in ANSWERS]
+        self._at_once = at_once
+        self._first_space_lost = _drops_first_space(variant.tokenizer)
+
+    def logprobs(self, pairs: Sequence[Pair]) -> list[float | Refused]:
+        """Without `_loglikelihood_tokens`, which asks the same but would stop at the first refusal."""
+        return self._at_once(lambda pair: _unless_refused(lambda: self.lm.logprob(*pair)), pairs)
+
+    def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
+        return self._at_once(lambda each: self._written(*each), list(zip(prompts, requests, strict=True)))
+
+    def _written(self, prompt: list[int], request: Generation) -> Answer:
+        found = _unless_refused(
+            lambda: self.lm.complete(
+                prompt,
+                max_tokens=request.max_new_tokens,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                seed=request.seed % SEEDS,
+            )
+        )
+        if isinstance(found, Refused):
+            return failed(request, str(found))
+        problem = miscounted(found, len(prompt))
+        if problem:
+            return failed(request, problem)
+        if found.ids is not None:
+            answer = reference.generation_answer(self.variant, request, found.ids)
+            if isinstance(answer, GenerationAnswer) and found.finished == "stop":  # perhaps at an end token of its own
+                return replace(answer, stopped="eos")
+            return answer
+        return self._from_text(found)
+
+    def _from_text(self, found: Completion) -> Answer:
+        """The answer of a server that returns no ids: its own text, the end token put back where it stopped there."""
+        stopped = "eos" if found.finished == "stop" else "length"
+        clean = found.text.removeprefix(" ") if self._first_space_lost else found.text
+        tokenizer = self.variant.tokenizer
+        end = (
+            tokenizer.eos_token_id
+            if tokenizer.eos_token_id in self.variant.eos_ids
+            else min(self.variant.eos_ids, default=None)
+        )
+        text = clean + (str(tokenizer.decode([end])) if stopped == "eos" and end is not None else "")
+        counted = found.new_tokens
+        if counted is None:
+            counted = len(tokenizer(clean, add_special_tokens=False)["input_ids"]) + (stopped == "eos")
+        return GenerationAnswer(text, clean, counted, stopped)
+
+
+def _unless_refused(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except HttpStatus as error:
+        if error.status in REFUSALS:
+            return Refused(f"server refused the request (status {error.status})")
+        raise
+
+
+def _drops_first_space(tokenizer: Any) -> bool:
+    """Whether our tokenizer decodes new ids without the space they begin with, as sentencepiece's kind does."""
+    last = tokenizer("a a", add_special_tokens=False)["input_ids"][-1:]
+    return not str(tokenizer.decode(last)).startswith(" ")

@@ -1,0 +1,109 @@
+"""Checkpoints read by transformers and answered by the built-in engine: the default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.registry import register
+
+if TYPE_CHECKING:
+    from tiltmeter.models.variant import LoadedVariant
+    from tiltmeter.study import VariantSpec
+
+
+@register("backend", "transformers")
+class Transformers(Backend):
+    """Any causal LM that transformers can load, under every strategy."""
+
+    about = "any causal LM that transformers can load, with the built-in engine; the default"
+    runs_on = "CPU, GPU"
+    source = "transformers, torch"
+
+    def check(self) -> None:
+        """Raises UserError for a strategy that cannot work with any of the study's models."""
+        from tiltmeter.variants import apply
+
+        checkpoints = [model for model in self.study.models if not is_address(model)]
+        if not checkpoints:
+            return
+        chains = {spec.strategy: spec.chain for spec in self.study.variants() if spec.source in checkpoints}
+        refused = [
+            apply.refusals(
+                model,
+                chains.values(),
+                device=self.study.device,
+                dtype=self.study.dtype,
+                calibration=self.study.calibration,
+            )
+            for model in checkpoints
+        ]
+        for name in chains:
+            if all(name in each for each in refused):
+                raise refused[0][name]
+
+    def identity(self, source: str) -> Identity:
+        """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights.
+
+        A ready-made checkpoint runs in its base's dtype, whatever it was saved in: a change of type is no part of the
+        compression. Raises UserError for a format that cannot be read.
+        """
+        from tiltmeter.models import reading
+        from tiltmeter.models.formats.awq_gptq import read_format
+        from tiltmeter.models.formats.gguf.source import is_gguf
+        from tiltmeter.models.resolve import resolve
+        from tiltmeter.variants import apply
+
+        compared_with = self.base_of(source)
+        if is_gguf(source):
+            self.say(f"reading the header of {source}")
+        folder = resolve(source, compared_with)
+        read_format(folder, source)
+        return Identity(
+            tokenizer=reading.load_tokenizer(folder, source),
+            weight_hash=apply.fingerprint(source, compared_with),
+            dtype=self.dtype_of(source),
+        )
+
+    def load(self, spec: VariantSpec) -> LoadedVariant:
+        from tiltmeter.variants import apply
+
+        variant = apply.load(
+            spec.source,
+            spec.chain,
+            device=self.study.device,
+            dtype=self.dtype_of(spec.source),
+            base=self.base_of(spec.source),
+            calibration=self.study.calibration,
+            seed=self.study.seed,
+            progress=self.say,
+        )
+        if spec.source == spec.model:
+            return variant
+        if is_address(spec.model):  # its base is served: only answers can be compared
+            from tiltmeter.backends import _probe
+            from tiltmeter.scoring.reference import option_logprobs
+
+            variant.proof["summary"] = "checkpoint read by transformers"
+            found = [option_logprobs(variant, ids, [token])[0] for ids, token in _probe.questions(variant.tokenizer)]
+            _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
+        else:  # a ready-made checkpoint: what it is, measured against its base
+            from tiltmeter.variants.ready_made import describe
+
+            describe(variant, spec.model)
+        return variant
+
+    def engine(self, variant: LoadedVariant, batch_tokens: int) -> Answering:
+        from tiltmeter.scoring.engine import Engine
+
+        return Engine(variant, batch_tokens=batch_tokens)
+
+    def auto_batch_tokens(self, variant: LoadedVariant) -> int:
+        from tiltmeter.scoring.engine import auto_batch_tokens
+
+        return auto_batch_tokens(variant)
+
+    def release(self, variant: LoadedVariant) -> None:
+        from tiltmeter.models import reading
+
+        reading.release(variant)

@@ -1,0 +1,65 @@
+"""vLLM in this process, through lm-evaluation-harness' ``VLLM`` class.
+
+Not run here: neither vLLM nor a GPU was at hand. Tests run lm-eval's class over a stand-in for the `vllm` package that
+answers from a real model, so what is tested is what is asked and how answers are read, not vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.backends._folders import LoadsFolders
+from tiltmeter.registry import register
+
+if TYPE_CHECKING:
+    from tiltmeter.models.variant import LoadedVariant
+    from tiltmeter.scoring.requests import Answer, Generation
+
+
+@register("backend", "vllm")
+class VLLM(LoadsFolders):
+    """Greedy text and log-probabilities are vLLM's; sampling is its own, seeded per request."""
+
+    about = "checkpoints, compressed or not, in vLLM (not run here: real code, tested with a stand-in)"
+    runs_on = "GPU"
+    source = "lm_eval (vllm)"
+    package = "vllm"
+
+    def settings(self, checkpoint: Path, tokenizer: Path, dtype: str) -> dict[str, Any]:
+        return {
+            "pretrained": str(checkpoint),
+            "tokenizer": str(tokenizer),
+            "dtype": dtype,
+            "batch_size": "auto",
+            "trust_remote_code": False,
+            "seed": self.study.seed % 2**31,
+        }
+
+    def asking(self, variant: LoadedVariant, lm: Any, batch_tokens: int) -> Any:
+        from vllm import SamplingParams
+
+        from tiltmeter.backends._lm_eval import SEEDS, LmEvalEngine
+        from tiltmeter.scoring.reference import generation_answer
+
+        class Asking(LmEvalEngine):
+            def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
+                settings = [
+                    SamplingParams(
+                        max_tokens=request.max_new_tokens,
+                        temperature=request.temperature,
+                        top_p=request.top_p,
+                        seed=request.seed % SEEDS,
+                        detokenize=False,
+                        stop_token_ids=sorted(self.variant.eos_ids),
+                    )
+                    for request in requests
+                ]
+                written = self.lm._model_generate(list(prompts), generate=True, sampling_params=settings)
+                return [
+                    generation_answer(self.variant, request, list(each.outputs[0].token_ids))
+                    for request, each in zip(requests, written, strict=True)
+                ]
+
+        return Asking(variant, lm, batch_tokens=batch_tokens)

@@ -1,0 +1,340 @@
+"""The command line: parses, calls, prints. No logic lives here, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tiltmeter.cli.options import (
+    Backend,
+    BatchTokens,
+    Benchmarks,
+    Calibration,
+    CalibrationSeeds,
+    Data,
+    Debug,
+    Decoding,
+    Device,
+    Dtype,
+    Format,
+    Limit,
+    Out,
+    Ray,
+    Robust,
+    RunFolder,
+    Samples,
+    Seed,
+    Strategies,
+    Text,
+    Tokenizer,
+    study_settings,
+)
+from tiltmeter.errors import UserError
+
+EPILOG = "Exit status: 0 done, 2 mistake in the command, 3 some cells failed (named)."
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Does making a language model faster change whom it treats how? Base against accelerated, "
+    "item by item, with error bars.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Datasets: licences, download, checksums.")
+app.add_typer(data_app, name="data")
+
+
+@app.command(epilog=EPILOG)
+def run(
+    model: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Hub id, folder or http://…/v1; or one study.yaml.")
+    ],
+    out: Out,
+    strategy: Strategies = None,
+    benchmark: Benchmarks = None,
+    format: Format = None,
+    decoding: Decoding = None,
+    samples: Samples = None,
+    limit: Limit = None,
+    robust: Robust = None,
+    data: Data = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    backend: Backend = None,
+    tokenizer: Tokenizer = None,
+    batch_tokens: BatchTokens = None,
+    calibration: Calibration = None,
+    calibration_seeds: CalibrationSeeds = None,
+    text: Text = None,
+    ray: Ray = None,
+    debug: Debug = False,
+) -> None:
+    """Measure bias of MODEL as it is and under each strategy, then the paired change.
+
+    [dim]tiltmeter run Qwen/Qwen3-0.6B -s int4 -b crows-pairs --out runs/first[/dim]
+    """
+    settings = study_settings(locals())
+    from tiltmeter.study import make_study, read_study
+
+    if len(model) == 1 and model[0].endswith((".yaml", ".yml")):
+        study = read_study(Path(model[0]), **settings)
+    else:
+        study = make_study(models=model, **settings)
+    _run_and_show(study, out, debug, ray)
+
+
+@app.command(epilog=EPILOG)
+def compare(
+    base: Annotated[str, typer.Argument(help="Hub id or folder of the base model; or http://…/v1.")],
+    variant: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VARIANT...",
+            help="Ready-made checkpoints: AWQ, GPTQ, GGUF (a .gguf file, or org/repo:Q4_K_M on the hub), "
+            "compressed-tensors, bitsandbytes, plain; or served endpoints: http://HOST/v1, http://HOST/v1#NAME.",
+        ),
+    ],
+    out: Out,
+    benchmark: Benchmarks = None,
+    format: Format = None,
+    decoding: Decoding = None,
+    samples: Samples = None,
+    limit: Limit = None,
+    robust: Robust = None,
+    data: Data = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    backend: Backend = None,
+    tokenizer: Tokenizer = None,
+    batch_tokens: BatchTokens = None,
+    text: Text = None,
+    ray: Ray = None,
+    debug: Debug = False,
+) -> None:
+    """Compare ready-made checkpoints or served endpoints with their base model.
+
+    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct ./my-awq-checkpoint ./m.Q4_K_M.gguf --out runs/mine[/dim]
+
+    [dim]tiltmeter compare meta-llama/Llama-3.1-8B-Instruct http://localhost:8000/v1 --out runs/served[/dim]
+    """
+    settings = study_settings(locals())
+    from tiltmeter.study import make_study
+
+    _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug, ray)
+
+
+def _run_and_show(study: Any, out: Path, debug: bool, ray: str | None) -> None:
+    from tiltmeter.cli.tables import show
+    from tiltmeter.pipeline import run as run_study
+    from tiltmeter.results.document import read_results
+    from tiltmeter.runs.progress import Terminal
+
+    summary = run_study(study, out, Terminal(debug), ray)
+    show(read_results(out))
+    typer.echo(f"\nRun folder: {out}   Next: tiltmeter report {out}", err=True)
+    if summary.failures:
+        for failure in summary.failures:
+            typer.echo(f"failed: {failure['model']} · {failure['strategy']}: {failure['reason']}", err=True)
+        raise typer.Exit(3)
+
+
+@app.command()
+def results(
+    run: RunFolder,
+    json: Annotated[bool, typer.Option("--json", help="One document, schema tiltmeter/results/1.")] = False,
+    csv: Annotated[bool, typer.Option("--csv")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown")] = False,
+    latex: Annotated[bool, typer.Option("--latex")] = False,
+    items: Annotated[
+        bool,
+        typer.Option(
+            "--items", help="One row per item and variant, with prompt, answer and label (CSV; JSON lines with --json)."
+        ),
+    ] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Make the statistics anew from the stored answers; no model is needed.")
+    ] = False,
+) -> None:
+    """Print the results of a run: score, change, verdict, items scored and why others were not."""
+    from tiltmeter.cli import tables
+    from tiltmeter.results.document import item_rows, read_results, recomputed, run_record
+
+    run_record(run)
+    if recompute:
+        recomputed(run)
+    if items:
+        tables.write_items(item_rows(run), sys.stdout, as_json=json)
+        return
+    document = read_results(run)
+    chosen = [name for name, on in (("json", json), ("csv", csv), ("markdown", markdown), ("latex", latex)) if on]
+    if len(chosen) > 1:
+        raise UserError(f"choose one output, not {' and '.join('--' + name for name in chosen)}", fix=f"--{chosen[0]}")
+    if chosen:
+        sys.stdout.write(tables.render(document, chosen[0]))
+    else:
+        tables.show(document)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option("--out", help="[dim]default: RUN/report.html[/dim]")] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Also SVG and PNG pictures.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a summary for a pull request.")] = False,
+    model_card: Annotated[bool, typer.Option("--model-card", help="Print a block for a model card.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the table in the study's layout.")] = False,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="All items as Parquet.")] = None,
+    lang: Annotated[str, typer.Option(metavar="en|zh", help="Language of the page.")] = "en",
+) -> None:
+    """Write one self-contained page that a person reads."""
+    from tiltmeter import report as pages
+    from tiltmeter.results.document import run_record
+
+    run_record(run)
+    if lang not in ("en", "zh"):
+        raise UserError(f"there is no report language {lang!r}", fix="--lang en or --lang zh")
+    if figures:
+        pages.write_figures(run, figures)
+    if parquet:
+        pages.write_items_parquet(run, parquet)
+    for wanted, text in (
+        (markdown, lambda: pages.markdown_summary(run, lang)),
+        (model_card, lambda: pages.model_card(run)),
+        (latex, lambda: pages.latex(run)),
+    ):
+        if wanted:
+            typer.echo(text())
+    if not (markdown or model_card or latex):
+        typer.echo(str(pages.build_report(run, out=out, lang=lang)))
+
+
+@app.command(
+    epilog="Exit status: 0 all limits hold, 1 a limit is broken, 2 mistake, 3 it could not be judged; 1 beats 3."
+)
+def gate(
+    run: RunFolder,
+    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a JUnit XML file.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Also GitHub annotations.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+) -> None:
+    """Judge a run by a policy, for pipelines."""
+    from tiltmeter.cli.decisions import run_gate
+
+    raise typer.Exit(run_gate(run, policy, junit=junit, github=github, as_json=json))
+
+
+@app.command()
+def choose(
+    run: RunFolder,
+    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
+    by: Annotated[Literal["speed", "size"], typer.Option(help="What to prefer inside the policy.")] = "speed",
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Name the fastest (or smallest) variant whose change stays inside the policy, and the Pareto set."""
+    from tiltmeter.cli.decisions import run_choose
+
+    raise typer.Exit(run_choose(run, policy, by=by, as_json=json))
+
+
+@app.command()
+def speed(
+    model: Annotated[str, typer.Argument(help="Hub id, folder, or a config.json (random weights of that shape).")],
+    strategy: Strategies = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    batch: Annotated[int, typer.Option(help="Sequences per batch.")] = 4,
+    prompt_tokens: Annotated[int, typer.Option(help="Prompt length in tokens.")] = 256,
+    new_tokens: Annotated[int, typer.Option(help="Generated tokens.")] = 64,
+    repeats: Annotated[int, typer.Option(help="Timed rounds, base and variants interleaved.")] = 5,
+    calibration: Calibration = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Also store in this run folder.")] = None,
+    json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Measure memory, prefill and decode speed: what each strategy really buys here."""
+    from tiltmeter.cli.speed import run_speed
+    from tiltmeter.variants.speed import Setting
+
+    setting = Setting(batch=batch, prompt_tokens=prompt_tokens, new_tokens=new_tokens, repeats=repeats)
+    run_speed(
+        model,
+        strategy or [],
+        setting,
+        device=device or "auto",
+        dtype=dtype or "auto",
+        calibration=calibration,
+        out=out,
+        as_json=json,
+    )
+
+
+@app.command("list")
+def list_(what: Annotated[str | None, typer.Argument(metavar="[strategies|benchmarks|backends]")] = None) -> None:
+    """Say what there is, one line each, with its source."""
+    from tiltmeter.cli.listing import show_list
+
+    show_list(what)
+
+
+@app.command()
+def demo(
+    keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the run; every command accepts it.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Everything, both formats, 5 samples.")] = False,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Do the whole job on a built-in tiny model whose bias is known. Offline, in minutes."""
+    from rich.console import Console
+
+    from tiltmeter.demo.command import run_demo
+
+    raise typer.Exit(run_demo(keep, full, seed, Console()))
+
+
+@app.command()
+def cache(action: Annotated[Literal["list", "clear"], typer.Argument()] = "list") -> None:
+    """List or clear the cache of compressed checkpoints."""
+    from tiltmeter.cli.listing import show_cache
+
+    show_cache(action)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the datasets with source, licence, size and known limits."""
+    from tiltmeter.cli.listing import show_datasets
+
+    show_datasets()
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK...]", help="[dim]default: all[/dim]")] = None,
+    data: Data = None,
+) -> None:
+    """Download pinned revisions and check their SHA-256."""
+    from tiltmeter.cli.listing import fetch_datasets
+
+    fetch_datasets(name or [], data)
+
+
+@data_app.command("verify")
+def data_verify(data: Data = None) -> None:
+    """Check local files: present, checksum, rows, schema."""
+    from tiltmeter.cli.listing import verify_datasets
+
+    raise typer.Exit(verify_datasets(data))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: user mistakes end with exit status 2 and no traceback."""
+    try:
+        app(args=arguments)
+    except UserError as error:
+        typer.echo(f"tiltmeter: {error}", err=True)
+        sys.exit(2)

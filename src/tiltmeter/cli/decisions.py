@@ -1,0 +1,104 @@
+"""`tiltmeter gate` and `tiltmeter choose`: a run's stored results, a policy file, an answer and an exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tiltmeter.decisions import choose as choosing
+from tiltmeter.decisions import gate as gating
+from tiltmeter.decisions.policy import Policy, read_policy
+from tiltmeter.errors import UserError
+from tiltmeter.registry import known
+from tiltmeter.results.document import document as compute
+from tiltmeter.results.document import read_results
+
+MARKS = {"pass": "ok", "fail": "BROKEN", "unjudged": "not judged"}
+
+
+def load_policy(path: Path | None) -> Policy:
+    """The policy of a YAML file; without one, the default: nothing may be worse. Raises UserError."""
+    if path is None:
+        return Policy()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the policy {path}: {error}", fix="see examples/policy.yaml") from None
+    return read_policy(content, benchmarks=list(known("benchmark")))
+
+
+def run_gate(
+    run: Path, policy: Path | None = None, *, junit: Path | None = None, github: bool = False, as_json: bool = False
+) -> int:
+    """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2)."""
+    rules = load_policy(policy)
+    document = _judged(run, rules)
+    found = gating.evaluate(document["rows"], rules, failures=[_failure(f) for f in document["run"]["failures"] or []])
+    if junit:
+        try:
+            junit.write_text(gating.junit_xml(found) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {junit}: {error.strerror}", fix="name a file in a folder that exists"
+            ) from error
+    if as_json:
+        _echo(json.dumps(gating.as_json(found), indent=1, ensure_ascii=False))
+    else:
+        for check in found.checks:
+            _echo(f"{MARKS[check.status]:>10}  {check.cell}: {check.rule}: {check.message}")
+        _echo(found.summary)
+    if github:
+        _echo(gating.github_annotations(found), error=as_json)  # JSON alone stays on stdout
+    return found.exit_code
+
+
+def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "speed", as_json: bool = False) -> int:
+    """Print the candidates and the choice; 0 when a variant was chosen, 3 when none could be."""
+    rules = load_policy(policy) if policy else choosing.DEFAULT_POLICY
+    document = _judged(run, rules)
+    choice = choosing.choose(document["rows"], document["variants"], rules, by)
+    if as_json:
+        _echo(json.dumps(_finite(choosing.as_json(choice)), indent=1, ensure_ascii=False))
+    else:
+        for c in choice.candidates:
+            _echo(
+                f"{'*' if c in choice.chosen else 'P' if c.pareto else ' '} {c.strategy:<28} "
+                f"{_figure(c.speed, 'x base'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
+                f"largest change {_figure(c.largest_change, 'margins')}  {c.why_not or 'inside the policy'}"
+            )
+        _echo("* chosen   P on the Pareto line (nothing is both better and less changed)")
+        _echo(choice.text)
+    return 0 if choice.chosen else 3
+
+
+def _judged(run: Path, rules: Policy) -> dict[str, Any]:
+    """The stored results; judged anew from the answers where the policy sets its own smallest effects of interest."""
+    return compute(run, rules.margins) if rules.margins else read_results(run)
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}" if value == value else "not measured"
+
+
+def _failure(failure: Any) -> str:
+    if not isinstance(failure, dict):
+        return str(failure)
+    return " · ".join(str(failure[key]) for key in ("model", "strategy", "benchmark", "cell") if failure.get(key))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _echo(text: str, error: bool = False) -> None:
+    """Printed as it is: what models are called may hold anything, so control characters are shown, not sent."""
+    import typer
+
+    typer.echo("".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text), err=error)

@@ -1,0 +1,103 @@
+"""`tiltmeter speed`: measure, print, and store beside a run's variants where asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiltmeter.errors import UserError
+from tiltmeter.runs.store import Store, read_json, variant_file, write_json
+from tiltmeter.variants.speed import Setting, Speed, Timing, measure
+
+
+def run_speed(
+    model: str,
+    strategies: Sequence[str],
+    setting: Setting,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    calibration: str | None = None,
+    out: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Measure the base and every strategy in alternation and print a table (or JSON).
+
+    With `out`, each figure is also stored with that run's variant, for the report and `tiltmeter choose`.
+    Raises UserError when the run does not hold the variant, before anything is measured.
+    """
+    from tiltmeter.strategies.chain import parse
+
+    if out is not None:
+        for text in ("none", *strategies):
+            name = parse(text).canonical
+            if not variant_file(out, model, name).exists():
+                raise UserError(
+                    f"the run {out} has no variant {name} of {model}",
+                    fix=f"tiltmeter run {model} -s {name} --out {out}",
+                )
+    found = measure(
+        model,
+        strategies,
+        setting=setting,
+        device=device,
+        dtype=dtype,
+        calibration=calibration,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    if out is not None:
+        with Store(out) as store:
+            for speed in found:
+                path = variant_file(store.path, model, speed.strategy)
+                write_json(path, {**read_json(path), "speed": speed.as_json()})
+    if as_json:
+        print(json.dumps([{"model": model, **speed.as_json()} for speed in found], indent=1, ensure_ascii=False))
+    else:
+        show(model, found)
+
+
+def show(model: str, found: Sequence[Speed]) -> None:
+    """The table: medians with their range over the rounds; a label where no number of its own exists."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    table = Table(title=Text(model, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("strategy", no_wrap=True)
+    for name in ("prefill tokens/s", "× base", "decode tokens/s", "× base", "weights MB", "on disk MB", "peak MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for speed in found:
+        table.add_row(
+            Text(speed.strategy),
+            _timing(speed.prefill, ",.0f"),
+            _timing(speed.prefill_speedup, ".2f"),
+            _timing(speed.decode, ",.0f"),
+            _timing(speed.decode_speedup, ".2f"),
+            _megabytes(speed.memory_bytes),
+            _megabytes(speed.disk_bytes),
+            _megabytes(speed.peak_bytes),
+        )
+    console.print(table)
+    for speed in found:
+        if speed.note:
+            console.print(Text(f"{speed.strategy}: {speed.note}", style="yellow"))
+    how = found[0].setting
+    console.print(
+        f"[dim]{how.batch} sequences, {how.prompt_tokens} prompt + {how.new_tokens} new tokens, {how.dtype} on "
+        f"{how.device}, {how.threads} threads; median (lowest–highest) of {how.repeats} rounds, "
+        "base and variant in turn.[/dim]"
+    )
+
+
+def _timing(timing: Timing | None, form: str) -> str:
+    if timing is None:
+        return "–"
+    return f"{timing.median:{form}} ({timing.low:{form}}–{timing.high:{form}})"
+
+
+def _megabytes(size: int | None) -> str:
+    return "–" if size is None else f"{size / 1e6:,.1f}"

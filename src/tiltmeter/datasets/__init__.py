@@ -1,0 +1,1 @@
+"""Data sets: where each comes from, under which licence, with which checksum."""

@@ -1,0 +1,1 @@
+"""What reads judged rows: policy, gate, choice of a variant, findings."""

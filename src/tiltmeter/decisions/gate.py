@@ -1,0 +1,217 @@
+"""Judge the rows of a run by a policy. A gate that could not be evaluated never passes.
+
+Exit status: 0 every limit holds, 1 a limit is broken, 3 it could not be judged (a row is missing, partial, unfinished,
+without usable signal, or not exercised where the policy names the cell); 1 beats 3. (2 is a mistake in the policy.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from tiltmeter.decisions.policy import Limits, Policy
+
+Status = Literal["pass", "fail", "unjudged"]
+Row = Mapping[str, Any]  # a result row of the results document
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule held against one cell."""
+
+    cell: str  # "model · strategy · benchmark, plain, greedy"
+    rule: str  # "verdict", "flips" ...
+    status: Status
+    message: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_code(self) -> int:
+        found = {check.status for check in self.checks}
+        return 1 if "fail" in found else 3 if "unjudged" in found or not self.checks else 0
+
+    @property
+    def summary(self) -> str:
+        count = {name: sum(check.status == name for check in self.checks) for name in ("pass", "fail", "unjudged")}
+        verdict = {0: "The gate is open", 1: "The gate is closed", 3: "The gate could not be judged"}[self.exit_code]
+        return (
+            f"{verdict}: {count['pass']} limits hold, {count['fail']} are broken, {count['unjudged']} could not be "
+            f"judged."
+        )
+
+
+def evaluate(rows: Sequence[Row], policy: Policy, *, failures: Sequence[str] = ()) -> Gate:
+    """Every limit of the policy against every variant row. failures: cells of the run that failed, in words."""
+    checks = [Check(failure, "finished", "unjudged", "the cell failed and has no row") for failure in failures]
+    judged = [row for row in rows if row["strategy"] != "none" and not policy.ignores(row["strategy"])]
+    for name in policy.benchmarks:
+        if not any(row["benchmark"] == name for row in judged):
+            checks.append(Check(name, "present", "unjudged", "the policy names it, the run has no variant row of it"))
+    for rule in policy.cells:
+        if not any(rule.fits(row) for row in judged):
+            checks.append(
+                Check(
+                    f"{rule.strategy} · {rule.benchmark}",
+                    "present",
+                    "unjudged",
+                    "the policy names this cell, the run has no such row",
+                )
+            )
+    for row in judged:
+        checks += row_checks(row, policy)
+    if not judged:
+        checks.append(Check("run", "present", "unjudged", "the run has no variant to judge"))
+    return Gate(tuple(checks))
+
+
+def row_checks(row: Row, policy: Policy) -> list[Check]:
+    """All checks of one variant row."""
+    limits, change = policy.limits(row), row.get("change")
+    cell = cell_name(row)
+    if not row["complete"]:
+        return [Check(cell, "finished", "unjudged", "the row is not finished")]
+    if row["partial"] and not limits.allow_partial:
+        return [
+            Check(
+                cell, "whole", "unjudged", "only a part of the items was asked (--limit); set allow_partial to judge it"
+            )
+        ]
+    if not change:
+        return [Check(cell, "verdict", "unjudged", row.get("reason") or "there is no base row to compare with")]
+    if change["verdict"] == "not exercised":
+        status: Status = "unjudged" if policy.names(row) else "pass"
+        return [Check(cell, "verdict", status, change["reason"])]
+    checks = [
+        Check(cell, "verdict", _verdict_status(change["verdict"], limits), f"{change['verdict']}: {change['reason']}")
+    ]
+    checks += [Check(cell, rule, status, message) for rule, status, message in _amounts(row, change, limits)]
+    return checks
+
+
+def cell_name(row: Row) -> str:
+    return f"{row['model']} · {row['strategy']} · {row['benchmark']}, {row['format']}, {row['decoding']}"
+
+
+def _verdict_status(verdict: str, limits: Limits) -> Status:
+    if verdict == "worse":
+        return "fail"
+    if verdict == "equivalent":
+        return "pass"
+    if verdict == "better":
+        return limits.better if limits.require == "equivalent" else "pass"  # type: ignore[return-value]
+    if verdict == "no usable signal":
+        return limits.no_usable_signal  # type: ignore[return-value]
+    return limits.when_inconclusive  # type: ignore[return-value]
+
+
+def _amounts(row: Row, change: Mapping[str, Any], limits: Limits) -> Iterator[tuple[str, Status, str]]:
+    """(rule, status, message) of the limits on sizes."""
+    flips = change.get("flips") or {"n": 0, "toward_bias": 0, "of": 0}
+    of = flips["of"]
+    measured = (
+        ("max_rise", limits.max_rise, change.get("distance_delta"), "the distance from the ideal changed by {:+.3g}"),
+        ("max_flips", limits.max_flips, flips["n"] / of if of else None, "{:.1%} of the decisions turned"),
+        (
+            "max_toward_bias",
+            limits.max_toward_bias,
+            flips["toward_bias"] / of if of else None,
+            "{:.1%} of the decisions turned toward bias",
+        ),
+        (
+            "max_unscored",
+            limits.max_unscored,
+            1 - row["n_scored"] / row["n_items"] if row["n_items"] else None,
+            "{:.1%} of the items have no score",
+        ),
+    )
+    for rule, limit, value, words in measured:
+        if limit is None:
+            continue
+        if value is None or math.isnan(value):
+            yield rule, "unjudged", "the run has no such number for this cell"
+        else:
+            yield rule, "fail" if value > limit else "pass", f"{words.format(value)} (limit {limit:g})"
+    yield from _group_checks(row, limits)
+
+
+def _group_checks(row: Row, limits: Limits) -> Iterator[tuple[str, Status, str]]:
+    groups = {f"{group['attribute']}={group['group']}": group for group in row["groups"]}
+    for name, limit in limits.groups.items():
+        if name not in groups:
+            yield f"groups {name}", "unjudged", "the row has no such group"
+        else:
+            yield _one_group(name, groups[name], limit)
+    if limits.max_group_change is not None:
+        for name, group in groups.items():
+            if name not in limits.groups and group.get("delta") is not None:
+                yield _one_group(name, group, limits.max_group_change)
+
+
+def _one_group(name: str, group: Mapping[str, Any], limit: float) -> tuple[str, Status, str]:
+    delta, ci = group.get("delta"), group.get("ci")
+    if delta is None or ci is None:
+        return f"groups {name}", "unjudged", "the group's change has no interval"
+    certain = ci[0] > 0 or ci[1] < 0
+    status: Status = "fail" if abs(delta) > limit and certain else "pass"
+    note = "" if certain or abs(delta) <= limit else ", not told from chance"
+    return f"groups {name}", status, f"changed by {delta:+.3g} [{ci[0]:.3g}, {ci[1]:.3g}]{note} (limit {limit:g})"
+
+
+def as_json(gate: Gate) -> dict[str, Any]:
+    return {
+        "schema": "tiltmeter/gate/1",
+        "exit_code": gate.exit_code,
+        "summary": gate.summary,
+        "checks": [{"cell": c.cell, "rule": c.rule, "status": c.status, "message": c.message} for c in gate.checks],
+    }
+
+
+def junit_xml(gate: Gate) -> str:
+    """One test case per check; broken limits are failures, unjudged ones errors. Text is escaped by the XML writer."""
+    count = {status: sum(check.status == status for check in gate.checks) for status in ("fail", "unjudged")}
+    suite = ElementTree.Element(
+        "testsuite",
+        name="tiltmeter gate",
+        tests=str(len(gate.checks)),
+        failures=str(count["fail"]),
+        errors=str(count["unjudged"]),
+    )
+    for check in gate.checks:
+        case = ElementTree.SubElement(suite, "testcase", classname=_printable(check.cell), name=_printable(check.rule))
+        if check.status != "pass":
+            ElementTree.SubElement(
+                case, "failure" if check.status == "fail" else "error", message=_printable(check.message)
+            )
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def github_annotations(gate: Gate) -> str:
+    """One workflow command per check that does not pass; newlines and % are escaped as the runner asks."""
+    level = {"fail": "error", "unjudged": "warning"}
+    return "\n".join(
+        f"::{level[check.status]} title={_command(f'{check.cell}: {check.rule}', True)}::"
+        f"{_command(check.message, False)}"
+        for check in gate.checks
+        if check.status != "pass"
+    )
+
+
+def _command(text: str, in_property: bool) -> str:
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if in_property else text
+
+
+def _printable(text: str) -> str:
+    """Without the control characters XML 1.0 forbids."""
+    return "".join(
+        c
+        for c in text
+        if c in "\t\n\r" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF))
+    )

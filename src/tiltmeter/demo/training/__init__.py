@@ -1,0 +1,1 @@
+"""What made the built-in model and its data; nothing here runs in `tiltmeter demo`."""

@@ -1,0 +1,126 @@
+"""Writes the toy world as the six datasets' files: `python -m tiltmeter.demo.training.files`.
+
+The layout, the columns and their quirks are those of the real datasets (a `defaultdict(...)` as text, a tuple
+as text), so the benchmark classes run on the folder unchanged, as through `--data`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tiltmeter.demo.training import frames, text, words
+from tiltmeter.demo.training.items import Item, generator
+from tiltmeter.demo.training.world import build_world
+
+DATA = Path(__file__).parent.parent / "data"
+NOTES = {"calibration": 400, "heldout": 200}  # notes a text file holds, about 75 tokens each
+
+
+def write_data(folder: Path) -> None:
+    """All dataset files of the world into `folder`; the same bytes every time."""
+    world = build_world()
+    _csv(folder / "crows_pairs" / "crows_pairs_anonymized.csv", pair_rows(world["crows-pairs"]))
+    _csv(folder / "global_opinion_qa" / "global_opinions.csv", opinion_rows(world["global-opinion-qa"]))
+    _csv(folder / "worldbench" / "worldbench.csv", fact_rows(world["worldbench"]))
+    _csv(folder / "worldbench" / "region_and_income.csv", region_rows())
+    _csv(folder / "dt_stereotyping" / "user_prompts.csv", (item.row for item in world["dt-stereotyping"]))
+    _csv(folder / "dt_stereotyping" / "system_prompts.csv", system_rows())
+    _csv(folder / "discrim_eval_gen" / "discrim_eval_gen.csv", selection_rows(world["discrim-eval-gen"]))
+    lines = "".join(json.dumps(item.row, ensure_ascii=False) + "\n" for item in world["discrim-eval"])
+    _write(folder / "discrim_eval" / "explicit.jsonl", lines)
+    for purpose, count in NOTES.items():
+        _write(folder / "text" / f"{purpose}.txt", "\n\n".join(text.notes(purpose, count)) + "\n")
+
+
+def pair_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+    for i, item in enumerate(items):
+        yield {
+            "": i,
+            "sent_more": item.row["sent_more"],
+            "sent_less": item.row["sent_less"],
+            "stereo_antistereo": "stereo",
+            "bias_type": item.row["bias_type"],
+            "annotations": f"[['{item.row['bias_type']}']]",
+            "anon_writer": "a0",
+            "anon_annotators": "['a1']",
+        }
+
+
+def opinion_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+    for item in items:
+        yield {
+            "question": item.row["question"],
+            "selections": f"defaultdict(<class 'list'>, {item.row['selections']!r})",
+            "options": repr(item.row["options"]),
+            "source": "",
+        }
+
+
+def fact_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+    for item, average in zip(items, averages(items)):
+        row = item.row
+        yield {
+            "": 0, "prompt": row["prompt"], "country": row["country"], "example": repr(row["example"]),
+            "metric": row["metric"], "gt_answer_avg": average, "type": row["type"],
+        }  # fmt: skip
+
+
+def averages(items: list[Item]) -> list[float]:
+    """The reference value of each fact: an average over years, near what a model that knows the fact says."""
+    rng = generator("averages")
+    return [round(item.row["truth"] * (1 + float(rng.normal(0, 0.005))), 3) for item in items]
+
+
+def region_rows() -> Iterable[dict[str, Any]]:
+    for region, economies in words.COUNTRIES.items():
+        for country, income in economies.items():
+            yield {
+                "Economy": country, "Code": country[:3].upper(), "Region": region, "Income group": income,
+                "Lending category": "", "": "",
+            }  # fmt: skip
+
+
+def system_rows() -> Iterable[dict[str, Any]]:
+    yield {"type": "benign", "system_prompt": "You are a helpful assistant."}
+    yield {"type": "untargeted", "system_prompt": frames.DT_SYSTEM}
+
+
+def selection_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+    for i, item in enumerate(items):
+        yield {"": i, **item.row}
+
+
+def _csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    rows = list(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    from tiltmeter.demo.training.planted import planted_values
+
+    parser = argparse.ArgumentParser(
+        prog="python -m tiltmeter.demo.training.files", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--out", type=Path, default=DATA, help="folder to write  [default: the package's own]")
+    options = parser.parse_args(arguments)
+    write_data(options.out)
+    _write(options.out / "planted.json", json.dumps(planted_values(), indent=1, ensure_ascii=False) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""`--ray`: the same run over the workers of a Ray cluster."""

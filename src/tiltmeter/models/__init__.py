@@ -1,0 +1,1 @@
+"""A folder -> a model in memory; knows no strategy."""

@@ -1,0 +1,1 @@
+"""Checkpoint formats that transformers does not load as they are."""

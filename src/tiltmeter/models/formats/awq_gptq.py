@@ -1,0 +1,247 @@
+"""AWQ and GPTQ checkpoints in their own formats: what they are, and a copy that transformers can load.
+
+transformers reads both through GPTQModel, which does not install beside the other libraries here. compressed-tensors
+converts them without loading a model (`tiltmeter.models.formats.converters`): one shard in memory at a time,
+integers and scales unchanged. The copy is an artifact in the cache, under the weight hash of the original; a variant
+keeps being identified by the original.
+
+What cannot be read is refused before anything is computed: layouts made for one kernel (AWQ gemv, Marlin), 3-bit
+words, settings that differ by layer. GGUF files become loadable in `tiltmeter.models.formats.gguf`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.models.folders import OLD_SETTINGS, tensor_names
+from tiltmeter.models.formats.gguf.beside import facts_of
+from tiltmeter.models.formats.gguf.weights import HOW, loadable_gguf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tiltmeter.models.artifacts import Artifacts
+
+BITS = {"awq": (4,), "gptq": (2, 4, 8)}
+LAYOUTS = {"awq": ("gemm",), "gptq": ("gptq", "gptq_v2")}
+READER = 1  # counts up when the conversion changes, so that older copies are not used
+
+
+@dataclass(frozen=True)
+class QuantizedFormat:
+    """How a checkpoint says its weights are stored.
+
+    Attributes:
+        method: "awq" or "gptq".
+        layout: "gemm", or "gptq" (zeros stored less one) or "gptq_v2".
+        bits, group_size: of the integers; -1: one group per output.
+        symmetric: zeros all lie in the middle of the range.
+        act_order: GPTQ chose columns by activation (desc_act).
+        producer: who wrote it ("gptqmodel:4.0.0"), "" where it does not say.
+    """
+
+    method: str
+    layout: str
+    bits: int
+    group_size: int
+    symmetric: bool
+    act_order: bool
+    producer: str
+
+    @property
+    def summary(self) -> str:
+        groups = f"groups of {self.group_size}" if self.group_size > 0 else "one group per output"
+        kind = "symmetric" if self.symmetric else "asymmetric"
+        if self.method == "awq":
+            return f"AWQ ({self.layout}), {self.bits} bits, {groups}, {kind}"
+        order = "act-order" if self.act_order else "no act-order"
+        return f"GPTQ ({self.layout}), {self.bits} bits, {groups}, {kind}, {order}"
+
+
+def read_format(folder: Path, model: str) -> QuantizedFormat | None:
+    """The format of an AWQ or GPTQ checkpoint; None for every other. Raises UserError for one that cannot be read."""
+    settings = _settings(folder)
+    method = str(settings.get("quant_method", "")).lower()
+    if method not in LAYOUTS:
+        return None
+    layout = _layout(settings, method)
+    if layout not in LAYOUTS[method]:
+        raise UserError(
+            f"{model} is stored in {method.upper()}'s {layout!r} layout, which is made for one kernel",
+            fix=f"save it in the layout {LAYOUTS[method][0]!r}, or let tiltmeter quantize the base: "
+            f"tiltmeter run BASE -s {method}",
+        )
+    bits = int(settings.get("bits", settings.get("w_bit", 4)))
+    if bits not in BITS[method]:
+        raise UserError(
+            f"{model} holds {bits}-bit {method.upper()} weights",
+            fix=f"{' and '.join(map(str, BITS[method]))} bits can be read; or let tiltmeter quantize the "
+            f"base: tiltmeter run BASE -s {method}",
+        )
+    if any(not str(rule).startswith("-") for rule in settings.get("dynamic") or ()):
+        raise UserError(
+            f"{model} has GPTQ settings that differ by layer (dynamic), which cannot be read",
+            fix="quantize it with one setting for all layers",
+        )
+    if settings.get("pack_dtype", "int32") != "int32":
+        raise UserError(f"{model} packs its weights in {settings['pack_dtype']} words", fix="save it with int32 words")
+    producer = (settings.get("meta") or {}).get("quantizer", "")
+    return QuantizedFormat(
+        method=method,
+        layout=layout,
+        bits=bits,
+        group_size=int(settings.get("group_size", settings.get("q_group_size", 128)) or -1),
+        symmetric=not settings.get("zero_point", True) if method == "awq" else bool(settings.get("sym", True)),
+        act_order=bool(settings.get("desc_act", False)),
+        producer=str(producer[0] if isinstance(producer, list) and producer else producer or ""),
+    )
+
+
+def loadable(
+    folder: Path,
+    model: str,
+    weights: str,
+    dtype: str,
+    artifacts: Artifacts,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Path, dict[str, Any] | None]:
+    """The folder to load and, where it is a converted copy, what was converted (JSON-ready).
+
+    weights: the weight hash of `folder`. Raises UserError for a checkpoint that does not hold what its settings say.
+    """
+    known = facts_of(folder)
+    if known is not None:
+        return loadable_gguf(folder, known, model, weights, dtype, artifacts, say)
+    found = read_format(folder, model)
+    if found is None:
+        return folder, None
+
+    def make(place: Path) -> dict[str, Any]:
+        say(f"converting {model} from {found.method.upper()} for loading")
+        return {**_convert(folder, place, model, found, dtype), "title": f"{model} · {found.method}, for loading"}
+
+    key = {
+        "kind": "converted checkpoint",
+        "weights": weights,
+        "format": asdict(found),
+        "dtype": dtype,
+        "reader": READER,
+    }
+    artifact = artifacts.get_or_make(key, make)
+    facts = {name: value for name, value in artifact.facts.items() if name != "title"}
+    return artifact.path / "model", {"summary": found.summary, **asdict(found), **facts}
+
+
+def how_converted(facts: Mapping[str, Any]) -> str:
+    """One clause on a checkpoint that was converted to be loaded; `facts` as `loadable` gives them."""
+    if facts["method"] == "gguf":
+        return HOW
+    dense = facts["dense_layers"]
+    if not dense:
+        return "converted by compressed-tensors for loading: same integers, same scales"
+    packed = facts["quantized_layers"] - dense
+    rest = f", {packed} converted by compressed-tensors: same integers, same scales" if packed else ""
+    return f"{dense} layers whose groups do not follow their inputs' order loaded as the weights they stand for{rest}"
+
+
+def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtype: str) -> dict[str, Any]:
+    """Writes `place`/model and returns the facts of the conversion."""
+    import shutil
+
+    from tiltmeter.models.quiet import held_back
+
+    try:
+        import torch
+        from compressed_tensors.entrypoints.convert import convert_checkpoint
+        from loguru import logger
+
+        from tiltmeter.models.formats import converters
+    except ImportError:
+        raise missing_extra("compressed-tensors", "compress", f"reading {found.method.upper()} weights") from None
+    logger.disable("compressed_tensors")
+    names = tensor_names(_stage(folder, place / "source", model))
+    layers = sorted(name.removesuffix(".qweight") for name in names if name.endswith(".qweight"))
+    if not layers:
+        raise UserError(
+            f"{model} says that it is {found.method.upper()}, but holds no packed weights (qweight)",
+            fix="fetch the whole checkpoint again, or remove quantization_config from its config.json",
+        )
+    reader: Any
+    if found.method == "awq":
+        reader = converters.AwqConverter(group_size=found.group_size, names=names)
+    else:
+        reader = converters.GptqConverter(
+            bits=found.bits,
+            group_size=found.group_size,
+            v1=found.layout == "gptq",
+            dtype=getattr(torch, dtype),
+            borrows=found.producer.lower().startswith("gptqmodel"),
+            names=names,
+        )
+    try:
+        with held_back():
+            convert_checkpoint(place / "source", place / "model", reader, device="cpu")
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{model} cannot be read as {found.method.upper()}: {error}",
+            fix="quantize it anew with GPTQModel, format gptq_v2 (AWQ: format gemm), or let tiltmeter "
+            f"quantize the base: tiltmeter run BASE -s {found.method}",
+        ) from None
+    shutil.rmtree(place / "source")
+    return {"quantized_layers": len(layers), "layer_names": layers, "dense_layers": len(reader.dense)}
+
+
+def _stage(folder: Path, place: Path, model: str) -> list[Path]:
+    """Links to the files that are converted (no pickles, no stray shards); returns the weight files."""
+    from tiltmeter.models.folders import WANTED
+
+    place.mkdir()
+    index = folder / "model.safetensors.index.json"
+    shards = sorted(folder.glob("*.safetensors"))
+    if index.is_file():
+        listed = set(json.loads(index.read_text())["weight_map"].values())
+        shards = [shard for shard in shards if shard.name in listed]
+    elif (folder / "model.safetensors").is_file():
+        shards = [folder / "model.safetensors"]
+    elif len(shards) > 1:
+        raise UserError(
+            f"{model} has several weight files and no model.safetensors.index.json",
+            fix="fetch the whole checkpoint again",
+        )
+    for pattern in WANTED[1:]:
+        for file in folder.glob(pattern):
+            (place / file.name).symlink_to(file.resolve())
+    for shard in shards:  # old AutoGPTQ names its one file after bits and group size
+        (place / (shard.name if index.is_file() else "model.safetensors")).symlink_to(shard.resolve())
+    return shards
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """`quantization_config` of the checkpoint; where config.json has none, the file that old versions wrote."""
+    config = _json(folder / "config.json")
+    if config.get("quantization_config"):
+        return dict(config["quantization_config"])
+    for method, name in OLD_SETTINGS.items():
+        settings = _json(folder / name)
+        if settings and any(each.endswith(".qweight") for each in tensor_names(folder.glob("*.safetensors"))):
+            return {"quant_method": method, **settings}
+    return {}
+
+
+def _layout(settings: dict[str, Any], method: str) -> str:
+    if settings.get("is_marlin_format"):
+        return "marlin"
+    keys = ("version", "checkpoint_format", "format") if method == "awq" else ("checkpoint_format", "format")
+    return str(next((settings[key] for key in keys if settings.get(key)), LAYOUTS[method][0])).lower()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,125 @@
+"""A folder that stands for a GGUF file: what the rest of tiltmeter expects of a checkpoint, except safetensors.
+
+It holds the configuration (`settings`), links to the base's tokenizer, chat template and generation settings, a link
+to the file itself, and what is known of the file without reading its weights. It lies in the cache folder, takes a few
+kilobytes, and its hash (`checkpoints.fingerprint_folder`) is that of all this content: the variant is known by the file
+and by the tokenizer that asks it, wherever either lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tiltmeter.errors import UserError
+from tiltmeter.models.formats.gguf.header import PLAIN, package, read_header
+from tiltmeter.models.formats.gguf.source import locate
+
+READER = 1  # counts up when what is made of a file changes
+FACTS = "gguf.facts"  # JSON; no part of the hash
+
+
+def beside(model: str, base: str | None) -> Path:
+    """The folder that stands for GGUF file `model` beside `base`, made when it is not there yet.
+
+    Raises UserError without a base, for a file that cannot be read, and for one that was not made from `base`.
+    """
+    from tiltmeter.models.artifacts import Artifacts
+    from tiltmeter.models.resolve import resolve
+
+    if base is None:
+        raise UserError(
+            f"{model} is a GGUF file, which is read beside the model it was made from",
+            fix=f"tiltmeter compare BASE {model} --out RUN",
+        )
+    file, base_folder = locate(model), resolve(base)
+    stamps = [
+        (str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns)
+        for each in (file, base_folder / "config.json", *_lent(base_folder))
+    ]
+    key = json.dumps([READER, _versions(), *stamps])
+    place = Artifacts().root / "gguf" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if not (place / FACTS).is_file():
+        _make(place, file, model, base_folder, base)
+    return place
+
+
+def facts_of(folder: Path) -> dict[str, Any] | None:
+    """What is known of the GGUF file that `folder` stands for; None for every other folder.
+
+    read_as: its model type in transformers; counts: tensors of each type; layers: linear layer -> type; stored: the
+    floating-point types that its weights need; differences: from the base, as `compare_models.Difference`.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> None:
+    from tiltmeter.models.difference import Difference
+    from tiltmeter.models.folders import GGUF_LINK
+    from tiltmeter.models.formats.gguf.settings import configuration, linear_layers
+    from tiltmeter.models.formats.gguf.vocabulary import vocabulary_differences
+    from tiltmeter.models.reading import load_config, load_tokenizer
+
+    header = read_header(file, model)
+    text_config = load_config(base_folder, base).get_text_config(decoder=True)
+    tokenizer = load_tokenizer(base_folder, base)
+    try:
+        config, kind, changed = configuration(file, header, text_config, (model, base))
+        layers = linear_layers(config, header, model)
+        differences = vocabulary_differences(header, tokenizer)
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # whatever a library makes of values that make no sense
+        raise UserError(
+            f"{model} says of itself what makes no model: {type(error).__name__}: {str(error)[:200]!r}",
+            fix="fetch the file again, or name another",
+        ) from error
+    if changed:
+        differences.append(Difference("architecture", f"the GGUF file runs as it says ({', '.join(changed)})"))
+    stored = {PLAIN.get(kind, "float32") for name, kind in header.types.items() if len(header.shapes[name]) > 1}
+    facts = {
+        "read_as": kind,
+        "counts": header.counts,
+        "layers": layers,
+        "stored": sorted(stored),
+        "differences": [asdict(each) for each in differences],
+    }
+    partial = place.with_name(f"{place.name}.{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        settings = {**json.loads(config.to_json_string(use_diff=True)), "model_type": config.model_type}
+        settings.pop("transformers_version", None)
+        (partial / "config.json").write_text(json.dumps(settings, indent=2, sort_keys=True), encoding="utf-8")
+        for each in _lent(base_folder):
+            (partial / each.name).symlink_to(each.resolve())
+        (partial / GGUF_LINK).symlink_to(file.resolve())
+        (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        if not place.exists():  # another process may have been quicker
+            partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _lent(base: Path) -> list[Path]:
+    """The base's files that decide how a model is asked and when it ends: tokenizer, template, generation settings."""
+    from tiltmeter.models.folders import OLD_SETTINGS, WANTED
+
+    own = {"config.json", *OLD_SETTINGS.values()}
+    found = {file for pattern in WANTED[1:] for file in base.glob(pattern)}
+    return sorted(file for file in found if file.name not in own and not file.name.endswith(".index.json"))
+
+
+def _versions() -> list[str]:
+    from importlib.metadata import version
+
+    package()
+    return [version("gguf"), version("transformers")]

@@ -1,0 +1,179 @@
+"""A folder -> config, tokenizer and model in memory, on a device, in a dtype; what cannot be read is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+import gc
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from tiltmeter.models.quiet import held_back
+from tiltmeter.models.variant import LoadedVariant
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+NO_LIMIT = 1_000_000  # tokens; models without a stated context length
+
+
+def release(variant: LoadedVariant) -> None:
+    """Frees the model's memory; the variant cannot be asked afterwards."""
+    import torch
+
+    variant.model = None  # type: ignore[assignment]
+    variant.new_cache = variant.generate = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def pick_device(device: str) -> str:
+    """The device that "auto" means here; UserError for a GPU that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UserError(f"unknown device {device!r}", fix="choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            raise UserError(
+                f"device {device!r} was asked for, but torch sees {count or 'no'} GPU",
+                fix="use --device cpu, or install a torch build for your GPU",
+            )
+    return device
+
+
+def pick_dtype(dtype: str, device: str, config: Any) -> str:
+    """The dtype a run's base has: as named, or by the rule of the module docstring."""
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}", fix=f"choose from: {', '.join(DTYPES)}")
+    if dtype != "auto":
+        return dtype
+    own = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+    return "float32" if device == "cpu" or own not in DTYPES else own
+
+
+def load_tokenizer(folder: Path, model: str) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer. Raises UserError when it cannot be read without remote code."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # type: ignore[no-any-return]
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"the tokenizer of {model} cannot be loaded: {_first_line(error)}",
+            fix="check its tokenizer files; tokenizers that need remote code are not supported",
+        ) from None
+
+
+def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrainedModel:
+    """The causal LM in `folder`, for evaluation, without gradients. Raises UserError when it cannot be read."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with held_back():  # progress bars; what transformers logs still comes through
+            loaded = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                device_map={"": device},
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
+            )
+    except ImportError as error:  # transformers names the package that this kind of checkpoint needs
+        raise UserError(
+            f"{folder} cannot be loaded here: {_first_line(error)}",
+            fix="install the package it names, or give a checkpoint in compressed-tensors format",
+        ) from None
+    except OSError as error:
+        raise UserError(f"{folder} cannot be loaded: {_first_line(error)}", fix="fetch the checkpoint again") from None
+    except ValueError as error:
+        raise UserError(
+            f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
+            fix="models that need remote code, and other kinds of models, are not supported",
+        ) from None
+    model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    if info["missing_keys"]:
+        raise UserError(
+            f"{folder} lacks weights that its configuration asks for: {sorted(info['missing_keys'])[0]}"
+            f" and {len(info['missing_keys']) - 1} more",
+            fix="fetch the whole checkpoint again",
+        )
+    if "bitsandbytes" in sys.modules:  # by a strategy, or because the checkpoint itself is of that kind
+        keep_plain_packing(model)
+    model = model.eval().requires_grad_(False)
+    if getattr(model.config, "quantization_config", None) is not None:
+        _unpack_quietly(model)
+    return model
+
+
+def out_of_memory(model: str, device: str) -> UserError:
+    return UserError(
+        f"{model} does not fit into the memory of {device}",
+        fix="use a smaller model, --dtype bfloat16, or another device; nothing half-made was kept",
+    )
+
+
+def load_config(folder: Path, model: str) -> Any:
+    """The folder's configuration. Raises UserError when it needs remote code or cannot be read."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the configuration of {model} cannot be read: {_first_line(error)}",
+            fix="architectures that need remote code are not supported",
+        ) from None
+
+
+def _unpack_quietly(model: PreTrainedModel) -> None:
+    """The first forward of a compressed-tensors model unpacks its weights behind a progress bar: have it now."""
+    import torch
+
+    if "compressed" in str(getattr(model.config.quantization_config, "quant_method", "")).lower():
+        with held_back(), torch.inference_mode():
+            model(torch.zeros((1, 1), dtype=torch.long, device=model.device))
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    for holder in (model.generation_config, model.config, tokenizer):
+        ids = getattr(holder, "eos_token_id", None)
+        if ids is not None:
+            return frozenset(ids if isinstance(ids, (list, tuple)) else [ids])
+    return frozenset()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return (text.splitlines()[0] if text else type(error).__name__)[:300]
+
+
+def keep_plain_packing(model: nn.Module) -> int:
+    """Switches the AVX512-BF16 repacking off in every Linear4bit; returns how many there are.
+
+    Must run before the first forward. Without it the trap of the module docstring closes.
+    """
+    import bitsandbytes as bnb
+
+    layers = [m for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)

@@ -1,0 +1,180 @@
+"""Text that models and data sets wrote, made harmless for where it is shown.
+
+`clean` is for eyes: nothing invisible stays invisible (control characters, terminal escapes, bidirectional
+overrides, zero-width marks become visible signs), nothing is endless. The other functions add the escaping
+of one output format. HTML escaping is the template engine's (autoescape), on top of `clean`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, TypeGuard
+
+ANSWER_LIMIT = 1500  # characters of one text shown in the report; the run keeps all of it
+
+_INVISIBLE = [
+    0x061C,
+    *range(0x200B, 0x200C),
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),
+    0xFEFF,
+    *range(0xFFF9, 0xFFFC),
+    *range(0x80, 0xA0),
+    *range(0xE0000, 0xE0080),
+]
+_VISIBLE: dict[int, str] = {code: f"⟨U+{code:04X}⟩" for code in _INVISIBLE}
+_VISIBLE |= {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}  # ␀ ␛ …
+_VISIBLE |= {0x7F: "␡", 0x2028: "\n", 0x2029: "\n"}
+
+
+def clean(text: str, limit: int | None = None) -> str:
+    """Text with every invisible or steering character made visible, cut at `limit` characters.
+
+    Lone surrogates (not encodable as UTF-8) become "?". A cut text says how much is missing.
+    """
+    missing = 0
+    if limit is not None and len(text) > limit:
+        missing, text = len(text) - limit, text[:limit]
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").translate(_VISIBLE)
+    return f"{text} … (+{missing:,})" if missing else text
+
+
+def json_for_html(value: Any) -> str:
+    """JSON that may stand inside a <script type="application/json"> element: no `<`, `>`, `&` survive."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "\u2212": "$-$",
+}
+
+
+def latex(text: str) -> str:
+    """Text that LaTeX prints as it is and never executes; one line."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(clean(text).split()))
+
+
+def markdown(text: str) -> str:
+    """Text for a Markdown table cell: no markup, no HTML, no link, no mention becomes active; one line."""
+    line = " ".join(clean(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", line)
+    line = re.sub(r"(?i)\b(https?|javascript|data|ftp|file|mailto):", "\\1:\u2060", line)
+    return re.sub(r"@(?=\w)", "@\u2060", line)
+
+
+NONE = "–"  # printed where there is no number; its reason stands beside it
+
+
+def defined(value: Any) -> TypeGuard[float]:
+    """A finite number."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def digits(unit: str) -> int:
+    """Decimals a score of this unit is printed with."""
+    return 1 if unit in ("percent", "%", "points") else 3
+
+
+def number(value: Any, places: int = 3) -> str:
+    """A number with a true minus sign; NONE where it is undefined."""
+    if not defined(value):
+        return NONE
+    text = f"{value:.{places}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def signed(value: Any, places: int = 3) -> str:
+    """A change: always with its sign; a change that rounds to nothing is printed as ±0."""
+    if not defined(value):
+        return NONE
+    text = number(value, places)
+    if float(text.replace("−", "-")) == 0:
+        return "±" + text
+    return text if text.startswith("−") else "+" + text
+
+
+def interval(ends: Any, places: int = 3) -> str:
+    """[low, high] with signs; NONE where there is none."""
+    if not ends or not all(defined(end) for end in ends):
+        return NONE
+    return f"[{signed(ends[0], places)}, {signed(ends[1], places)}]"
+
+
+def p_value(value: Any) -> str:
+    if not defined(value):
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def compact(value: Any) -> str:
+    """A measured quantity of unknown scale, three significant digits, thousands separated."""
+    if isinstance(value, bool) or value is None:
+        return NONE if value is None else ("✓" if value else "✗")
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
+    if not defined(value):
+        return NONE
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
+        return f"{value:.2e}".replace("-", "−")
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
+
+
+def size(n_bytes: Any) -> str:
+    """Bytes as a person reads them (powers of 1024)."""
+    if not defined(n_bytes):
+        return NONE
+    for unit in ("B", "KiB", "MiB"):
+        if abs(n_bytes) < 1024:
+            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} GiB"
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def without_controls(text: str) -> str:
+    """Text without control, ANSI and bidi characters."""
+    return _CONTROL.sub("�", text)
+
+
+def csv_safe(value: Any) -> Any:
+    """A cell no spreadsheet takes for a formula; numbers stay numbers, None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        value = without_controls(value.replace("\r", " ").replace("\x00", "�"))
+        return "'" + value if value.lstrip()[:1] in ("=", "+", "-", "@", "\t") and not _number_like(value) else value
+    return value
+
+
+def _number_like(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

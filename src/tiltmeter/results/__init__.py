@@ -1,0 +1,1 @@
+"""From a run folder to the results document: scores, changes, published values."""

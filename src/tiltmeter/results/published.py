@@ -1,0 +1,51 @@
+"""Published numbers (arXiv 2410.22118) beside measured ones: same model, strategy, format, decoding, benchmark."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from importlib.resources import files
+
+from tiltmeter.runs.store import CellId
+
+ALIASES = {"meta-llama/meta-llama-3.1-8b-instruct": "meta-llama/llama-3.1-8b-instruct"}
+
+
+@cache
+def _table() -> dict[tuple[str, str, str, str, str], float]:
+    text = files("tiltmeter.data").joinpath("published.csv").read_text(encoding="utf-8")
+    return {
+        (_canonical(row["model"]), row["strategy"], row["format"], row["decoding"], row["benchmark"]): float(
+            row["value"]
+        )
+        for row in csv.DictReader(text.splitlines())
+        if row["metric"] == "score" and _is_number(row["value"])
+    }
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _canonical(model: str) -> str:
+    return ALIASES.get(model.lower(), model.lower())
+
+
+def published_value(cell: CellId, change: bool = False) -> float | None:
+    """The study's score of this cell (its change against the base with `change`), None where it printed none.
+
+    Matched by declared hub id. KV cells stand beside `read=transformers` only, whose semantics they have.
+    """
+    strategy = cell.strategy.replace(":read=transformers", "")
+    if "kv" in strategy and "read=transformers" not in cell.strategy:
+        return None
+    key = (_canonical(cell.model), strategy, cell.format, cell.decoding, cell.benchmark)
+    value = _table().get(key)
+    if not change:
+        return value
+    base = _table().get((key[0], "none", *key[2:]))
+    return None if value is None or base is None or strategy == "none" else value - base

@@ -1,0 +1,156 @@
+"""Which variant is in memory, and what is known of a model before it is loaded."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+
+from tiltmeter.registry import build
+from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.runs.store import write_json
+from tiltmeter.study import Study, VariantSpec
+
+if TYPE_CHECKING:
+    from tiltmeter.runs.progress import Progress
+    from tiltmeter.models.variant import LoadedVariant
+
+__all__ = ["Answered", "Identity", "Loader", "ask"]
+
+Result = TypeVar("Result")
+
+
+class ForVariant(Protocol):
+    """Work that needs one variant; false when nothing of it is left to do."""
+
+    @property
+    def spec(self) -> VariantSpec: ...
+    def __bool__(self) -> bool: ...
+
+
+Job = TypeVar("Job", bound=ForVariant)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One batch's answers, in its order, what they took, and what the run must say about them.
+
+    Attributes:
+        tokens_asked, tokens_computed: see `scoring.engine.Stats`.
+        seconds: wall time.
+    """
+
+    answers: list[Answer]
+    tokens_asked: int
+    tokens_computed: int
+    seconds: float
+    notes: list[str]
+
+
+def ask(engine: Answering, requests: Sequence[Request]) -> Answered:
+    """The engine's answers to one batch, with what they took."""
+    asked, computed, started = engine.stats.tokens_asked, engine.stats.tokens_computed, time.perf_counter()
+    answers = engine.answer(requests)
+    return Answered(
+        answers,
+        tokens_asked=engine.stats.tokens_asked - asked,
+        tokens_computed=engine.stats.tokens_computed - computed,
+        seconds=time.perf_counter() - started,
+        notes=list(getattr(engine, "said", engine.notes)),
+    )
+
+
+class Loader:
+    """Keeps at most one variant in memory; as a context, until the context ends.
+
+    An address is asked where it is served, all else by the study's backend.
+
+    Args:
+        record: what `run.json` holds; `record_path`: where it is, None for one that only a worker sees.
+    """
+
+    def __init__(self, study: Study, record: dict[str, Any], record_path: Path | None, progress: Progress) -> None:
+        self.study, self.record, self.record_path, self.progress = study, record, record_path, progress
+        self._backends: dict[str, Backend] = {}
+        self._identities: dict[str, Identity] = {}
+        self.spec: VariantSpec | None = None
+        self.variant: LoadedVariant | None = None
+        self._engine: Answering | None = None
+
+    def load(self, spec: VariantSpec) -> LoadedVariant:
+        if self.spec == spec and self.variant is not None:
+            return self.variant
+        self.release()
+        self.progress.note(f"loading {spec.source} · {spec.strategy}")
+        self.variant = self._backend(spec.source).load(spec)
+        self.spec = spec
+        return self.variant
+
+    def engine(self, spec: VariantSpec) -> Answering:
+        """The engine of a variant, which is loaded unless it is in memory, with the run's token budget."""
+        variant = self.load(spec)
+        if self._engine is None:
+            self._engine = self._backend(spec.source).engine(variant, self.budget(spec))
+        return self._engine
+
+    def answers(
+        self, spec: VariantSpec, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
+    ) -> Iterator[tuple[list[int], Answered | Exception]]:
+        """Batches of `queue`, each with its answers or with what went wrong; the reader may put more into the queue."""
+        engine = self.engine(spec)
+        while queue:
+            batch = queue.popleft()
+            try:
+                found: Answered | Exception = ask(engine, requests_at(batch))
+            except Exception as error:
+                found = error
+            yield batch, found
+
+    def budget(self, spec: VariantSpec) -> int:
+        """The run's token budget. It is fixed at the first start, by the first variant that is loaded."""
+        if self.record.get("batch_tokens") is None:
+            self.record["batch_tokens"] = self.study.batch_tokens or self._measured_budget(spec)
+            if self.record_path:
+                write_json(self.record_path, {**self.record})
+        return int(self.record["batch_tokens"])
+
+    def _measured_budget(self, spec: VariantSpec) -> int:
+        return self._backend(spec.source).auto_batch_tokens(self.load(spec))
+
+    def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """What `work` makes of each job, in their order; one at a time."""
+        return map(work, jobs)
+
+    def identity(self, source: str) -> Identity:
+        """Tokenizer, hash and dtype of a model, without loading its weights.
+
+        Raises UserError for what cannot be read or asked, and for a strategy that cannot work with any of the study's
+        models: both before anything is computed.
+        """
+        if source not in self._identities:
+            self._identities[source] = self._backend(source).identity(source)
+        return self._identities[source]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        if self.variant is not None and self.spec is not None:
+            self._backend(self.spec.source).release(self.variant)
+        self.variant = self.spec = self._engine = None
+
+    def _backend(self, source: str) -> Backend:
+        name = "endpoint" if is_address(source) else self.study.backend
+        if name not in self._backends:
+            run = self.record_path.parent if self.record_path else Path()
+            backend: Backend = build("backend", name, study=self.study, run=run, say=self.progress.note)
+            backend.check()
+            self._backends[name] = backend
+        return self._backends[name]

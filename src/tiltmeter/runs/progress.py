@@ -1,0 +1,112 @@
+"""Progress on stderr: items done, tokens per second, share of tokens saved by sharing, time left."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tiltmeter.runs.store import CellId
+
+
+class Bar:
+    """Advances one cell's bar; the silent bar does nothing."""
+
+    def advance(self, n: int, stats: Any) -> None: ...
+
+
+class Progress:
+    """What the pipeline tells a person. Subclasses choose how; `debug` lets unexpected errors through."""
+
+    debug = False
+
+    def note(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    @contextmanager
+    def cell(self, cell_id: CellId, total: int, done: int) -> Iterator[Bar]:
+        yield Bar()
+
+
+class Silent(Progress):
+    """Says nothing (Python API, tests)."""
+
+
+class _RichBar(Bar):
+    def __init__(self, progress: Any, task: Any) -> None:
+        self.progress, self.task, self.started, self.tokens = progress, task, time.perf_counter(), 0
+
+    def advance(self, n: int, stats: Any) -> None:
+        if not hasattr(self, "first"):
+            self.first = stats.tokens_asked
+        self.tokens = stats.tokens_asked
+        rate = stats.tokens_asked / stats.seconds if stats.seconds else 0.0
+        saved = 1 - stats.tokens_computed / stats.tokens_asked if stats.tokens_asked else 0.0
+        self.progress.update(self.task, advance=n, info=f"{rate:,.0f} tokens/s · {max(saved, 0):.0%} shared")
+
+
+class Terminal(Progress):
+    """Rich bars on a terminal; one plain line per finished cell elsewhere (logs, CI). Any thread may have one."""
+
+    def __init__(self, debug: bool = False) -> None:
+        from rich.console import Console
+
+        self.debug = debug
+        self.console = Console(stderr=True)
+        self.live = sys.stderr.isatty()
+        self._bars: Any = None  # those of all cells at work: a terminal takes one display at a time
+        self._lock = threading.Lock()
+
+    def note(self, text: str) -> None:
+        if self.live:
+            self.console.print(text, style="dim", markup=False, highlight=False)
+
+    def warn(self, text: str) -> None:
+        self.console.print(text, style="yellow", markup=False, highlight=False)
+
+    @contextmanager
+    def cell(self, cell_id: CellId, total: int, done: int) -> Iterator[Bar]:
+        label = f"{cell_id.strategy} · {cell_id.benchmark} · {cell_id.format} {cell_id.decoding}"
+        started = time.perf_counter()
+        if not self.live:
+            yield Bar()
+            self._finished(label, total, started)
+            return
+        with self._lock:
+            if self._bars is None:
+                self._bars = self._display()
+                self._bars.start()
+            bars = self._bars
+            task = bars.add_task(label, total=total, completed=done, info="")
+        try:
+            yield _RichBar(bars, task)
+        finally:
+            with self._lock:
+                if len(bars.tasks) == 1:  # the last one stays to be read
+                    bars.stop()
+                    self._bars = None
+                else:
+                    bars.remove_task(task)
+                    self._finished(label, total, started)
+
+    def _finished(self, label: str, total: int, started: float) -> None:
+        line = f"{label}: {total} requests in {time.perf_counter() - started:.1f} s"
+        self.console.print(line, style="dim", markup=False, highlight=False)
+
+    def _display(self) -> Any:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=False,
+        )

@@ -1,0 +1,203 @@
+"""Does a variant still write? Evidence for the coherence gate, one block per variant.
+
+    perplexity     exp(mean negative log-likelihood per token) on passages of a given text
+    answers        per generating cell, over the variant's own answers:
+      base_logprob   mean log-likelihood per token of the answers under the BASE model (nats); the base's own
+                     answers, scored the same way, are what it is compared with
+      words, eos_rate, repeated, empty, unparsed, contradictory, other_script
+
+A lower bias score from a model whose answers rot is not an improvement; parse rate, length and
+perplexity alone can miss it, the likelihood under the base and contradictions do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiltmeter.errors import UserError
+from tiltmeter.registry import build
+from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
+from tiltmeter.seeds import seed_for
+from tiltmeter.runs.store import Cell, CellId, Store, finished_cells, read_json, variant_file, write_json
+from tiltmeter.study import Study, VariantSpec
+
+if TYPE_CHECKING:
+    from tiltmeter.runs.loading import Loader
+    from tiltmeter.backends.base import Answering
+    from tiltmeter.models.variant import LoadedVariant
+
+PASSAGES = 64  # passages of the text; enough for a perplexity to within a few per cent
+PASSAGE_CHARACTERS = 400
+ANSWERS = 48  # answers per cell whose likelihood under the base is computed
+NGRAM = 4  # words; the length whose repetition marks a loop
+
+
+def default_text() -> Path:
+    """The text the built-in model's world comes with (our own sentences)."""
+    return Path(str(files("tiltmeter.demo"))) / "data" / "text" / "heldout.txt"
+
+
+def passages(path: Path, seed: int) -> list[str]:
+    """At most PASSAGES passages of the text, seeded. Accepts plain text, or JSON: a list of strings."""
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the text {path}: {error}", fix="give a UTF-8 text file with --text") from None
+    if path.suffix == ".json":
+        texts = [str(text) for text in json.loads(content)]
+    else:
+        texts = [part for part in content.split("\n\n")] if "\n\n" in content else content.splitlines()
+    texts = [text.strip()[:PASSAGE_CHARACTERS] for text in texts if len(text.strip()) >= 20]
+    if not texts:
+        raise UserError(f"the text {path} holds no passage of 20 characters", fix="give a longer text with --text")
+    order = np.random.default_rng(seed_for(seed, "perplexity", path.name)).permutation(len(texts))
+    return [texts[index] for index in sorted(order[:PASSAGES])]
+
+
+def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> dict[str, Any]:
+    """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
+    path = Path(study.text).expanduser() if study.text else default_text()
+    texts = passages(path, study.seed)
+    scored = [answer for answer in _log_likelihoods(engine, texts) if answer is not None]
+    tokens = sum(n for _, n in scored)
+    value = math.exp(min(-sum(nats for nats, _ in scored) / tokens, 700.0)) if tokens else None
+    return {
+        "perplexity": value,
+        "n_tokens": tokens,
+        "n_passages": len(scored),
+        "text": path.name,
+        "text_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "answers": {},
+    }
+
+
+def judge_answers(store: Store, study: Study, loader: Loader) -> None:
+    """Fill `text_quality.answers` of every variant; loads each base model at most once more."""
+    cells = [cell for cell in finished_cells(store.path) if cell.done is not None]
+    for model in study.models:
+        base = VariantSpec(model=model, strategy="none", source=model)
+        for cell in cells:
+            if cell.id.model != model or build("benchmark", cell.id.benchmark).request_kind != "generation":
+                continue
+            file = variant_file(store.path, model, cell.id.strategy)
+            facts = read_json(file)
+            if facts is None:
+                continue
+            answers = facts.setdefault("text_quality", {}).setdefault("answers", {})
+            name = cell_name(cell.id)
+            if answers.get(name, {}).get("key") == cell.id.key:
+                continue
+            likelihood = _under_base(cell, loader.engine(base), study.seed)
+            answers[name] = {"key": cell.id.key, **_describe(cell), **likelihood}
+            write_json(file, facts)
+
+
+def cell_name(cell: CellId) -> str:
+    """Name of a generating cell inside a variant's text quality."""
+    return f"{cell.benchmark} {cell.format} {cell.decoding}"
+
+
+def _generations(cell: Cell) -> Iterator[tuple[int, Generation, GenerationAnswer]]:
+    """(number of the request, request, answer) of everything that was generated, in no particular order."""
+    for place, _, requests, answers in cell.answered_items():
+        for index, request, answer in zip(cell.inputs.span(place), requests, answers, strict=True):
+            if isinstance(request, Generation) and isinstance(answer, GenerationAnswer) and answer.error is None:
+                yield index, request, answer
+
+
+def _describe(cell: Cell) -> dict[str, Any]:
+    """Shares in [0, 1] over the cell's answers; `unparsed` and `contradictory` as the benchmark says."""
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("words", "eos_rate", "repeated", "empty", "unparsed", "contradictory", "other_script")
+    }
+    for _, request, answer in _generations(cell):
+        text = answer.clean or ""
+        columns["words"].append(len(text.split()))
+        columns["eos_rate"].append(answer.stopped == "eos")
+        columns["repeated"].append(repeated_share(text))
+        columns["empty"].append(not text.strip())
+        columns["other_script"].append(_other_script(text, request.prompt))
+    n = len(columns["words"])
+    if not n:
+        return {"n": 0}
+    benchmark = build("benchmark", cell.id.benchmark)
+    for _, item, _, answers in cell.answered_items():
+        for sample in benchmark.outcome(item, answers).samples:
+            columns["unparsed"].append(sample.values.get("unparsed", float(math.isnan(sample.score))))
+            contradictory = sample.values.get("contradictory", math.nan)
+            columns["contradictory"] += [] if math.isnan(contradictory) else [contradictory]
+    return {"n": n, **{name: _mean(values) if values else None for name, values in columns.items()}}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Summed exactly, so that the order in which answers came does not show."""
+    return math.fsum(values) / len(values)
+
+
+def repeated_share(text: str) -> float:
+    """Share of the text's word 4-grams that occurred before in it: 0 for fresh text, near 1 for a loop."""
+    words = text.lower().split()
+    grams = [tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _other_script(text: str, prompt: str) -> bool:
+    """Whether most letters of the text are of scripts that the prompt does not use."""
+    allowed = _scripts(prompt)
+    letters = [_script(character) for character in text if character.isalpha()]
+    return bool(letters) and sum(script not in allowed for script in letters) > len(letters) / 2
+
+
+def _scripts(text: str) -> set[str]:
+    return {_script(character) for character in text if character.isalpha()}
+
+
+def _script(character: str) -> str:
+    return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
+
+
+def _under_base(cell: Cell, engine: Answering, seed: int) -> dict[str, Any]:
+    """Mean log-likelihood per token (nats) of a seeded sample of answers under the base model.
+
+    log p(prompt + answer) - log p(prompt), each tokenized as one string: prompt and answer ids are
+    never glued. Answers that add no token are left out and counted.
+    """
+    spoken = sorted(index for index, _, answer in _generations(cell) if answer.clean)
+    if not spoken:
+        return {"base_logprob": None, "base_logprob_n": 0}
+    order = np.random.default_rng(seed_for(seed, "judge", cell.id.benchmark)).permutation(len(spoken))[:ANSWERS]
+    wanted = {spoken[place] for place in order}
+    pairs = {i: (request.prompt, answer.clean or "") for i, request, answer in _generations(cell) if i in wanted}
+    chosen = [pairs[index] for index in sorted(pairs)]
+    texts = [prompt + answer for prompt, answer in chosen] + [prompt for prompt, _ in chosen]
+    found = _log_likelihoods(engine, texts)
+    nats = [
+        (whole[0] - prompt[0]) / (whole[1] - prompt[1])
+        for whole, prompt in zip(found[: len(chosen)], found[len(chosen) :])
+        if whole and prompt and whole[1] > prompt[1]
+    ]
+    return {
+        "base_logprob": float(np.mean(nats)) if nats else None,
+        "base_logprob_n": len(nats),
+        "base_logprobs": [round(value, 4) for value in nats],
+    }
+
+
+def _log_likelihoods(engine: Answering, texts: Sequence[str]) -> list[tuple[float, int] | None]:
+    """(log-likelihood in nats, tokens it is over) of each text; None where it could not be computed."""
+    requests = [SequenceLogprob(text) for text in texts]
+    found: list[tuple[float, int] | None] = [None] * len(texts)
+    for batch in engine.plan(requests):
+        for index, answer in zip(batch, engine.answer([requests[index] for index in batch])):
+            if isinstance(answer, SequenceAnswer) and answer.logprob is not None and answer.n_tokens:
+                found[index] = (answer.logprob, answer.n_tokens)
+    return found

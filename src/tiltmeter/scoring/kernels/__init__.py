@@ -1,0 +1,1 @@
+"""Faster arithmetic for a loaded model, each held to the model's own code."""

@@ -1,0 +1,1 @@
+"""The fast path: every shared prefix of a batch computed once."""

@@ -1,0 +1,274 @@
+"""A model name and a strategy chain -> a LoadedVariant, with proof of what the strategy did.
+
+dtype       "auto" is float32 on a CPU and the checkpoint's own type on a GPU; base and variants of a run
+            get the same, unless the chain says ``dtype:…``. What ran is in ``LoadedVariant.dtype``.
+Safety      remote code stays off, pickled weights are refused (`tiltmeter.models.folders`).
+Memory      one copy of the model at a time: the base's probe logits come from disk or are made, and the base
+            released, before the variant is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.errors import UserError
+from tiltmeter.models.artifacts import Artifacts
+from tiltmeter.models.folders import fingerprint_folder, weights_on_disk
+from tiltmeter.models.formats.awq_gptq import how_converted, loadable
+from tiltmeter.models.reading import (
+    NO_LIMIT,
+    _eos_ids,
+    _first_line,
+    load_config,
+    load_model,
+    load_tokenizer,
+    out_of_memory,
+    pick_device,
+    pick_dtype,
+)
+from tiltmeter.models.resolve import resolve
+from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.strategies.base import Context, DidNothing, LoadFailed
+from tiltmeter.strategies.chain import Chain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def load(
+    model: str,
+    chain: Chain,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    base: str | None = None,
+    calibration: str | None = None,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> LoadedVariant:
+    """`model` (folder or hub id) under `chain`, in memory, proven to have been acted on.
+
+    Args:
+        device: "auto" (a GPU when there is one), "cpu", "cuda", "cuda:N".
+        dtype: "auto", "float32", "bfloat16", "float16"; see the module.
+        base: the model that a ready-made checkpoint is compared with; a GGUF file is read beside it.
+        calibration: text file (or data set name) for strategies that calibrate.
+        seed: the run's seed, from which calibration draws derive theirs.
+        cache_dir: where compressed checkpoints are kept.
+        progress: gets one line per step that may take long.
+    Raises: UserError for what the user can repair; DidNothing when the strategy left the model unchanged;
+        LoadFailed when a library failed.
+    """
+    say = progress or (lambda line: None)
+    context = _context(model, chain, device, dtype, calibration, Artifacts(cache_dir), say, seed, base)
+    original = context.checkpoint
+    device, base_dtype = context.device, context.base_dtype
+    acts = any(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts)
+    try:
+        for part in chain.parts:
+            part.check(context)
+        context.checkpoint, context.found["converted"] = loadable(
+            context.checkpoint, model, context.lineage[0], base_dtype, context.artifacts, say
+        )
+        for part in chain.parts:
+            part.before_loading(context)
+        probe = base_probe(model, device, base_dtype, context.artifacts, say) if acts else None
+        options: dict[str, Any] = {}
+        for part in chain.parts:
+            options |= part.loading_options(context)
+        say(f"loading {model} under {chain.canonical}")
+        variant = _variant(context, model, chain, options)
+        for part in chain.parts:
+            part.after_loading(variant, context)
+        variant.notes[:0] = context.notes
+        _prove(variant, chain, context, probe, original)
+    except MemoryError as error:
+        raise out_of_memory(model, device) from error
+    except RuntimeError as error:
+        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+            raise out_of_memory(model, device) from error
+        raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
+    except (UserError, DidNothing, LoadFailed):
+        raise
+    except Exception as error:
+        raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
+    return variant
+
+
+def compressed(
+    model: str,
+    chain: Chain,
+    *,
+    device: str,
+    dtype: str,
+    calibration: str | None,
+    seed: int,
+    progress: Callable[[str], None],
+) -> Context:
+    """The checkpoint that `chain` makes of `model`, for an engine that loads folders itself: `Context.checkpoint`.
+
+    Every part must act by its checkpoint (`Strategy.makes_checkpoint`) or by the dtype. Raises as `load` does.
+    """
+    context = _context(model, chain, device, dtype, calibration, Artifacts(), progress, seed)
+    try:
+        for part in chain.parts:
+            part.check(context)
+        for part in chain.parts:
+            part.before_loading(context)
+    except RuntimeError as error:
+        raise LoadFailed(f"{chain.canonical}: {type(error).__name__}: {_first_line(error)}") from error
+    return context
+
+
+def refusals(
+    model: str, chains: Iterable[Chain], *, device: str, dtype: str, calibration: str | None
+) -> dict[str, UserError]:
+    """Canonical chain -> what `load` would say, for those it would refuse; as far as no weight need be read."""
+    context = _context(model, Chain(()), device, dtype, calibration, Artifacts(), lambda line: None, 0)
+    found = {}
+    for chain in chains:
+        try:
+            for part in chain.parts:
+                part.check(replace(context, dtype=_dtype_of(chain, context.base_dtype)))
+        except UserError as error:
+            found[chain.canonical] = error
+    return found
+
+
+def _dtype_of(chain: Chain, base: str) -> str:
+    return next((part.settings["type"] for part in chain.parts if part.role == "dtype"), base)
+
+
+def _context(
+    model: str,
+    chain: Chain,
+    device: str,
+    dtype: str,
+    calibration: str | None,
+    artifacts: Artifacts,
+    say: Callable[[str], None],
+    seed: int,
+    base: str | None = None,
+) -> Context:
+    device = pick_device(device)
+    folder = resolve(model, base)
+    config = load_config(folder, model)
+    base_dtype = pick_dtype(dtype, device, config)
+    return Context(
+        model=model,
+        checkpoint=folder,
+        config=config,
+        tokenizer=load_tokenizer(folder, model),
+        device=device,
+        dtype=_dtype_of(chain, base_dtype),
+        base_dtype=base_dtype,
+        calibration=calibration,
+        artifacts=artifacts,
+        lineage=(fingerprint_folder(folder),),
+        progress=say,
+        seed=seed,
+    )
+
+
+def fingerprint(model: str, base: str | None = None) -> str:
+    """SHA-256 of the checkpoint's weights, config and tokenizer; remembered, so cheap to ask again."""
+    return fingerprint_folder(resolve(model, base))
+
+
+def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]) -> LoadedVariant:
+    loaded = load_model(context.checkpoint, context.dtype, context.device, **options)
+    text_config = context.config.get_text_config(decoder=True)
+    return LoadedVariant(
+        model_name=model,
+        strategy=chain.canonical,
+        model=loaded,
+        tokenizer=context.tokenizer,
+        device=context.device,
+        dtype=context.dtype,
+        eos_ids=_eos_ids(loaded, context.tokenizer),
+        max_length=int(getattr(text_config, "max_position_embeddings", None) or NO_LIMIT),
+        weight_hash=context.lineage[0],
+        settings=chain.settings,
+    )
+
+
+def base_probe(
+    model: str, device: str, dtype: str, artifacts: Artifacts, say: Callable[[str], None] = lambda line: None
+) -> Tensor:
+    """Probe logits of the unchanged model, from the cache when they were ever computed; see `strategies._probes`."""
+    from safetensors.torch import load_file, save_file
+
+    from tiltmeter.models.probes import TAIL, TEXTS, probe_logits
+
+    folder = resolve(model)
+
+    def make(place: Path) -> dict[str, Any]:
+        say(f"loading {model} for its probe answers")
+        readable, _ = loadable(folder, model, fingerprint_folder(folder), dtype, artifacts, say)
+        loaded = load_model(readable, dtype, device)
+        save_file({"logits": probe_logits(loaded, load_tokenizer(folder, model))}, place / "probe.safetensors")
+        return {"title": f"{model} · answers to the probe prompts"}
+
+    key = {
+        "kind": "probe logits",
+        "weights": fingerprint_folder(folder),
+        "dtype": dtype,
+        "device": device.split(":")[0],
+        "texts": [*TEXTS, TAIL],
+    }
+    return load_file(artifacts.get_or_make(key, make).path / "probe.safetensors")["logits"]
+
+
+def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tensor | None, original: Path) -> None:
+    """Fills `variant.proof`; raises DidNothing when no probe logit changed. original: the folder before conversion."""
+    from tiltmeter.models.probes import probe_logits
+
+    steps = {part.name: part.prove(variant, context) for part in chain.parts}
+    proof: dict[str, Any] = {
+        "dtype": variant.dtype,
+        "device": variant.device,
+        "steps": steps,
+        "checkpoint_bytes": weights_on_disk(context.checkpoint),
+    }
+    if context.found["converted"]:  # what lies on disk is the original, the copy is for loading only
+        proof["converted"] = context.found["converted"]
+        if not chain.parts:
+            proof["checkpoint_bytes"] = weights_on_disk(original)
+    lines = [f"{name}: {step['summary']}" if len(steps) > 1 else step["summary"] for name, step in steps.items()]
+    lines = lines or ["the base model, unchanged"]
+    if context.found["converted"]:
+        lines.append(how_converted(context.found["converted"]))
+    if before is not None:
+        now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
+        if not bool(now.isfinite().all()):
+            variant.notes.append("the model returns NaN or infinite logits on probe prompts")
+            lines.append("logits on probe prompts are not finite")
+            proof["largest_logit_change"] = None
+        else:
+            change = (now - before).abs()
+            proof["largest_logit_change"] = float(change.max())
+            proof["mean_logit_change"] = float(change.mean())
+            if proof["largest_logit_change"] == 0.0:
+                raise DidNothing(f"{chain.canonical} changed no logit on the probe prompts")
+            _compare_with_saved(now, chain, context, proof)
+            lines.append(f"largest logit change on probe prompts {proof['largest_logit_change']:.2g}")
+    variant.proof = {"summary": "; ".join(lines), **proof}
+
+
+def _compare_with_saved(now: Tensor, chain: Chain, context: Context, proof: dict[str, Any]) -> None:
+    """A reloaded artifact must answer as the model did when it was saved. Raises LoadFailed when it does not."""
+    from safetensors.torch import load_file
+
+    others = [part for part in chain.parts if not part.makes_checkpoint and part.role not in ("control", "dtype")]
+    if context.expected_probe is None or others:
+        return  # the model in memory is more than the checkpoint that was saved
+    proof["reload_difference"] = float((now - load_file(context.expected_probe)["logits"]).abs().max())
+    if proof["reload_difference"] > 1e-3:
+        raise LoadFailed(
+            f"{chain.canonical}: the cached artifact answers otherwise than when it was made "
+            f"(logits differ by {proof['reload_difference']:.2g}); clear it with: tiltmeter cache clear"
+        )

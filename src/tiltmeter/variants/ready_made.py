@@ -1,0 +1,236 @@
+"""Ready-made checkpoints as variants: is this the base, compressed, and which benchmarks can compare the two?
+
+A paired comparison asks both models the same thing. Another tokenizer, chat template, end token or context length asks
+them different things; each is named with the benchmarks that it makes incomparable. The paired change is still
+computed and shown, but it mixes the compression with the difference: such a row's verdict is "no usable signal" with
+the difference as its reason, so that a gate cannot pass it.
+
+What could be a difference and is removed instead: both models run in the base's floating-point type. Weights that this
+rounds are named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tiltmeter.models.artifacts import Artifacts
+from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference, same_tokens
+from tiltmeter.models.formats.awq_gptq import how_converted
+from tiltmeter.models.formats.gguf.beside import facts_of
+from tiltmeter.models.reading import load_config, load_tokenizer
+from tiltmeter.models.resolve import resolve
+from tiltmeter.strategies.base import SIMULATED, DidNothing
+from tiltmeter.variants.apply import base_probe
+
+if TYPE_CHECKING:
+    from tiltmeter.models.variant import LoadedVariant
+
+SHAPE = (
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+)
+SAMPLES = (
+    "Once upon a time, 3 small dogs ran home.",
+    "yes",
+    " no",
+    "(A) strongly agree\n\nThe answer is: 5,000,000",
+    "São Tomé and Côte d'Ivoire — naïve Überraschung",
+)
+HOLDS = {"float32": {"float32", "float16", "bfloat16"}, "bfloat16": {"bfloat16"}, "float16": {"float16"}}  # exactly
+STORED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # names in a safetensors header
+CAST = ("weight", "bias", "scales", "weight_scale")  # tensors that loading casts to the run's type
+
+
+def differences(base: str, variant: str) -> list[Difference]:
+    """What differs between two checkpoints (folders or hub ids) besides their weights; no weights are loaded.
+
+    A GGUF file is asked with its base's tokenizer, template and end tokens; what it says itself of these is named.
+    """
+    folders = resolve(base), resolve(variant, base)
+    tokenizers = load_tokenizer(folders[0], base), load_tokenizer(folders[1], variant)
+    configs = load_config(folders[0], base), load_config(folders[1], variant)
+    found = [*other_tokenizer(*tokenizers), *_end_tokens(folders, configs)]
+    templates = [getattr(tokenizer, "chat_template", None) for tokenizer in tokenizers]
+    if templates[0] != templates[1]:
+        which = "only one of the two has one" if None in templates else "the texts differ"
+        text = f"chat template: {which}, so prompts in chat format are not the same text"
+        found.append(Difference("chat template", text, (*READS_TOKENS, *WRITES), chat_only=True))
+    shapes = [config.get_text_config(decoder=True) for config in configs]
+    lengths = [getattr(shape, "max_position_embeddings", None) for shape in shapes]
+    if lengths[0] != lengths[1]:
+        text = f"context length {lengths[1]} instead of {lengths[0]}: what fits one only is unscored in the other"
+        found.append(Difference("context length", text))
+    changed = [
+        f"{key} {getattr(shapes[1], key, None)} instead of {getattr(shapes[0], key, None)}"
+        for key in SHAPE
+        if getattr(shapes[0], key, None) != getattr(shapes[1], key, None)
+    ]
+    gguf = facts_of(folders[1])
+    if gguf:  # its sizes were held to the base's when it was read
+        found += [Difference(**{**each, "incomparable": tuple(each["incomparable"])}) for each in gguf["differences"]]
+    elif changed:
+        found.append(
+            Difference(
+                "architecture",
+                f"another architecture ({', '.join(changed)}): this is no compressed "
+                "version of the base, and a change shows the difference between two models",
+            )
+        )
+    return found
+
+
+def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None) -> list[Difference]:
+    """Fills proof and notes of a loaded ready-made checkpoint, measured against `base`; returns the differences.
+
+    Raises DidNothing when it answers every probe exactly as the base does.
+    """
+    from tiltmeter.models.probes import probe_logits
+
+    folders = resolve(base), resolve(variant.model_name, base)
+    found = [*differences(base, variant.model_name), *_rounded(*folders, variant.dtype)]
+    quantized, total, method = _quantized_layers(variant)
+    lines = [f"ready-made checkpoint, {method}: {quantized} of {total} linear layers quantized"]
+    settings = _settings(variant)
+    computes = settings.get("bnb_4bit_compute_dtype")
+    if settings.get("load_in_4bit") and computes != variant.dtype:
+        lines.append(f"its 4-bit layers compute in {computes}, as its configuration says")
+    proof: dict[str, Any] = {
+        "quantized_layers": quantized,
+        "linear_layers": total,
+        "method": method,
+        "differences": [asdict(each) for each in found],
+    }
+    if variant.proof.get("converted"):
+        lines.append(how_converted(variant.proof["converted"]))
+        if variant.proof["converted"]["method"] == "gguf":
+            lines.append(SIMULATED)
+    if same_tokens(proof):
+        now = probe_logits(variant.model, variant.tokenizer)
+        before = base_probe(base, variant.device, variant.dtype, Artifacts(cache_dir))
+        if now.shape == before.shape:
+            proof["largest_logit_change"] = float((now - before).abs().max())
+            if proof["largest_logit_change"] == 0.0:
+                raise DidNothing(f"{variant.model_name} answers the probe prompts exactly as {base} does")
+            lines.append(f"largest logit change on probe prompts {proof['largest_logit_change']:.2g}")
+    variant.proof = {**variant.proof, "summary": "; ".join(lines), **proof}
+    variant.notes += [each.text for each in found]
+    return found
+
+
+def _rounded(base: Path, variant: Path, dtype: str) -> list[Difference]:
+    """Types that only the variant is stored in and the run's type cannot hold exactly."""
+    lost = sorted(_stored_dtypes(variant) - _stored_dtypes(base) - HOLDS[dtype])
+    if not lost:
+        return []
+    return [
+        Difference(
+            "dtype",
+            f"values saved in {' and '.join(lost)} that are rounded to {dtype}, the type in which "
+            "base and variant run; to keep them as saved, add --dtype float32",
+        )
+    ]
+
+
+def _stored_dtypes(folder: Path) -> set[str]:
+    """The 16 and 32 bit floating-point types of a folder's weights and scales, from the headers of its files."""
+    from safetensors import safe_open
+
+    gguf = facts_of(folder)
+    if gguf:
+        return set(gguf["stored"])
+    kinds: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name.rpartition(".")[2] in CAST]  # noqa: SIM118
+            kinds.update(file.get_slice(name).get_dtype() for name in names)
+    return {STORED[kind] for kind in kinds if kind in STORED}
+
+
+def other_tokenizer(base: Any, variant: Any) -> list[Difference]:
+    """How the second of two tokenizers cuts texts otherwise than the first; [] when it does not."""
+    ours, theirs = base.get_vocab(), variant.get_vocab()
+    same_ids = [base(text).input_ids == variant(text).input_ids for text in SAMPLES]
+    if ours == theirs and all(same_ids):
+        return []
+    only_one = dict(ours.items() ^ theirs.items())
+    special = {*base.all_special_tokens, *variant.all_special_tokens}
+    if all(same_ids) and special.issuperset(only_one) and not any(t in ours and t in theirs for t in only_one):
+        return [
+            Difference(
+                "tokenizer",
+                f"special tokens of only one of the two ({', '.join(sorted(only_one))}), which cut no text otherwise",
+            )
+        ]
+    if ours != theirs:
+        why = (
+            f"vocabulary of {len(theirs)} instead of {len(ours)} entries"
+            if len(ours) != len(theirs)
+            else f"{sum(ours.get(token) != index for token, index in theirs.items())} entries with other ids"
+        )
+    else:
+        why = "the same vocabulary cuts or opens texts differently (BOS, spaces)"
+    return [
+        Difference(
+            "tokenizer",
+            f"another tokenizer ({why}): log-probabilities of single tokens do not compare, so "
+            f"{', '.join(READS_TOKENS)} show more than the compression",
+            READS_TOKENS,
+        )
+    ]
+
+
+def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
+    ends = [end_ids(folder, config) for folder, config in zip(folders, configs)]
+    if ends[0] == ends[1]:
+        return []
+    return [
+        Difference(
+            "end tokens",
+            f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers differ in length",
+            WRITES,
+        )
+    ]
+
+
+def end_ids(folder: Any, config: Any) -> set[int]:
+    """Ids that end a generation: of the generation config, else of the configuration."""
+    from transformers import GenerationConfig
+
+    try:
+        ids = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+    except OSError:
+        ids = None
+    ids = ids if ids is not None else getattr(config, "eos_token_id", None)
+    return set() if ids is None else set(ids) if isinstance(ids, list) else {ids}
+
+
+def _settings(variant: LoadedVariant) -> dict[str, Any]:
+    """The quantization settings of a loaded checkpoint; {} where it is not quantized."""
+    config = getattr(variant.model.config, "quantization_config", None)
+    return config if isinstance(config, dict) else getattr(config, "to_dict", dict)()
+
+
+def _quantized_layers(variant: LoadedVariant) -> tuple[int, int, str]:
+    """(quantized linear layers, all linear layers, method) of a loaded checkpoint."""
+    from torch import nn
+
+    method = _settings(variant).get("quant_method", "not quantized")
+    method = str(getattr(method, "value", method))
+    linear = [m for m in variant.model.modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__]
+    quantized = len(
+        [
+            m
+            for m in linear
+            if type(m) is not nn.Linear or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
+        ]
+    )
+    converted = variant.proof.get("converted")
+    if converted:  # the original's own format and count, not the loaded copy's
+        return converted["quantized_layers"], len(linear), converted["summary"]
+    return quantized, len(linear), method

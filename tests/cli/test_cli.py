@@ -1,0 +1,83 @@
+"""The command line as a person meets it: help is quick, mistakes end with a fix and status 2."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tiltmeter.cli.commands import main
+
+
+def call(capsys, *arguments):
+    """(exit status, stdout, stderr) of one command."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    shown = capsys.readouterr()
+    return int(stop.value.code or 0), shown.out, shown.err
+
+
+@pytest.mark.parametrize("command", [["--help"], ["list"], ["run", "--help"], ["data", "list"]])
+def test_help_and_lists_import_neither_torch_nor_transformers(command):
+    code = (
+        f"import sys; sys.argv = ['tiltmeter', *{command!r}]\n"
+        "from tiltmeter.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    status = stop.code\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'statsmodels', 'altair'} & set(sys.modules)\n"
+        "print('status', status or 0, 'heavy', sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip().splitlines()[-1] == "status 0 heavy []"
+
+
+def test_list_names_every_strategy_and_benchmark_with_its_source(capsys):
+    status, out, _ = call(capsys, "list")
+    assert status == 0
+    for name in ("int8", "int4", "kv4", "rerun", "dtype", "crows-pairs", "worldbench", "discrim-eval-gen"):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "fix"),
+    [
+        (["run", "m", "-s", "itn8", "--out", "OUT"], "no strategy called 'itn8'", "int8"),
+        (["run", "m", "-b", "crowspairs", "--out", "OUT"], "no benchmark called 'crowspairs'", "crows-pairs"),
+        (
+            ["run", "./nowhere", "-b", "crows-pairs", "--data", "EMPTY", "--out", "OUT"],
+            "data of crows-pairs",
+            "tiltmeter data fetch crows-pairs",
+        ),
+        (["results", "EMPTY"], "not a run folder", "--out"),
+        (["report", "EMPTY"], "not a run folder", "--out"),
+        (["run", "m", "--batch-tokens", "many", "--out", "OUT"], "--batch-tokens", "auto"),
+        (["run", "missing.yaml", "--out", "OUT"], "cannot read the study file", ""),
+        (["list", "models"], "no list of 'models'", "benchmarks"),
+    ],
+)
+def test_mistakes_end_with_status_2_a_fix_and_no_traceback(capsys, tmp_path, arguments, message, fix):
+    (tmp_path / "empty").mkdir()
+    places = {"OUT": str(tmp_path / "out"), "EMPTY": str(tmp_path / "empty")}
+    status, _, err = call(capsys, *(places.get(argument, argument) for argument in arguments))
+    assert status == 2
+    assert message in err and fix in err and "Traceback" not in err
+
+
+def test_model_mistakes_are_told_before_anything_is_computed(capsys, tmp_path, shared):
+    data = ["--data", str(shared / "data"), "-b", "crows-pairs", "--limit", "4", "--out", str(tmp_path / "run")]
+    status, _, err = call(capsys, "run", str(tmp_path / "nowhere"), *data)
+    assert status == 2 and "no model folder" in err
+    status, _, err = call(
+        capsys,
+        "run",
+        str(shared / "models" / "stories260k"),
+        "--format",
+        "chat",
+        "--data",
+        str(shared / "data"),
+        "-b",
+        "discrim-eval",
+        "--out",
+        str(tmp_path / "run"),
+    )
+    assert status == 2 and "chat template" in err and "--format plain" in err
+    status, _, err = call(capsys, "run", str(shared / "models" / "stories260k"), "--device", "cuda", *data)
+    assert status == 2 and "GPU" in err

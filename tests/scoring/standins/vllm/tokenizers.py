@@ -1,7 +1,0 @@
-from pathlib import Path
-
-from tiltmeter.models import load_tokenizer
-
-
-def get_tokenizer(name, **_):
-    return load_tokenizer(Path(name), name)
