@@ -13,18 +13,18 @@ from mkdocs.structure.files import File, Files
 PYTHON = ("run", "load")  # what `import tiltmeter` offers
 REPORT = ("build_report", "write_figures", "markdown_summary", "model_card", "latex", "write_items_parquet")
 ANALYSIS = (
-    "contract",
-    "compare",
-    "settle",
-    "verdict",
-    "spread",
-    "twoway",
-    "resample",
-    "flips",
-    "coherence",
-    "findings",
-    "choose",
-    "gate",
+    "analysis.types",
+    "analysis.compare",
+    "analysis.judge_all",
+    "analysis.verdict",
+    "analysis.spread",
+    "analysis.twoway",
+    "analysis.bootstrap",
+    "analysis.flips",
+    "analysis.coherence",
+    "decisions.findings",
+    "decisions.choose",
+    "decisions.gate",
 )
 
 
@@ -129,8 +129,8 @@ def python() -> str:
     parts += ["", "## tiltmeter.report", "", "```text", inspect.getdoc(report) or "", "```", ""]
     parts += [line for name in REPORT for line in _function(f"report.{name}", getattr(report, name))]
     for name in ANALYSIS:
-        module = importlib.import_module(f"tiltmeter.analysis.{name}")
-        parts += [f"## tiltmeter.analysis.{name}", "", "```text", inspect.getdoc(module) or "", "```", ""]
+        module = importlib.import_module(f"tiltmeter.{name}")
+        parts += [f"## tiltmeter.{name}", "", "```text", inspect.getdoc(module) or "", "```", ""]
     return "\n".join(parts)
 
 

@@ -20,12 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends.base import BackendFailed
 from tiltmeter.benchmarks.base import Benchmark, Item
+from tiltmeter.distributed.cluster import connect
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
+from tiltmeter.results.document import write_results
 from tiltmeter.runs import record as run_record
 from tiltmeter.runs.loading import Loader
+from tiltmeter.runs.progress import Silent
 from tiltmeter.runs.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
+from tiltmeter.runs.text_quality import judge_answers, measure_text
+from tiltmeter.scoring.prompts import renderer
 from tiltmeter.seeds import seed_for
+from tiltmeter.strategies._calibration import BUILT_IN
 from tiltmeter.strategies.base import VariantFailed
 from tiltmeter.study import Study, VariantSpec
 
@@ -70,8 +76,6 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
     a base model that cannot be loaded, a cluster out of reach, or a folder that another process writes.
     Everything finished before stays.
     """
-    from tiltmeter.runs.progress import Silent
-
     progress = progress or Silent()
     specs = study.variants()
     benchmarks = [build("benchmark", name) for name in study.benchmark_names()]
@@ -86,15 +90,11 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
             for part in loader.each(work.variant, map(work.job, specs)):
                 summary.add(part)
             if study.text_quality:
-                from tiltmeter.runs.text_quality import judge_answers
-
                 try:
                     judge_answers(store, study, loader)
                 except BackendFailed as error:  # a served base that is gone: all else of the run stands
                     work.fail(summary, specs[0], None, f"text quality: {error}")
         write_json(out / "failures.json", summary.failures)
-        from tiltmeter.results.document import write_results
-
         progress.note("statistics …")
         write_results(out)
     return summary
@@ -103,8 +103,6 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
 def _loader(study: Study, record: dict[str, Any], path: Path, progress: Progress, ray: str | None) -> Loader:
     if ray is None:
         return Loader(study, record, path, progress)
-    from tiltmeter.distributed.cluster import connect
-
     return connect(ray, study, record, path, progress)
 
 
@@ -137,8 +135,6 @@ class _Work:
 
     def check(self, specs: list[VariantSpec]) -> None:
         """Raises UserError for an absent model, tokenizer, chat template or GPU before anything is computed."""
-        from tiltmeter.scoring.prompts import renderer
-
         for source in dict.fromkeys(spec.source for spec in specs):
             tokenizer = self.loader.identity(source).tokenizer
             for cell_format in self.study.formats:
@@ -189,8 +185,6 @@ class _Work:
                     raise
                 self.fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
         if job.text:
-            from tiltmeter.runs.text_quality import measure_text
-
             facts = read_json(file)
             try:
                 facts["text_quality"] = measure_text(variant, self.loader.engine(spec), self.study)
@@ -259,8 +253,6 @@ class _Work:
 
     def _write_inputs(self, source: str, seed: int, benchmark: Benchmark) -> Iterator[_Asked]:
         """The benchmark's inputs in every format and decoding. Its items are in memory only here."""
-        from tiltmeter.scoring.prompts import renderer
-
         items, partial = self._items_of(benchmark)
         for cell_format in self.study.formats:
             render, notes = renderer(cell_format, self.loader.identity(source).tokenizer)
@@ -281,8 +273,6 @@ class _Work:
 
     def _settings(self, chain: Chain) -> dict[str, Any]:
         """The chain's full settings; with the calibration text they depend on, by content, and the run's seed."""
-        from tiltmeter.strategies._calibration import BUILT_IN
-
         settings = dict(chain.settings)
         if any(hasattr(part, "calibration") for part in chain.parts):
             path = Path(self.study.calibration).expanduser() if self.study.calibration else BUILT_IN

@@ -16,6 +16,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tiltmeter.errors import UserError
+from tiltmeter.registry import find, known
+from tiltmeter.strategies.chain import parse
 
 if TYPE_CHECKING:
     from tiltmeter.strategies.chain import Chain
@@ -38,8 +40,6 @@ class VariantSpec(BaseModel):
     @property
     def chain(self) -> Chain:
         """The strategies to apply; a ready-made checkpoint is loaded as it is."""
-        from tiltmeter.strategies.chain import parse
-
         return parse("none" if self.strategy.startswith(CHECKPOINT) else self.strategy)
 
 
@@ -117,8 +117,6 @@ class Study(BaseModel):
 
         Raises UserError for an unknown strategy or setting, or a chain that cannot work.
         """
-        from tiltmeter.strategies.chain import parse
-
         chains = ["none"]
         for text in self.strategies:
             chain = parse(text)
@@ -135,8 +133,6 @@ class Study(BaseModel):
 
     def benchmark_names(self) -> list[str]:
         """The chosen benchmarks (default: all), checked. Raises UserError with the nearest name."""
-        from tiltmeter.registry import find, known
-
         for name in (*self.benchmarks, *self.margins, *self.limits):
             find("benchmark", name)
         return list(dict.fromkeys(self.benchmarks)) or list(known("benchmark"))

@@ -15,9 +15,15 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tiltmeter.backends import _probe
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.errors import UserError
-from tiltmeter.models import reading
+from tiltmeter.models import folders, reading
+from tiltmeter.models.formats.gguf.source import is_gguf
+from tiltmeter.models.resolve import resolve
+from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.variants import apply
+from tiltmeter.variants.ready_made import differences, end_ids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,10 +64,6 @@ class LoadsFolders(Backend):
         lm_class(self.package)
 
     def identity(self, source: str) -> Identity:
-        from tiltmeter.models.formats.gguf.source import is_gguf
-        from tiltmeter.models.resolve import resolve
-        from tiltmeter.variants import apply
-
         if is_gguf(source):
             raise UserError(
                 f"{source} is a GGUF file, which --backend {self.package} is not given",
@@ -76,13 +78,7 @@ class LoadsFolders(Backend):
         )
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
-        from tiltmeter.backends import _probe
         from tiltmeter.backends._lm_eval import Refused, lm_class, made
-        from tiltmeter.models import folders
-        from tiltmeter.models.resolve import resolve
-        from tiltmeter.models.variant import LoadedVariant
-        from tiltmeter.variants import apply
-        from tiltmeter.variants.ready_made import end_ids
 
         self._stop()  # one whose variant was refused after it had started
         known = self.identity(spec.source)
@@ -128,8 +124,6 @@ class LoadsFolders(Backend):
             for value in self.asking(variant, self._lm, BATCH_TOKENS).logprobs(pairs)
         ]
         if spec.source != spec.model and not is_address(spec.model):
-            from tiltmeter.variants.ready_made import differences
-
             differing = differences(spec.model, spec.source)
             variant.proof["differences"] = [asdict(each) for each in differing]
             variant.notes += [each.text for each in differing]

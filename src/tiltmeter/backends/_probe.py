@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.probes import TAIL, TEXTS
 from tiltmeter.runs.store import read_json, variant_file
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.strategies.base import DidNothing
+from tiltmeter.variants.apply import base_probe
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -39,9 +41,6 @@ def of_base(base: str, run: Path) -> list[float] | None:
 
 def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[float] | None:
     """The same of a checkpoint that transformers loads, from its probe logits, which are kept on disk."""
-    from tiltmeter.models.artifacts import Artifacts
-    from tiltmeter.variants.apply import base_probe
-
     texts = [tokenizer(text).input_ids[:LONGEST] for text in TEXTS]
     if texts != [encode(tokenizer, text)[:LONGEST] for text in TEXTS]:
         return None  # logits were taken after other ids

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from tiltmeter.errors import UserError
+from tiltmeter.models import reading
+from tiltmeter.models.resolve import resolve
 from tiltmeter.scoring.requests import Answer, Request
 
 if TYPE_CHECKING:
@@ -109,9 +111,6 @@ class Backend(ABC):
 
     def dtype_of(self, source: str) -> str:
         """The floating-point type that a checkpoint runs in: its base's, by the rule of `tiltmeter.variants.apply`."""
-        from tiltmeter.models import reading
-        from tiltmeter.models.resolve import resolve
-
         base = self.base_of(source) or source
         config = reading.load_config(resolve(base), base)
         return reading.pick_dtype(self.study.dtype, reading.pick_device(self.study.device), config)

@@ -28,9 +28,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from tiltmeter.backends import _probe
 from tiltmeter.backends.base import Answering, Backend, BackendFailed, Identity, is_address
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.models import reading
+from tiltmeter.models.folders import WANTED
+from tiltmeter.models.resolve import resolve
+from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.registry import register
+from tiltmeter.scoring.requests import OptionProbs
+from tiltmeter.strategies.base import LoadFailed
+from tiltmeter.variants.ready_made import end_ids, other_tokenizer
 
 if TYPE_CHECKING:
     from tiltmeter.backends._completions import Completions
@@ -96,11 +104,6 @@ class Endpoint(Backend):
         return Identity(known.tokenizer, _hash(known), "as served", {"backend": "endpoint", "served_model": known.name})
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
-        from tiltmeter.backends import _probe
-        from tiltmeter.models.variant import LoadedVariant
-        from tiltmeter.scoring.requests import OptionProbs
-        from tiltmeter.strategies.base import LoadFailed
-
         known = self._probed(spec.source)
         variant = LoadedVariant(
             model_name=spec.source,
@@ -143,10 +146,6 @@ class Endpoint(Backend):
 
     def _same_tokens(self, variant: LoadedVariant, spec: VariantSpec) -> bool:
         """Whether a tokenizer named for the prompts cuts them as the base's; if not, the proof and the run say so."""
-        from tiltmeter.models import reading
-        from tiltmeter.models.resolve import resolve
-        from tiltmeter.variants.ready_made import other_tokenizer
-
         if is_address(spec.model) or self._probed(spec.source).tokenizer_of == spec.model:
             return True
         base = reading.load_tokenizer(resolve(spec.model), spec.model)
@@ -156,9 +155,6 @@ class Endpoint(Backend):
         return not any(each.incomparable for each in found)
 
     def _of_base(self, base: str, known: Served) -> list[float] | None:
-        from tiltmeter.backends import _probe
-        from tiltmeter.models import reading
-
         stored = _probe.of_base(base, self.run)
         if stored is not None or is_address(base):
             return stored
@@ -239,14 +235,9 @@ def _chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> di
 
 def _prompt_maker(name: str) -> tuple[Any, frozenset[int], int]:
     """(tokenizer, ids that end a generation, context length) of a model; its weights are neither needed nor fetched."""
-    from tiltmeter.models import reading
-    from tiltmeter.variants.ready_made import end_ids
-
     folder = Path(name).expanduser()
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
-
-        from tiltmeter.models.folders import WANTED
 
         try:
             folder = Path(snapshot_download(name, allow_patterns=[p for p in WANTED if p != "*.safetensors"]))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from tiltmeter.backends.base import Answering, Identity
 from tiltmeter.backends.transformers import Transformers
+from tiltmeter.models.quiet import held_back
 from tiltmeter.registry import register
+from tiltmeter.scoring.requests import Answer, Generation
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -41,9 +43,7 @@ class LmEvalHf(Transformers):
         import torch
 
         from tiltmeter.backends._lm_eval import LmEvalEngine, lm_class, made
-        from tiltmeter.models.quiet import held_back
         from tiltmeter.scoring import reference
-        from tiltmeter.scoring.requests import Answer, Generation
 
         class Hf(LmEvalEngine):
             def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tiltmeter.backends import _probe
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.models import reading
+from tiltmeter.models.formats.awq_gptq import read_format
+from tiltmeter.models.formats.gguf.source import is_gguf
+from tiltmeter.models.resolve import resolve
 from tiltmeter.registry import register
+from tiltmeter.variants import apply
+from tiltmeter.variants.ready_made import describe
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -22,8 +29,6 @@ class Transformers(Backend):
 
     def check(self) -> None:
         """Raises UserError for a strategy that cannot work with any of the study's models."""
-        from tiltmeter.variants import apply
-
         checkpoints = [model for model in self.study.models if not is_address(model)]
         if not checkpoints:
             return
@@ -48,12 +53,6 @@ class Transformers(Backend):
         A ready-made checkpoint runs in its base's dtype, whatever it was saved in: a change of type is no part of the
         compression. Raises UserError for a format that cannot be read.
         """
-        from tiltmeter.models import reading
-        from tiltmeter.models.formats.awq_gptq import read_format
-        from tiltmeter.models.formats.gguf.source import is_gguf
-        from tiltmeter.models.resolve import resolve
-        from tiltmeter.variants import apply
-
         compared_with = self.base_of(source)
         if is_gguf(source):
             self.say(f"reading the header of {source}")
@@ -66,8 +65,6 @@ class Transformers(Backend):
         )
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
-        from tiltmeter.variants import apply
-
         variant = apply.load(
             spec.source,
             spec.chain,
@@ -81,15 +78,12 @@ class Transformers(Backend):
         if spec.source == spec.model:
             return variant
         if is_address(spec.model):  # its base is served: only answers can be compared
-            from tiltmeter.backends import _probe
             from tiltmeter.scoring.reference import option_logprobs
 
             variant.proof["summary"] = "checkpoint read by transformers"
             found = [option_logprobs(variant, ids, [token])[0] for ids, token in _probe.questions(variant.tokenizer)]
             _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
         else:  # a ready-made checkpoint: what it is, measured against its base
-            from tiltmeter.variants.ready_made import describe
-
             describe(variant, spec.model)
         return variant
 
@@ -104,6 +98,4 @@ class Transformers(Backend):
         return auto_batch_tokens(variant)
 
     def release(self, variant: LoadedVariant) -> None:
-        from tiltmeter.models import reading
-
         reading.release(variant)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import IO, Any
 
 from tiltmeter.printed import csv_safe, without_controls
+from tiltmeter.results.changes import without_seed
 
 COLUMNS = (
     "model",
@@ -223,8 +224,6 @@ def _show_robust(console: Any, document: dict[str, Any]) -> None:
 def _show_seeds(console: Any, document: dict[str, Any]) -> None:
     """How far a calibrated strategy's change depends on the text it happened to be calibrated on."""
     from rich.markup import escape
-
-    from tiltmeter.results.changes import without_seed
 
     replicates: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in document["rows"]:

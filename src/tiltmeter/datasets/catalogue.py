@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tiltmeter.datasets.downloads import download, file_sha256
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
 
@@ -198,8 +199,6 @@ def fetch(name: str | Dataset, folder: Path, progress: Callable[[int, int | None
     """
     from filelock import FileLock
 
-    from tiltmeter.datasets.downloads import download, file_sha256
-
     dataset = name if isinstance(name, Dataset) else _of(name)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".fetch.lock"):
@@ -230,8 +229,6 @@ def describe(benchmark: str, folder: Path) -> dict[str, Any]:
     {"source", "revision", "licence", "rows" (found), "files": {path: SHA-256}, "published": whether every file is the
     published one, "notes": sentences to show with results}. Raises UserError when the data are missing or malformed.
     """
-    from tiltmeter.datasets.downloads import file_sha256
-
     instance = build("benchmark", benchmark)
     rows = len(instance.load(folder))
     hashes = {path: file_sha256(folder / path) for path in instance.files}
@@ -265,8 +262,6 @@ def dataset_notes(folder: Path, benchmark: str) -> list[str]:
 
 
 def _findings(dataset: Dataset, folder: Path, rows: int | None = None) -> list[Finding]:
-    from tiltmeter.datasets.downloads import file_sha256
-
     missing = [file for file in dataset.files if not (folder / file.path).is_file()]
     problem = None
     if rows is None and not missing:
@@ -319,8 +314,6 @@ def _fetch_and_lock(
 ) -> None:
     """First fetch of a file without a known hash: schema and row count decide, then its hash is locked."""
     from tempfile import TemporaryDirectory
-
-    from tiltmeter.datasets.downloads import download
 
     target = folder / file.path
     unchecked = target.with_name(f"{target.name}.unchecked")  # its part waits beside it for a second call

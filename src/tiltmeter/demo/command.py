@@ -12,7 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.cli.tables import number
 from tiltmeter.errors import UserError
+from tiltmeter.pipeline import run
+from tiltmeter.results.document import read_results
+from tiltmeter.runs.progress import Terminal
+from tiltmeter.study import make_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,8 +94,6 @@ def available() -> tuple[list[str], dict[str, str]]:
 
 def study_of(strategies: list[str], full: bool, seed: int) -> Any:
     """The study the demo runs; also what --full adds."""
-    from tiltmeter.study import make_study
-
     return make_study(
         models=(str(BASE),),
         strategies=tuple(strategies),
@@ -105,10 +108,6 @@ def study_of(strategies: list[str], full: bool, seed: int) -> Any:
 
 def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: Console, kept: bool) -> int:
     import torch
-
-    from tiltmeter.pipeline import run
-    from tiltmeter.results.document import read_results
-    from tiltmeter.runs.progress import Terminal
 
     torch.set_num_threads(1)  # a model this small loses more to threads waiting for each other than it gains
     summary = run(study_of(strategies, full, seed), out, Terminal())
@@ -148,8 +147,6 @@ def results_table(rows: list[dict[str, Any]]) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
-
-    from tiltmeter.cli.tables import number
 
     benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
     truth = planted_scores()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tiltmeter.errors import UserError
 from tiltmeter.models.folders import check_folder
+from tiltmeter.models.formats.gguf.beside import beside
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.models.hub import from_hub
 
@@ -18,9 +19,12 @@ def resolve(model: str, base: str | None = None) -> Path:
     absent, gated or out of reach, and for a GGUF file that cannot be read or was not made from `base`.
     """
     if is_gguf(model):
-        from tiltmeter.models.formats.gguf.beside import beside
-
-        return beside(model, base)
+        if base is None:
+            raise UserError(
+                f"{model} is a GGUF file, which is read beside the model it was made from",
+                fix=f"tiltmeter compare BASE {model} --out RUN",
+            )
+        return beside(model, base, resolve(base))
     path = Path(model).expanduser()
     if not path.is_dir():
         if path.exists():

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiltmeter.errors import UserError
+from tiltmeter.results.document import read_results
+
 
 def build_report(run: Path, *, out: Path | None = None, lang: str = "en") -> Path:
     """Write the page (default: RUN/report.html) and return its path. Raises UserError when RUN is no run, its
@@ -31,7 +34,6 @@ def build_report(run: Path, *, out: Path | None = None, lang: str = "en") -> Pat
 
 def write_figures(run: Path, folder: Path, *, lang: str = "en") -> list[Path]:
     """Write every picture into `folder` and return the paths."""
-    from tiltmeter.errors import UserError
     from tiltmeter.report.figures import write_all
 
     view = _view(run, lang)
@@ -71,7 +73,6 @@ def write_items_parquet(run: Path, path: Path) -> Path:
 def _view(run: Path, lang: str):  # type: ignore[no-untyped-def]
     from tiltmeter.report.view import View
     from tiltmeter.report.words import Words
-    from tiltmeter.results.document import read_results
 
     words = Words(lang)
     return View(read_results(run), words)
@@ -90,8 +91,6 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _write(path: Path, text: str) -> Path:
-    from tiltmeter.errors import UserError
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

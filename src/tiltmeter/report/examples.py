@@ -14,6 +14,8 @@ from typing import Any
 
 from tiltmeter.printed import ANSWER_LIMIT, clean, json_for_html
 from tiltmeter.report.view import Row, View
+from tiltmeter.results.document import answer_text, cells_of, prompt_of
+from tiltmeter.runs.store import Cell, answer_from_dict
 
 EACH = 40  # flips of one comparison
 BUDGET = 9_000_000  # bytes of all texts together, as UTF-8
@@ -153,8 +155,6 @@ class _Pack:
 
 def stored_texts(run: Path) -> Texts:
     """Texts from a run folder. Only the cells asked for are read, each once, one batch in memory at a time."""
-    from tiltmeter.results.document import cells_of
-    from tiltmeter.runs.store import Cell, answer_from_dict
 
     def fetch(wanted: Wanted) -> dict[tuple[RowKey, str], Shown]:
         by_inputs: dict[str, list[tuple[RowKey, Cell]]] = {}
@@ -195,8 +195,6 @@ def _answers(cell: Any, indices: set[int]) -> dict[int, Any]:
 
 
 def _shown(item: Any, requests: tuple[Any, ...], answers: list[Any]) -> Shown:
-    from tiltmeter.results.document import answer_text, prompt_of
-
     prompts = dict.fromkeys(prompt_of(request)[: ANSWER_LIMIT + 1] for request in requests)
     said = [answer_text(request, answer) for request, answer in zip(requests, answers)]
     return Shown("\n———\n".join(prompts), "\n———\n".join(said)[: 4 * ANSWER_LIMIT], dict(item.groups))

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.results.document import item_rows
 
 BLOCK = 20_000  # rows a row group
 
 
 def write_items(run: Path, path: Path) -> Path:
     """Write `item_rows(run)` to `path` by rename; returns it. Raises UserError when it cannot be written."""
-    from tiltmeter.results.document import item_rows
-
     return write_rows(item_rows(run), path)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tiltmeter.printed import NONE, compact, defined, digits, number, signed, size
+from tiltmeter.registry import known
 from tiltmeter.report.facts import Pairs, words_unit
 from tiltmeter.report.measured import variant_label
 from tiltmeter.report.view import Panel, Row, View
@@ -210,8 +211,6 @@ def _together(labels: list[str]) -> str:
 
 def about_benchmarks(view: View) -> list[dict[str, Any]]:
     """Each benchmark's question, source, licence and known limits, from its class."""
-    from tiltmeter.registry import known
-
     classes = known("benchmark")
     result = []
     for name in view.benchmarks:

@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.benchmarks.base import Benchmark, Outcome, Score
+from tiltmeter.decisions import choose
+from tiltmeter.decisions.findings import findings
 from tiltmeter.errors import UserError
 from tiltmeter.messages.sentences import as_data
 from tiltmeter.registry import build, known
+from tiltmeter.results.changes import Changes
+from tiltmeter.results.published import published_value
 from tiltmeter.runs.store import Cell, Store, finished_cells, read_json, write_json
 from tiltmeter.study import Study
 
@@ -85,8 +89,6 @@ def places_of(cells: Mapping[RowKey, Cell]) -> list[list[RowKey]]:
 def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict[str, Any], list[Outcome]]:
     """A result row without its change, and the outcomes behind it. Only whole, genuine data (`genuine`: the
     published files) may stand beside a published number."""
-    from tiltmeter.results.published import published_value
-
     everything = outcomes(cell, benchmark)
     protocol = [outcome for outcome in everything if not outcome.variation]
     score = benchmark.score(protocol)
@@ -141,10 +143,6 @@ def _groups(score: Score) -> list[dict[str, Any]]:
 
 def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str, Any]:
     """The results document of a run, computed from its answers; `margins` override the study's for this once."""
-    from tiltmeter.decisions import choose
-    from tiltmeter.decisions.findings import findings
-    from tiltmeter.results.changes import Changes
-
     record = run_record(run)
     study = Study(**record["study"])
     if margins:

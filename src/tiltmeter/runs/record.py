@@ -6,6 +6,8 @@ secret: no environment variables, no tokens, no keys.
 
 from __future__ import annotations
 
+from tiltmeter.datasets.catalogue import describe
+
 import os
 import platform
 from datetime import UTC, datetime
@@ -93,8 +95,6 @@ def check_data(benchmarks: list[Benchmark], data: Path) -> None:
 
 def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -> dict[str, Any]:
     """Write (or update) run.json and return it. The token budget of the first start stays."""
-    from tiltmeter.datasets.catalogue import describe
-
     path = store.path / "run.json"
     record = read_json(path) or {"schema": SCHEMA, "started": _now(), "cells": [], "notes": {}, "batch_tokens": None}
     if study.batch_tokens and record["batch_tokens"] not in (None, study.batch_tokens):

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.models.artifacts import Artifact
+from tiltmeter.models.probes import probe_logits
 from tiltmeter.models.quiet import held_back
+from tiltmeter.models.reading import load_model
 from tiltmeter.strategies import _layers
 from tiltmeter.strategies._calibration import Windows
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
@@ -43,9 +45,6 @@ def compressed(
         windows: calibration windows that `change` uses (part of the key); None: it uses none.
         keeps_zeros: raise DidNothing when an earlier step's 2:4 pattern does not survive.
     """
-    from tiltmeter.models.probes import probe_logits
-    from tiltmeter.models.reading import load_model
-
     before = context.found.get("sparsity")
 
     def make(folder: Path) -> Facts:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.models.reading import load_model
 from tiltmeter.strategies import _calibration
 from tiltmeter.strategies.base import Context, DidNothing
 
@@ -44,8 +45,6 @@ def calibrate(strategy: KVCache, context: Context) -> Artifact:
 
     def make(folder: Path) -> dict[str, Any]:
         from safetensors.torch import save_file
-
-        from tiltmeter.models.reading import load_model
 
         context.progress(f"{strategy.name}: calibrating scales on {len(windows.ids)} sequences")
         model = load_model(context.checkpoint, context.dtype, context.device)

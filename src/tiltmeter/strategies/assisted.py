@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
+from tiltmeter.models.probes import TEXTS
+from tiltmeter.models.reading import load_model, load_tokenizer
+from tiltmeter.models.resolve import resolve
 from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, RequestKind, Strategy
 
@@ -48,9 +51,6 @@ class Assisted(Strategy):
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         options: dict[str, Any] = {"prompt_lookup_num_tokens": self.guesses}
         if self.assistant:
-            from tiltmeter.models.reading import load_model, load_tokenizer
-            from tiltmeter.models.resolve import resolve
-
             folder = resolve(self.assistant)
             if load_tokenizer(folder, self.assistant).get_vocab() != variant.tokenizer.get_vocab():
                 raise UserError(
@@ -63,8 +63,6 @@ class Assisted(Strategy):
         variant.generate = _decoder(variant, options)
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        from tiltmeter.models.probes import TEXTS
-
         assert variant.generate is not None
         plain = _decoder(variant, {})
         same = 0

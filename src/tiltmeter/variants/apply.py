@@ -18,6 +18,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.folders import fingerprint_folder, weights_on_disk
 from tiltmeter.models.formats.awq_gptq import how_converted, loadable
+from tiltmeter.models.probes import TAIL, TEXTS, probe_logits
 from tiltmeter.models.reading import (
     NO_LIMIT,
     _eos_ids,
@@ -202,8 +203,6 @@ def base_probe(
     """Probe logits of the unchanged model, from the cache when they were ever computed; see `strategies._probes`."""
     from safetensors.torch import load_file, save_file
 
-    from tiltmeter.models.probes import TAIL, TEXTS, probe_logits
-
     folder = resolve(model)
 
     def make(place: Path) -> dict[str, Any]:
@@ -225,8 +224,6 @@ def base_probe(
 
 def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tensor | None, original: Path) -> None:
     """Fills `variant.proof`; raises DidNothing when no probe logit changed. original: the folder before conversion."""
-    from tiltmeter.models.probes import probe_logits
-
     steps = {part.name: part.prove(variant, context) for part in chain.parts}
     proof: dict[str, Any] = {
         "dtype": variant.dtype,

@@ -19,6 +19,7 @@ from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference, same_tokens
 from tiltmeter.models.formats.awq_gptq import how_converted
 from tiltmeter.models.formats.gguf.beside import facts_of
+from tiltmeter.models.probes import probe_logits
 from tiltmeter.models.reading import load_config, load_tokenizer
 from tiltmeter.models.resolve import resolve
 from tiltmeter.strategies.base import SIMULATED, DidNothing
@@ -90,8 +91,6 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
 
     Raises DidNothing when it answers every probe exactly as the base does.
     """
-    from tiltmeter.models.probes import probe_logits
-
     folders = resolve(base), resolve(variant.model_name, base)
     found = [*differences(base, variant.model_name), *_rounded(*folders, variant.dtype)]
     quantized, total, method = _quantized_layers(variant)

@@ -24,8 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.models import reading
+from tiltmeter.models.random_weights import from_shape
 from tiltmeter.seeds import seed_for
+from tiltmeter.strategies._layers import linear_layers
 from tiltmeter.strategies.base import SIMULATED
+from tiltmeter.strategies.chain import parse
+from tiltmeter.variants import apply
 
 if TYPE_CHECKING:
     import torch
@@ -124,11 +129,6 @@ def measure(
     """
     import torch
 
-    from tiltmeter.models import reading
-    from tiltmeter.models.random_weights import from_shape
-    from tiltmeter.strategies.chain import parse
-    from tiltmeter.variants import apply
-
     say = progress or (lambda line: None)
     chains = [parse(text) for text in dict.fromkeys(("none", *strategies))]
     source = from_shape(model) if model.endswith(".json") else model
@@ -190,8 +190,6 @@ def weight_bytes(model: nn.Module) -> int:
 def _use_sparse_kernels(variant: LoadedVariant) -> bool:
     """On a GPU in 16 bit, puts 2:4 weights into torch's semi-structured format; True when all of them went."""
     import torch
-
-    from tiltmeter.strategies._layers import linear_layers
 
     steps = variant.proof["steps"]
     two_four = len(steps) == 1 and next(iter(steps)).endswith("2:4")
@@ -293,10 +291,6 @@ def _peak(source: str, strategy: str, setting: Setting, vocabulary: int, options
 
 def _peak_here(source: str, strategy: str, setting: Setting, vocabulary: int, options: dict[str, Any]) -> int:
     import torch
-
-    from tiltmeter.models import reading
-    from tiltmeter.strategies.chain import parse
-    from tiltmeter.variants import apply
 
     torch.set_num_threads(setting.threads)
     chain = parse(strategy)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.demo.training import frames, text, words
-from tiltmeter.demo.training.items import Item, generator
+from tiltmeter.demo.training.items import Item, averages
+from tiltmeter.demo.training.planted import planted_values
 from tiltmeter.demo.training.world import build_world
 
 DATA = Path(__file__).parent.parent / "data"
@@ -70,12 +71,6 @@ def fact_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
         }  # fmt: skip
 
 
-def averages(items: list[Item]) -> list[float]:
-    """The reference value of each fact: an average over years, near what a model that knows the fact says."""
-    rng = generator("averages")
-    return [round(item.row["truth"] * (1 + float(rng.normal(0, 0.005))), 3) for item in items]
-
-
 def region_rows() -> Iterable[dict[str, Any]]:
     for region, economies in words.COUNTRIES.items():
         for country, income in economies.items():
@@ -110,8 +105,6 @@ def _write(path: Path, content: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from tiltmeter.demo.training.planted import planted_values
-
     parser = argparse.ArgumentParser(
         prog="python -m tiltmeter.demo.training.files", description=__doc__.split("\n\n")[0]
     )

@@ -15,8 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from tiltmeter.demo.training.corpus import paths, train_tokenizer
-from tiltmeter.demo.training.files import averages
-from tiltmeter.demo.training.items import WORLD_SEED, Item, wasserstein
+from tiltmeter.demo.training.items import WORLD_SEED, Item, averages, wasserstein
 from tiltmeter.demo.training.option_items import DECISION_EFFECTS, KNOWN_CHANGES, decisions
 from tiltmeter.demo.training.tree import greedy
 from tiltmeter.demo.training.world import build_world

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
-from tiltmeter.models.folders import OLD_SETTINGS, tensor_names
+from tiltmeter.models.folders import OLD_SETTINGS, WANTED, tensor_names
 from tiltmeter.models.formats.gguf.beside import facts_of
 from tiltmeter.models.formats.gguf.weights import HOW, loadable_gguf
+from tiltmeter.models.quiet import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,8 +153,6 @@ def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtyp
     """Writes `place`/model and returns the facts of the conversion."""
     import shutil
 
-    from tiltmeter.models.quiet import held_back
-
     try:
         import torch
         from compressed_tensors.entrypoints.convert import convert_checkpoint
@@ -197,8 +196,6 @@ def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtyp
 
 def _stage(folder: Path, place: Path, model: str) -> list[Path]:
     """Links to the files that are converted (no pickles, no stray shards); returns the weight files."""
-    from tiltmeter.models.folders import WANTED
-
     place.mkdir()
     index = folder / "model.safetensors.index.json"
     shards = sorted(folder.glob("*.safetensors"))

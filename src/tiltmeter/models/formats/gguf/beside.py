@@ -17,27 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.models.artifacts import Artifacts
+from tiltmeter.models.difference import Difference
+from tiltmeter.models.folders import GGUF_LINK, OLD_SETTINGS, WANTED
 from tiltmeter.models.formats.gguf.header import PLAIN, package, read_header
+from tiltmeter.models.formats.gguf.settings import configuration, linear_layers
 from tiltmeter.models.formats.gguf.source import locate
+from tiltmeter.models.formats.gguf.vocabulary import vocabulary_differences
+from tiltmeter.models.reading import load_config, load_tokenizer
 
 READER = 1  # counts up when what is made of a file changes
 FACTS = "gguf.facts"  # JSON; no part of the hash
 
 
-def beside(model: str, base: str | None) -> Path:
+def beside(model: str, base: str, base_folder: Path) -> Path:
     """The folder that stands for GGUF file `model` beside `base`, made when it is not there yet.
 
-    Raises UserError without a base, for a file that cannot be read, and for one that was not made from `base`.
+    Raises UserError for a file that cannot be read, and for one that was not made from `base`.
     """
-    from tiltmeter.models.artifacts import Artifacts
-    from tiltmeter.models.resolve import resolve
-
-    if base is None:
-        raise UserError(
-            f"{model} is a GGUF file, which is read beside the model it was made from",
-            fix=f"tiltmeter compare BASE {model} --out RUN",
-        )
-    file, base_folder = locate(model), resolve(base)
+    file = locate(model)
     stamps = [
         (str(each.resolve()), each.stat().st_size, each.stat().st_mtime_ns)
         for each in (file, base_folder / "config.json", *_lent(base_folder))
@@ -63,12 +61,6 @@ def facts_of(folder: Path) -> dict[str, Any] | None:
 
 
 def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> None:
-    from tiltmeter.models.difference import Difference
-    from tiltmeter.models.folders import GGUF_LINK
-    from tiltmeter.models.formats.gguf.settings import configuration, linear_layers
-    from tiltmeter.models.formats.gguf.vocabulary import vocabulary_differences
-    from tiltmeter.models.reading import load_config, load_tokenizer
-
     header = read_header(file, model)
     text_config = load_config(base_folder, base).get_text_config(decoder=True)
     tokenizer = load_tokenizer(base_folder, base)
@@ -111,8 +103,6 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
 
 def _lent(base: Path) -> list[Path]:
     """The base's files that decide how a model is asked and when it ends: tokenizer, template, generation settings."""
-    from tiltmeter.models.folders import OLD_SETTINGS, WANTED
-
     own = {"config.json", *OLD_SETTINGS.values()}
     found = {file for pattern in WANTED[1:] for file in base.glob(pattern)}
     return sorted(file for file in found if file.name not in own and not file.name.endswith(".index.json"))

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from tiltmeter.errors import UserError
+from tiltmeter.models.hub import hub_mistakes
 
 HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.gguf)", re.IGNORECASE)
 HUB_TAG = re.compile(r"([\w.-]+/[\w.-]+):([\w.-]+)")
@@ -55,8 +56,6 @@ def _inside(folder: Path) -> list[Path]:
 
 def _from_hub(model: str) -> Path:
     from huggingface_hub import hf_hub_download
-
-    from tiltmeter.models.hub import hub_mistakes
 
     with hub_mistakes(model):
         named = HUB_FILE.fullmatch(model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference
 from tiltmeter.models.formats.gguf.header import Header
 
 SPACE = "▁"  # SentencePiece's; converters write some tokens with it and some with a space
@@ -25,8 +26,6 @@ def vocabulary_differences(header: Header, tokenizer: Any) -> list[Any]:
 
 
 def _tokens(header: Header, tokenizer: Any) -> list[Any]:
-    from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference
-
     theirs = header.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(theirs, list):
         return [Difference("tokenizer", "the GGUF file holds no vocabulary to compare with the base's")]
@@ -72,8 +71,6 @@ def _tokens(header: Header, tokenizer: Any) -> list[Any]:
 
 
 def _habits(header: Header, tokenizer: Any) -> list[Any]:
-    from tiltmeter.models.difference import Difference
-
     says, found = header.metadata.get, []
     add_bos = says("tokenizer.ggml.add_bos_token")
     opens = bool(tokenizer.bos_token_id is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id])

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
+from tiltmeter.models.folders import GGUF_LINK
 from tiltmeter.models.formats.gguf.beside import READER
 from tiltmeter.models.formats.gguf.header import BROKEN, PLAIN, package
+from tiltmeter.models.formats.gguf.settings import as_type
+from tiltmeter.models.quiet import held_back
+from tiltmeter.models.reading import load_config
 
 if TYPE_CHECKING:
     from tiltmeter.models.artifacts import Artifacts
@@ -66,11 +70,6 @@ def loadable_gguf(
 def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) -> None:
     import torch
     import transformers
-
-    from tiltmeter.models.folders import GGUF_LINK
-    from tiltmeter.models.formats.gguf.settings import as_type
-    from tiltmeter.models.quiet import held_back
-    from tiltmeter.models.reading import load_config
 
     config = as_type(load_config(folder, model), read_as)
     dense: dict[str, Any] = {}
