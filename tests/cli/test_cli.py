@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -27,6 +28,11 @@ def test_help_and_lists_import_neither_torch_nor_transformers(command):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.strip().splitlines()[-1] == "status 0 heavy []"
+
+
+def test_the_version_printed_is_the_installed_one(capsys):
+    status, out, _ = call(capsys, "--version")
+    assert (status, out) == (0, f"tiltmeter {version('tiltmeter')}\n")
 
 
 def test_list_names_every_strategy_and_benchmark_with_its_source(capsys):
