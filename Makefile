@@ -15,7 +15,7 @@ test: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready-test
-	@$(BIN)/ruff check src tests benchmarks validation && $(BIN)/ruff format --check src tests benchmarks validation docs examples && $(BIN)/mypy
+	@$(BIN)/ruff check src tests benchmarks validation && $(BIN)/ruff format --check src tests benchmarks validation docs/_reference.py examples && $(BIN)/mypy
 
 docs: $(VENV)/.ready-test
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
