@@ -26,6 +26,10 @@ from tiltmeter.analysis.designs import (
     relative_errors,
 )
 from tiltmeter.analysis.types import Comparison
+from tiltmeter.registry import build
+
+BENCHMARKS = ("crows-pairs", "dt-stereotyping", "worldbench", "discrim-eval", "global-opinion-qa", "discrim-eval-gen")
+OF = {name: build("benchmark", name) for name in BENCHMARKS}
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def readings(rng: np.random.Generator, tendency: np.ndarray, s: Scenario) -> tup
 def crows_pairs(rng: np.random.Generator, s: Scenario) -> Comparison:
     """Log-ratio N(base, 1) per pair; effect shifts the variant's. Preferred when positive."""
     b, v = readings(rng, s.base + rng.standard_normal(s.items or 1508), s)
-    return preferences((b > 0).astype(float), (v + s.effect > 0).astype(float))
+    return preferences(OF["crows-pairs"], (b > 0).astype(float), (v + s.effect > 0).astype(float), margin=2.0)
 
 
 def dt_stereotyping(rng: np.random.Generator, s: Scenario) -> Comparison:
@@ -73,10 +77,12 @@ def dt_stereotyping(rng: np.random.Generator, s: Scenario) -> Comparison:
     v = v + s.effect + s.structured * (rng.standard_normal(24)[group] + rng.standard_normal(16)[topic])
     names = (tuple(map(str, range(24))), tuple(map(str, range(16))))
     comparison = agreement(
+        OF["dt-stereotyping"],
         (b > 0).astype(float),
         (v > 0).astype(float),
         Grouping("target_group", group, names[0]),
         Grouping("topic", topic, names[1]),
+        margin=2.0,
     )
     return replace(comparison, groups=())
 
@@ -92,7 +98,7 @@ def worldbench(rng: np.random.Generator, s: Scenario) -> Comparison:
     v = v + s.effect * (gap[region][country] if s.base else 1.0)
     errors = [np.where(rng.random(len(country)) < 0.97, 1 - np.exp(-np.exp(x - 1)), np.nan) for x in (b, v)]
     regions = Grouping("region", region[country], tuple("abcdefg"))
-    return replace(relative_errors(*errors, country, (regions,)), groups=())
+    return replace(relative_errors(OF["worldbench"], *errors, country, (regions,), margin=0.02), groups=())
 
 
 LEVELS = (
@@ -121,7 +127,7 @@ def discrim_eval(rng: np.random.Generator, s: Scenario) -> Comparison:
     b = common + (noise() if s.null == "N0" else 0.0)
     v = common + s.effect * unit + noise()
     p = [1 / (1 + np.exp(-x)) for x in (b, v)]
-    return replace(probability_gaps(*p, b, v, LEVELS), groups=())
+    return replace(probability_gaps(OF["discrim-eval"], *p, b, v, LEVELS, margin=0.05), groups=())
 
 
 def _unit_effects() -> np.ndarray:
@@ -162,7 +168,12 @@ def global_opinion_qa(rng: np.random.Generator, s: Scenario) -> Comparison:
         distances.append(np.where(asked, gap, np.nan))
         log_p = np.where(open_to, np.log(np.maximum(p, 1e-300)), 0.0)
         contrasts.append(np.where(several, -np.einsum("qco,qo->qc", centred, log_p), np.nan))
-    return replace(country_distances(*distances, *contrasts, tuple(map(str, range(countries))), n_paired=n), groups=())
+    return replace(
+        country_distances(
+            OF["global-opinion-qa"], *distances, *contrasts, tuple(map(str, range(countries))), n_paired=n, margin=0.02
+        ),
+        groups=(),
+    )
 
 
 def _softmax(logits: np.ndarray, open_to: np.ndarray) -> np.ndarray:
@@ -175,4 +186,11 @@ def discrim_eval_gen(rng: np.random.Generator, s: Scenario) -> Comparison:
     n = s.items or 70
     lean = np.array([1.0, 0.0, -1.0])
     b, v = readings(rng, s.base * lean + rng.standard_normal((n, 3)), s)
-    return choices(b.argmax(axis=1), (v + s.effect * lean).argmax(axis=1), ("a", "b", "c"), "gender")
+    return choices(
+        OF["discrim-eval-gen"],
+        b.argmax(axis=1),
+        (v + s.effect * lean).argmax(axis=1),
+        ("a", "b", "c"),
+        "gender",
+        margin=0.1,
+    )

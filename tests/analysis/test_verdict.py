@@ -25,20 +25,17 @@ def decisions(n, share, gained=0, lost=0):
     return base, variant
 
 
+def toy(n, statistic, **more):
+    """A comparison of n clusters of one item each."""
+    given = {"benchmark": "toy", "unit": "fraction", "ideal": 0.0, "margin": 0.1, "n_paired": n}
+    return Comparison(n_clusters=n, statistic=statistic, **given | more)
+
+
 def percent_comparison(base, variant, ideal=50.0, margin=2.0, **more):
     n = len(base)
     clusters = np.arange(n)
-    return Comparison(
-        "toy",
-        "percent",
-        ideal,
-        margin,
-        n,
-        mean_statistic(base, variant, clusters, n, scale=100.0),
-        n,
-        one_flip=100 / n,
-        **more,
-    )
+    statistic = mean_statistic(base, variant, clusters, n, scale=100.0)
+    return toy(n, statistic, unit="percent", ideal=ideal, margin=margin, one_flip=100 / n, **more)
 
 
 def verdict_of(comparison, **more):
@@ -79,7 +76,9 @@ def test_not_exercised_and_no_usable_signal_come_before_everything_else():
 
 def test_all_unscored_has_no_numbers_and_no_usable_signal():
     nan = np.full(30, np.nan)
-    comparison = Comparison("toy", "percent", 50.0, 2.0, 30, mean_statistic(nan, nan, np.arange(30), 30), n_paired=0)
+    comparison = toy(
+        30, mean_statistic(nan, nan, np.arange(30), 30), unit="percent", ideal=50.0, margin=2.0, n_paired=0
+    )
     change = verdict_of(comparison)
     assert change.verdict == "no usable signal" and np.isnan(change.delta) and not change.ci.defined
     assert "no item is scored in both" in change.ci.reason
@@ -88,7 +87,7 @@ def test_all_unscored_has_no_numbers_and_no_usable_signal():
 def test_one_cluster_has_no_interval_and_says_why():
     base, variant = decisions(40, 0.5, gained=10)
     statistic = mean_statistic(base, variant, np.zeros(40, int), 1, scale=100)
-    comparison = Comparison("toy", "percent", 0.0, 2.0, 1, statistic, 40)
+    comparison = toy(1, statistic, unit="percent", margin=2.0, n_paired=40)
     change = verdict_of(comparison)
     assert change.verdict == "inconclusive" and "share one cluster" in change.reason and np.isnan(change.p)
 
@@ -99,7 +98,7 @@ def test_draws_without_a_value_in_more_than_a_twentieth_give_no_interval():
 
     table = np.zeros((20, 2))
     table[0, 0], table[:, 1] = 1, 1
-    comparison = Comparison("toy", "fraction", 0.0, 0.1, 20, SumStatistic(table, table, rarely), 20)
+    comparison = toy(20, SumStatistic(table, table, rarely))
     change = compare(comparison, seed=1, draws=1000)
     assert not change.ci.defined and "of the draws have no value" in change.ci.reason
 
@@ -110,14 +109,10 @@ def spread_comparison(base, variant, **more):
         np.c_[np.ptp(base, axis=1), np.ones(n)], np.c_[np.ptp(variant, axis=1), np.ones(n)], lambda s: s[:, 0] / s[:, 1]
     )
     spread = Spread("spread between groups", "log-odds", base, variant, np.full(base.shape[1], 1 / base.shape[1]), 0.05)
-    return Comparison(
-        "toy",
-        "fraction",
-        0.0,
-        float("nan"),
+    return toy(
         n,
         statistic,
-        n,
+        margin=float("nan"),
         rests_on="spread",
         spreads=(spread,),
         rises_with_noise=True,
@@ -161,14 +156,10 @@ def test_a_smaller_disparity_with_a_larger_error_is_levelled_down_never_better()
         table[place] = errors
         tables.append(table)
     spread = Spread("disparity by region", "fraction", *tables, np.full(3, 1 / 3), float("nan"), "nested")
-    comparison = Comparison(
-        "toy",
-        "fraction",
-        0.0,
-        0.02,
+    comparison = toy(
         180,
         mean_statistic(base_error, variant_error, np.arange(180), 180),
-        180,
+        margin=0.02,
         spreads=(spread,),
         accuracy_like=True,
     )
@@ -233,7 +224,7 @@ def test_replicates_of_one_hypothesis_do_not_count_as_more_hypotheses():
 def test_percentile_interval_agrees_with_the_analytic_one_for_a_mean():
     rng = np.random.default_rng(2)
     base, variant = rng.normal(0.4, 0.1, size=(2, 800))
-    comparison = Comparison("toy", "fraction", 0.0, 0.02, 800, mean_statistic(base, variant, np.arange(800), 800), 800)
+    comparison = toy(800, mean_statistic(base, variant, np.arange(800), 800), margin=0.02)
     change = compare(comparison, seed=1)
     half = 1.96 * (variant - base).std(ddof=1) / np.sqrt(800)
     assert change.ci.low == pytest.approx(change.delta - half, abs=0.06 * half)
@@ -246,7 +237,7 @@ def test_swap_p_is_uniform_when_base_and_variant_are_exchangeable():
     p = []
     for _ in range(200):
         base, variant = rng.normal(size=(2, 25))
-        comparison = Comparison("toy", "fraction", 0.0, 0.1, 25, mean_statistic(base, variant, np.arange(25), 25), 25)
+        comparison = toy(25, mean_statistic(base, variant, np.arange(25), 25))
         p.append(compare(comparison, seed=1, draws=400).p)
     # Kolmogorov-Smirnov: 200 uniform values stay within 1.63/sqrt(200) = .115 of the diagonal 99 times in 100
     assert np.abs(np.sort(p) - np.arange(1, 201) / 200).max() < 0.115

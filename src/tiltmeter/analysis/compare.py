@@ -63,11 +63,9 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
         boot_seed=boot_seed,
         draws=draws,
     )
+    rests_on_margin = (companion.margin if companion else float("nan")) if on_spread else c.margin
     return Change(
-        benchmark=c.benchmark,
-        unit=c.unit,
-        ideal=c.ideal,
-        rests_on=c.rests_on,
+        **c.described() | {"margin": rests_on_margin},
         base=base,
         variant=variant,
         delta=variant - base,
@@ -76,25 +74,13 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
         distance_ci=distance_ci,
         level_ci=level_ci,
         spreads=spreads,
-        companion_reason=c.companion_reason,
         p_score=p_score,
         p=(companion.p if companion else float("nan")) if on_spread else p_score,
-        margin=(companion.margin if companion else float("nan")) if on_spread else c.margin,
         mde=(companion.mde if companion else float("nan")) if on_spread else mde if se > 0 else float("nan"),
-        n_paired=c.n_paired,
-        only_base=c.only_base,
-        only_variant=c.only_variant,
-        missing=c.missing,
-        minimum_paired=c.minimum_paired,
         groups=groups,
         flips=count_flips(c.flips) if c.flips else None,
-        n_clusters=c.n_clusters,
         unanswered=_unanswered(c.unanswered, seed=seed, draws=draws) if c.unanswered else None,
         mcnemar_p=mcnemar_p(*c.decisions) if c.decisions else float("nan"),
-        rises_with_noise=c.rises_with_noise,
-        accuracy_like=c.accuracy_like,
-        one_flip=c.one_flip,
-        extra=dict(c.extra),
     )
 
 

@@ -22,8 +22,8 @@ Undefined values are NaN, with a reason where a person may read them; they are n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,36 +123,57 @@ class Unanswered:
     variant_bounds: tuple[float, float] = (float("nan"), float("nan"))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """All that is needed to compare one benchmark between a base and one variant, items aligned by id."""
+class Measure(Protocol):
+    """Whose comparison it is: a benchmark's own name, unit and ideal. Every `Benchmark` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def ideal(self) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What a comparison states about itself and its change keeps."""
 
     benchmark: str
     unit: str
     ideal: float
-    margin: float  # smallest effect of interest, in the score's unit
+    margin: float  # smallest effect of interest; a change's is in the unit of what its verdict rests on
     n_clusters: int
-    statistic: Statistic
     n_paired: int  # items scored in both
     only_base: int = 0  # scored in the base alone
     only_variant: int = 0
     missing: int = 0  # item ids that one of the two does not have at all
-    interval: IntervalKind = "percentile"
-    interval_reason: str | None = None  # why there is none, when interval == "none"
-    two_way: TwoWay | None = None  # with interval == "two-way"
     rests_on: Literal["score", "spread"] = "score"
-    spreads: tuple[Spread, ...] = ()  # the first is the companion; the verdict rests on it when rests_on == "spread"
     companion_reason: str | None = None  # why there is no spread where one was wanted
-    groups: tuple[GroupTable, ...] = ()
-    flips: FlipTable | None = None
-    unanswered: Unanswered | None = None
-    decisions: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None  # base, variant (items,): McNemar
-    swap_test: bool = True  # False where the statistic is too dear and the verdict does not rest on it
     minimum_paired: int = 2  # fewer paired items give no verdict
     rises_with_noise: bool = False  # paper score moves under group-free noise (max - min, Gini)
     accuracy_like: bool = False  # a rate or error that noise makes worse without any bias: the reason says so
     one_flip: float = 0.0  # how far one item's flip can move the score; 0 where items are not single choices
     extra: Mapping[str, float] = field(default_factory=dict)  # further changes, ready to print
+
+    def described(self) -> dict[str, Any]:
+        """These fields by name, to be kept in another object."""
+        return {f.name: getattr(self, f.name) for f in fields(Described)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Described):
+    """All that is needed to compare one benchmark between a base and one variant, items aligned by id."""
+
+    statistic: Statistic
+    interval: IntervalKind = "percentile"
+    interval_reason: str | None = None  # why there is none, when interval == "none"
+    two_way: TwoWay | None = None  # with interval == "two-way"
+    spreads: tuple[Spread, ...] = ()  # the first is the companion; the verdict rests on it when rests_on == "spread"
+    groups: tuple[GroupTable, ...] = ()
+    flips: FlipTable | None = None
+    unanswered: Unanswered | None = None
+    decisions: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None  # base, variant (items,): McNemar
+    swap_test: bool = True  # False where the statistic is too dear and the verdict does not rest on it
 
 
 @dataclass(frozen=True)
@@ -252,14 +273,10 @@ class UnansweredChange:
     score_bounds: tuple[float, float]  # lowest and highest change of the score the unanswered could hide
 
 
-@dataclass(frozen=True)
-class Change:
+@dataclass(frozen=True, kw_only=True)
+class Change(Described):
     """A row's "change" object. Built by `compare`; `settle` replaces p_adjusted, noise, verdict, reason."""
 
-    benchmark: str
-    unit: str
-    ideal: float
-    rests_on: Literal["score", "spread"]
     base: float  # score over the items scored in both
     variant: float
     delta: float
@@ -268,25 +285,13 @@ class Change:
     distance_ci: Interval
     level_ci: Interval  # middle = (variant + base)/2 - ideal; crows-pairs' second condition
     spreads: tuple[SpreadChange, ...]
-    companion_reason: str | None
     p: float  # of what the verdict rests on
     p_score: float  # swap permutation of the paper score; NaN when not run
-    margin: float  # margin, mde and noise are in the unit of what the verdict rests on (a spread: of its square root)
-    mde: float
-    n_paired: int
-    only_base: int
-    only_variant: int
-    missing: int
-    minimum_paired: int
+    mde: float  # margin, mde and noise are in the unit of what the verdict rests on (a spread: of its square root)
     groups: tuple[GroupChange, ...]
     flips: Flips | None
-    n_clusters: int
     unanswered: UnansweredChange | None
     mcnemar_p: float
-    rises_with_noise: bool
-    accuracy_like: bool
-    one_flip: float
-    extra: Mapping[str, float]
     p_adjusted: float = float("nan")
     noise: float = float("nan")  # NaN: not measured
     verdict: Verdict = "inconclusive"

@@ -115,6 +115,7 @@ class CrowsPairs(Benchmark):
             shift=lambda place: moved[place],
         )
         return preferences(
+            self,
             scores(base)[:, 0],
             scores(variant)[:, 0],
             (grouping(base, "bias_type"),),

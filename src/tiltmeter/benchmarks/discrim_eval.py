@@ -141,6 +141,7 @@ class DiscrimEval(Benchmark):
             base, variant, lambda o: o.samples[0].label, toward, lambda item: p_variant[item] - p_base[item]
         )
         return probability_gaps(
+            self,
             cube(p_base),
             cube(p_variant),
             cube(values(base, "log_odds")),

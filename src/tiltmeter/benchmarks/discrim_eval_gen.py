@@ -160,6 +160,7 @@ class DiscrimEvalGen(Benchmark):
         )
         silent = unanswered(before, after, lambda o: [s.label is None for s in o.samples], _bounds)
         return choices(
+            self,
             _codes(before, "gender"),
             _codes(after, "gender"),
             tuple(GROUPS["gender"]),

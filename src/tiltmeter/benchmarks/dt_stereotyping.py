@@ -202,6 +202,7 @@ class DTStereotyping(Benchmark):
         )
         silent = unanswered(base, variant, lambda o: [s.label in (None, NO_RESPONSE_LABEL) for s in o.samples], _bounds)
         return agreement(
+            self,
             scores(base),
             scores(variant),
             grouping(base, "target_group"),

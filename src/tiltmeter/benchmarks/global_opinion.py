@@ -177,6 +177,7 @@ class GlobalOpinionQA(Benchmark):
             shift,
         )
         return country_distances(
+            self,
             distances[0],
             distances[1],
             contrasts[0],

@@ -169,6 +169,7 @@ class WorldBench(Benchmark):
             base, variant, lambda o: [math.isnan(s.score) for s in o.samples], lambda side: bounds[id(side)]
         )
         return relative_errors(
+            self,
             scores(base),
             scores(variant),
             clusters(base),

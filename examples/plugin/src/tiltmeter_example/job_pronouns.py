@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltmeter.analysis.statistics import mean_statistic
-from tiltmeter.analysis.types import Comparison, FlipTable
+from tiltmeter.analysis.designs import Grouping, preferences
+from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks.base import (
     NAN,
     Benchmark,
@@ -79,18 +79,7 @@ class JobPronouns(Benchmark):
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
         """One cluster an item; the statistics (intervals, swap test, verdict) are tiltmeter's."""
-        pairs = [(b, v) for b, v in zip(base, variant) if not np.isnan(b.score + v.score)]
-        before, after = (np.array([pair[side].score for pair in pairs]) for side in (0, 1))
-        each = np.arange(len(pairs))
-        flips = FlipTable(
-            ids=tuple(b.item for b, _ in pairs),
-            base=tuple(str(b.samples[0].label) for b, _ in pairs),
-            variant=tuple(str(v.samples[0].label) for _, v in pairs),
-            toward=(after - before).astype(np.int8),
-            uncertainty=np.full(len(pairs), NAN),
-            shift=np.array([v.samples[0].values["log_ratio"] - b.samples[0].values["log_ratio"] for b, v in pairs]),
-            n_unscored=len(base) - len(pairs),
-        )
-        statistic = mean_statistic(before, after, each, len(pairs), scale=100.0)
-        n = len(pairs)
-        return Comparison(self.name, self.unit, self.ideal, margin, n, statistic, n_paired=n, flips=flips)
+        before, after = (np.array([outcome.score for outcome in side]) for side in (base, variant))
+        fields = tuple(dict.fromkeys(outcome.groups["field"] for outcome in base))
+        codes = np.array([fields.index(outcome.groups["field"]) for outcome in base], dtype=np.intp)
+        return preferences(self, before, after, (Grouping("field", codes, fields),), margin=margin)
