@@ -44,7 +44,8 @@ def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[fl
     texts = [tokenizer(text).input_ids[:LONGEST] for text in TEXTS]
     if texts != [encode(tokenizer, text)[:LONGEST] for text in TEXTS]:
         return None  # logits were taken after other ids
-    logprobs = base_probe(base, device, dtype, Artifacts()).log_softmax(-1)  # (texts x (1 + TAIL), vocabulary)
+    logits = base_probe(base, device, dtype, Artifacts()).double()  # (texts x (1 + TAIL), vocabulary)
+    logprobs = logits - logits.logsumexp(-1, keepdim=True)
     return [
         float(logprobs[text * (1 + TAIL) + place, ids[place - TAIL]])
         for text, ids in enumerate(texts)

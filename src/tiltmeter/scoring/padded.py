@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.writing import Writing, extend
 
 
@@ -32,8 +33,7 @@ class PaddedModel:
             logits = self._forward([sequences[index] for index in batch], None)
             for row, index in enumerate(batch):
                 ids = torch.tensor(sequences[index], device=logits.device)
-                logprobs = logits[row, : len(ids) - 1].log_softmax(-1).gather(-1, ids[1:, None])
-                found[index] = float(logprobs.double().sum())
+                found[index] = float(logprobs_of(logits[row, : len(ids) - 1], ids[1:]).sum())
         return found
 
     def option_logprobs(
@@ -45,8 +45,9 @@ class PaddedModel:
             last = sorted({len(prompts[index]) - 1 for index in batch})
             logits = self._forward([prompts[index] for index in batch], torch.tensor(last, device=self.variant.device))
             for row, index in enumerate(batch):
-                logprobs = logits[row, last.index(len(prompts[index]) - 1)].log_softmax(-1)
-                found[index] = [float(logprobs[i]) for i in options[index]]
+                ids = torch.tensor(options[index], dtype=torch.long, device=logits.device)
+                own = logits[row, last.index(len(prompts[index]) - 1)].expand(len(ids), -1)
+                found[index] = logprobs_of(own, ids).tolist()
         return found
 
     def write(

@@ -1,7 +1,8 @@
 """The definition of every number: one request at a time, nothing clever. `engine.py` must agree with it.
 
-Log-probabilities are natural logs (nats) of a float32 softmax over the whole vocabulary. A request is tokenized once,
-as one string, with exactly one BOS (`prompts.encode`). Text is decoded from the new ids alone.
+Log-probabilities are natural logs (nats) of a softmax over the whole vocabulary, in float64 from float32 logits
+(`logprobs`). A request is tokenized once, as one string, with exactly one BOS (`prompts.encode`). Text is decoded from
+the new ids alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import (
     NO_TEXT,
@@ -109,16 +111,15 @@ def sequence_logprob(variant: LoadedVariant, tokens: Sequence[int]) -> float:
     """Sum of log p(token | before) over all of `tokens` but the first, in nats."""
     ids = torch.tensor([tokens], device=variant.device)  # (1, T)
     logits = variant.model(ids, **prompt_cache(variant)).logits[0, :-1].float()  # (T - 1, V)
-    logprobs = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])  # (T - 1, 1)
-    return float(logprobs.double().sum())
+    return float(logprobs_of(logits, ids[0, 1:]).sum())
 
 
 @torch.inference_mode()
 def option_logprobs(variant: LoadedVariant, tokens: Sequence[int], ids: Sequence[int]) -> list[float]:
     """log p(id | tokens) of each of `ids`, in nats."""
     prompt = torch.tensor([tokens], device=variant.device)
-    logprobs = variant.model(prompt, **prompt_cache(variant)).logits[0, -1].float().log_softmax(-1)  # (V,)
-    return [float(logprobs[i]) for i in ids]
+    logits = variant.model(prompt, **prompt_cache(variant)).logits[:1, -1].float()  # (1, V)
+    return logprobs_of(logits.expand(len(ids), -1), torch.tensor(ids, dtype=torch.long, device=logits.device)).tolist()
 
 
 @torch.inference_mode()

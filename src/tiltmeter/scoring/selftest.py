@@ -21,6 +21,7 @@ import torch
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.kernels.attention import replaceable
+from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.methods import Method, OneByOne, Padded, Trees
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import Generation
@@ -198,7 +199,7 @@ def _writing_difference(variant: LoadedVariant, method: Method) -> float:
 
 
 def _logprob(logits: np.ndarray, chosen: int) -> float:
-    return float(torch.from_numpy(logits).log_softmax(-1)[chosen])
+    return float(logprobs_of(torch.from_numpy(logits)[None], torch.tensor([chosen])))
 
 
 def _largest(gaps: Sequence[np.ndarray]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.requests import Generation
 from tiltmeter.scoring.sampling import choose_token, uniforms
 
@@ -57,7 +58,7 @@ def extend(writings: Sequence[Writing], logits: Tensor) -> None:
             for row, token, largest in zip(rows, *choose([writings[row] for row in rows], part), strict=True):
                 ids[row], finite[row] = token, math.isfinite(largest)
     if any(writing.recorded for writing in writings):
-        logprobs = (logits[torch.arange(len(ids)), ids] - logits.logsumexp(-1)).tolist()
+        logprobs = logprobs_of(logits, torch.tensor(ids, device=logits.device)).tolist()
         for writing, logprob in zip(writings, logprobs, strict=True):
             writing.logprobs.append(logprob)
     for writing, token, sound in zip(writings, ids, finite, strict=True):

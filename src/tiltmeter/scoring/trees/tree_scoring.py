@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from tiltmeter.scoring.logprobs import normalizers
 from tiltmeter.scoring.trees import prefix_tree
 from tiltmeter.scoring.trees.prefix_tree import Tree
 from tiltmeter.scoring.trees.tree_model import TreeModel, shared_blocks
-
-CHUNK_VALUES = 2**19  # logits normalized at a time: 2 MiB, which a core's cache holds
 
 
 def sequence_logprobs(model: TreeModel, sequences: Sequence[Sequence[int]], budget: int) -> list[float]:
@@ -95,8 +94,6 @@ def _option_logprobs(
 
 def _logprobs(logits: torch.Tensor, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """log softmax(logits)[rows, ids], float64."""
-    chunk = max(1, CHUNK_VALUES // logits.shape[-1])  # whole-piece temporaries cost more in memory than in arithmetic
-    normalizers = torch.cat([part.logsumexp(-1) for part in logits.split(chunk)])
     where = torch.from_numpy(rows).to(logits.device)
     which = torch.from_numpy(ids).to(logits.device)
-    return (logits[where, which] - normalizers[where]).double().cpu().numpy()
+    return (logits[where, which].double() - normalizers(logits).double()[where]).cpu().numpy()
