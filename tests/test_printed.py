@@ -21,7 +21,7 @@ def test_ordinary_text_of_any_script_is_left_alone():
 
 def test_a_cut_text_says_how_much_is_missing_and_surrogates_become_printable():
     assert printed.clean("x" * 1_000_000, 10) == "x" * 10 + " … (+999,990)"
-    assert printed.clean("a\ud800b").encode() == b"a?b"
+    assert printed.clean("a\ud800b").encode() == "a�b".encode()
 
 
 def test_json_in_a_script_element_cannot_close_it_and_reads_back_as_it_was():

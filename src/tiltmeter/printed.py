@@ -31,15 +31,34 @@ _VISIBLE |= {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not i
 _VISIBLE |= {0x7F: "␡", 0x2028: "\n", 0x2029: "\n"}
 
 
+# GitHub takes a line that begins with "::" and "##[" anywhere in a line for a command to its runner.
+_COMMAND = re.compile(r"(?m)^(\s*):(?=:)|#(?=#\[)")
+
+
+def whole(text: str) -> str:
+    """Text that every encoding can hold: halves of a surrogate pair joined, lone ones replaced by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def one_line(text: object) -> str:
+    """Text for a line on a terminal or in a log: nothing in it steers either, begins a line, or commands a runner."""
+    return no_command(" ".join(clean(str(text)).split()))
+
+
+def no_command(text: str) -> str:
+    """Text none of whose lines is a command to GitHub's runner: "::error" becomes ": :error"."""
+    return _COMMAND.sub(lambda found: found[0] + " ", text)
+
+
 def clean(text: str, limit: int | None = None) -> str:
     """Text with every invisible or steering character made visible, cut at `limit` characters.
 
-    Lone surrogates (not encodable as UTF-8) become "?". A cut text says how much is missing.
+    A cut text says how much is missing.
     """
     missing = 0
     if limit is not None and len(text) > limit:
         missing, text = len(text) - limit, text[:limit]
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").translate(_VISIBLE)
+    text = whole(text).replace("\r\n", "\n").translate(_VISIBLE)
     return f"{text} … (+{missing:,})" if missing else text
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tiltmeter.backends.address import refuse_secret
 from tiltmeter.errors import UserError
 from tiltmeter.registry import find, known
 from tiltmeter.strategies.chain import parse
@@ -79,6 +80,16 @@ class Study(BaseModel):
     margins: dict[str, float] = Field(default_factory=dict)
     correction: Literal["holm", "bh"] = "holm"
     draws: int = Field(default=10_000, ge=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret(cls, data: Any) -> Any:
+        """Every text of a study is kept in run.json and in messages: none may hold a password or a key."""
+        for value in data.values() if isinstance(data, dict) else ():
+            for text in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(text, str):
+                    refuse_secret(text)
+        return data
 
     @field_validator("models")
     @classmethod

@@ -96,12 +96,18 @@ def test_a_folder_is_compared_with_what_an_endpoint_serves(pruned, stories, sett
     assert server.keys == {"Bearer sk-secret"} and "sk-secret" not in everything_written(tmp_path / "served")
 
 
-def test_an_endpoint_that_answers_as_the_base_is_no_variant(base, stories, settings, tmp_path):
+def test_an_endpoint_that_serves_the_bases_weights_is_a_control_that_is_named_so(base, stories, settings, tmp_path):
+    """The same model in another engine: what its rows show is the engine."""
     with ModelServer(base) as server:
         summary = run(make_study(models=[stories], checkpoints=[server.address], **settings), tmp_path / "run")
-    [failure] = summary.failures
-    assert "answers the probe texts as the base does" in failure["reason"]
-    assert set(rows(tmp_path / "run", "none")) == set(BENCHMARKS)  # the base's own cells stand
+    assert summary.failures == []
+    found = read_results(tmp_path / "run")
+    [facts] = [v for v in found["variants"] if v["strategy"] != "none"]
+    assert facts["proof"]["control"] == "same model, other engine"
+    assert "a control: same model, other engine" in facts["proof"]["summary"]
+    assert any("no compression" in note for note in facts["notes"])
+    [row] = [r for r in found["rows"] if r["strategy"] != "none" and r["benchmark"] == "crows-pairs"]
+    assert row["change"]["delta"] == 0.0
 
 
 def test_an_endpoint_may_be_the_base_of_another_and_of_a_folder(base, pruned, stories, settings, tmp_path):
@@ -129,7 +135,7 @@ def test_an_endpoint_that_dies_loses_nothing_and_a_resumed_run_goes_on(
     pruned, stories, settings, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    monkeypatch.setattr("tiltmeter.backends._completions.wait_exponential", lambda **_: wait_none())
+    monkeypatch.setattr("tiltmeter.backends._http.wait_exponential", lambda **_: wait_none())
     with ModelServer(pruned, key="sk-secret") as server:
         settings |= {
             "benchmarks": ["crows-pairs", "dt-stereotyping"],
@@ -189,6 +195,36 @@ def test_the_command_line_takes_an_address_and_ends_with_2_when_nobody_serves_th
     shown = capsys.readouterr().err
     assert "cannot be reached" in shown and "Fix: start the server" in shown and "Traceback" not in shown
     assert not (tmp_path / "run" / "cells").exists()  # nothing was computed
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:sk-PASSWORD99@127.0.0.1:9/v1",
+        "HTTP://sk-PASSWORD99@127.0.0.1:9/v1",
+        "http://127.0.0.1:9/v1?key=sk-PASSWORD99",
+        "http://127.0.0.1:9/v1#name?api_key=sk-PASSWORD99",
+        "http://127.0.0.1:9/v1#name&token=sk-PASSWORD99",
+        "http://127.0.0.1:9/v1;key=sk-PASSWORD99",
+        "https:/user:sk-PASSWORD99@host/v1",
+        "user:sk-PASSWORD99@127.0.0.1:9/v1",
+        "htp://user:sk-PASSWORD99@127.0.0.1:9/v1",
+        "http://[user:sk-PASSWORD99@",
+    ],
+)
+@pytest.mark.parametrize("option", [None, "base", "--tokenizer", "--text", "--calibration"])
+def test_a_secret_in_an_address_is_refused_before_anything_is_written_or_printed(
+    stories, shared, tmp_path, capsys, address, option
+):
+    out = tmp_path / "run"
+    models = [address, stories] if option == "base" else [stories, stories if option else address]
+    command = "run" if option == "--calibration" else "compare"
+    more = [option, address] if option and option.startswith("--") else []
+    with pytest.raises(SystemExit) as stop:
+        main([command, *models, "-b", "crows-pairs", "--data", str(shared / "data"), "--out", str(out), *more])
+    assert stop.value.code == 2 and not out.exists()
+    shown = "".join(capsys.readouterr())
+    assert "PASSWORD" not in shown and "OPENAI_API_KEY" in shown
 
 
 def test_an_unknown_backend_is_a_mistake_that_names_the_nearest(stories, shared, tmp_path, capsys):

@@ -176,7 +176,7 @@ def test_a_server_that_breaks_while_it_is_asked_is_tried_again_then_named_withou
     variant, stories, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    monkeypatch.setattr("tiltmeter.backends._completions.wait_exponential", lambda **_: wait_none())
+    monkeypatch.setattr("tiltmeter.backends._http.wait_exponential", lambda **_: wait_none())
     with ModelServer(variant, key="sk-secret") as server:
         _, _, engine = endpoint(server.address, stories, tmp_path)
         server.dies_after = len(server.requests)

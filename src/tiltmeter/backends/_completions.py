@@ -1,7 +1,8 @@
 """One model of an OpenAI-compatible completions server, spoken to through lm-evaluation-harness' ``local-completions``.
 
-lm-eval builds the payload and carries it; requests are repeated as it repeats them (`tenacity`, three attempts).
-Answers are read more strictly than there: how many tokens the server saw, which ones, and why it stopped.
+lm-eval builds the payload; `_http` carries it, repeats it where that may help, and bounds what comes back. Answers are
+read strictly: how many tokens the server saw, which ones, who answered, and why it stopped. An answer that is none
+(counts that are words, log-probabilities above 0, another model's name) ends the cell with its reason.
 
 Settings that are no part of OpenAI's interface but that vLLM, SGLang and llama.cpp's server know are sent where the
 server takes them: no top-k, min-p or repetition penalty of the served model's own, the base's end tokens, and the wish
@@ -13,34 +14,28 @@ The key is read from OPENAI_API_KEY; it is sent and otherwise goes nowhere.
 from __future__ import annotations
 
 import logging
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import requests
 from lm_eval.models.openai_completions import LocalCompletionsAPI
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
+from tiltmeter.backends._http import LISTED_S, HttpStatus, Nonsense, Session, Unreachable, get, key_header, post
 from tiltmeter.backends.base import BackendFailed
+from tiltmeter.printed import whole
 
-KEY = "OPENAI_API_KEY"
 PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # none of the served model's own defaults
-BUSY = (408, 409, 425, 429)  # worth another attempt, like everything from 500 on
-
-
-class HttpStatus(BackendFailed):
-    """The server answered with an error status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"status {status}: {message}" if message else f"status {status}")
-        self.status, self.message = status, message
+ANSWER_S, TOKEN_S = 120.0, 2.0  # seconds that an answer may take, and more for every token that it may write
+ROUNDING = 1e-3  # nats by which a log-probability may lie above 0
+COUNT = 2**31  # token ids and counts are below
+LONGEST_TOKEN = 512  # characters; a text longer than its tokens allow was not written by this model
 
 
 @dataclass
 class Completion:
-    """One choice of a completions answer, checked for shape only.
+    """One choice of a completions answer, checked.
 
     Attributes:
         text: what was written, without special tokens.
@@ -60,26 +55,26 @@ class Completion:
     logprobs: list[float | None] = field(default_factory=list)
 
 
-def redacted(text: str) -> str:
-    """The first line of what a server or library said, shortened, without the key."""
-    key = os.environ.get(KEY, "").strip()
-    lines = str(text).strip().splitlines() or [""]
-    return (lines[0].replace(key, "***") if key else lines[0])[:200]
-
-
 class Completions(LocalCompletionsAPI):
-    """lm-eval's `local-completions` for token-id prompts.
+    """lm-eval's `local-completions` for token-id prompts; its coroutines take the session that `_http.together` gives.
 
     Args:
         address: the server's address up to and with /v1.
-        name: the served model.
+        name: the served model; `also` are names under which it may answer, too.
         eos_ids: ids that end a generation.
         attempts: how often a request is sent before it has failed.
-        timeout: seconds for one attempt.
+        seconds: for one attempt, before the tokens that it may write are added.
     """
 
     def __init__(
-        self, address: str, name: str, eos_ids: Sequence[int], *, attempts: int = 3, timeout: int = 300
+        self,
+        address: str,
+        name: str,
+        eos_ids: Sequence[int],
+        *,
+        also: Sequence[str] = (),
+        attempts: int = 3,
+        seconds: float = ANSWER_S,
     ) -> None:
         # its log lines repeat the server's answers, and an exception's repr the key
         logging.getLogger("lm_eval.models.api_models").setLevel(logging.CRITICAL + 1)
@@ -89,16 +84,15 @@ class Completions(LocalCompletionsAPI):
             tokenizer_backend=None,
             max_length=2**31,
             max_retries=attempts,
-            timeout=timeout,
         )
         self.tokenized_requests = True  # ids made by our own tokenizer
-        self.address = address
+        self.address, self.names, self.seconds = address, {name, *also}, seconds
         self.extras: dict[str, Any] = {**PLAIN_SAMPLING, "stop_token_ids": list(eos_ids), "return_token_ids": True}
+        self.gone: str | None = None  # why the last request got no answer
 
     @cached_property
     def header(self) -> dict[str, str]:
-        key = os.environ.get(KEY, "").strip()
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        return key_header()
 
     def _create_payload(
         self, messages: Any, generate: bool = False, gen_kwargs: dict[str, Any] | None = None, **settings: Any
@@ -109,47 +103,53 @@ class Completions(LocalCompletionsAPI):
             payload.update(self.extras)
         return payload
 
-    def complete(self, prompt: Sequence[int], attempts: int | None = None, **settings: Any) -> Completion:
+    async def complete(
+        self, session: Session, prompt: Sequence[int], attempts: int | None = None, **settings: Any
+    ) -> Completion:
         """What the server writes after a prompt. Raises HttpStatus, or BackendFailed when it cannot be reached."""
-        return self._asked(prompt, attempts, generate=True, gen_kwargs=settings)
+        return await self._asked(session, prompt, attempts, generate=True, gen_kwargs=settings)
 
-    def echo(self, prompt: Sequence[int], attempts: int | None = None) -> Completion:
+    async def echo(self, session: Session, prompt: Sequence[int], attempts: int | None = None) -> Completion:
         """The prompt's own log-probabilities. Raises as `complete` does."""
-        return self._asked(prompt, attempts, generate=False)
+        return await self._asked(session, prompt, attempts, generate=False)
 
-    def logprob(self, before: Sequence[int], after: Sequence[int]) -> float:
+    async def logprob(self, session: Session, before: Sequence[int], after: Sequence[int]) -> float:
         """Summed log-probability (nats) of `after`, given `before`; NaN where the server gives none for a token.
 
         Raises BackendFailed when the server saw another number of tokens than it was sent.
         """
         ids = [*before, *after]
-        found = self.echo(ids)
+        found = await self.echo(session, ids)
         problem = miscounted(found, len(ids)) or (None if len(found.logprobs) >= len(ids) else NO_ECHO)
         if problem:
             raise BackendFailed(problem)
         scored = found.logprobs[len(before) : len(ids)]
         return sum(float("nan") if value is None else float(value) for value in scored)
 
-    def _asked(self, prompt: Sequence[int], attempts: int | None, **call: Any) -> Completion:
-        tries = retry(
-            stop=stop_after_attempt(attempts or self.max_retries),
-            wait=wait_exponential(multiplier=0.5, min=1, max=10),
-            retry=retry_if_exception(_worth_another),
-            reraise=True,
-        )(self.model_call)
+    async def _asked(self, session: Session, prompt: Sequence[int], attempts: int | None, **call: Any) -> Completion:
+        payload = self._create_payload(
+            self.create_message([list(prompt)]), seed=self._seed, eos=self.eos_string, **call
+        )
+        allowed = int(payload["max_tokens"])
+        if self.gone:  # one short question instead of a long wait, cell after cell
+            await _listed(session, self.address)
+            self.gone = None
         try:
-            return _completion(tries(messages=[list(prompt)], **call))
-        except requests.HTTPError as error:
-            assert error.response is not None  # raised by raise_for_status
-            raise HttpStatus(error.response.status_code, redacted(_message(error.response))) from None
-        except requests.JSONDecodeError:
-            raise BackendFailed(f"{self.address} answered with something else than JSON") from None
-        except requests.RequestException as error:
-            raise BackendFailed(f"{self.address} cannot be reached: {type(error).__name__}") from None
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise BackendFailed(f"{self.address} answered with no completion: {redacted(repr(error))}") from None
+            body = await post(
+                session, self.base_url, payload, self.seconds + TOKEN_S * allowed, attempts or self.max_retries
+            )
+        except Unreachable as error:
+            self.gone = str(error)
+            raise
+        try:
+            return _completion(body, self.names, allowed)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise Nonsense(f"{self.address} answered with no completion") from None
+        except ValueError as error:
+            raise Nonsense(f"{self.address} cannot be believed: {error}") from None
 
 
+_DATED = re.compile(r"-\d{4}(-?\d\d-?\d\d)?$")  # OpenAI answers "gpt-…-0914" for "gpt-…"
 NO_ECHO = "server gives no log-probabilities of a prompt's tokens"
 ADDS_TOKENS = "server adds a token (BOS again) to prompts that are token ids"
 
@@ -166,51 +166,64 @@ def miscounted(found: Completion, sent: int) -> str | None:
     return ADDS_TOKENS if longer else "server drops tokens of prompts that are token ids"
 
 
-def served(address: str, timeout: float = 30) -> list[dict[str, Any]] | None:
+async def served(session: Session, address: str) -> list[dict[str, Any]] | None:
     """What the server's /models lists; None when it has no such page. Raises HttpStatus or BackendFailed."""
-    key = os.environ.get(KEY, "").strip()
     try:
-        response = requests.get(
-            f"{address}/models", timeout=timeout, headers={"Authorization": f"Bearer {key}"} if key else {}
-        )
-    except requests.RequestException as error:
-        raise BackendFailed(f"{address} cannot be reached: {type(error).__name__}") from None
-    if response.status_code in (404, 405, 501):
+        body = await _listed(session, address)
+    except HttpStatus as error:
+        if error.status in (404, 405, 501):
+            return None
+        raise
+    entries = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(entries, list):
         return None
-    if not response.ok:
-        raise HttpStatus(response.status_code, redacted(_message(response)))
-    try:
-        return [entry for entry in response.json()["data"] if isinstance(entry, dict) and "id" in entry]
-    except (ValueError, KeyError, TypeError):
-        return None
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]]
 
 
-def _worth_another(error: BaseException) -> bool:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code in BUSY
-    return isinstance(error, requests.RequestException)
+async def _listed(session: Session, address: str) -> Any:
+    return await get(session, f"{address}/models", LISTED_S)
 
 
-def _message(response: requests.Response) -> str:
-    """The error text of an OpenAI-style body, or the body's first line."""
-    try:
-        body = response.json()
-        error = body.get("error", body)
-        return str(error.get("message", "") if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
-        return response.text if "<" not in response.text[:20] else ""
-
-
-def _completion(body: Any) -> Completion:
+def _completion(body: Any, names: set[str], allowed: int) -> Completion:
+    """The first choice of an answer. Raises ValueError with what is wrong, KeyError and its like for no completion."""
     choice, usage = body["choices"][0], body.get("usage") or {}
     scored = choice.get("logprobs") or {}
-    ids = choice.get("token_ids")
+    answered = body.get("model")
+    if isinstance(answered, str) and not any(_DATED.sub("", answered) == name or answered == name for name in names):
+        raise ValueError(f"another model answered: {whole(answered)[:100]!r} instead of {min(names)!r}")
+    text, finished, ids = choice.get("text") or "", choice.get("finish_reason"), choice.get("token_ids")
+    if not isinstance(text, str) or not (finished is None or isinstance(finished, str)):
+        raise ValueError("its text is none")
+    if not scored and len(text) > LONGEST_TOKEN * (allowed + 1):
+        raise ValueError(f"a text of {len(text):,} characters where {allowed} tokens were asked for")
+    if ids is not None:
+        ids = [_count(token, "a token id") for token in ids]
+        if len(ids) > allowed + 1:
+            raise ValueError(f"{len(ids):,} new tokens where {allowed} were asked for")
     return Completion(
-        text=str(choice.get("text") or ""),
-        ids=[int(token) for token in ids] if isinstance(ids, list) and all(isinstance(t, int) for t in ids) else None,
-        finished=choice.get("finish_reason"),
-        prompt_tokens=usage.get("prompt_tokens"),
-        new_tokens=usage.get("completion_tokens"),
-        echoed=[token for token in scored.get("tokens") or [] if isinstance(token, str)],
-        logprobs=list(scored.get("token_logprobs") or []),
+        text=whole(text),
+        ids=ids,
+        finished=finished,
+        prompt_tokens=_count_or_none(usage.get("prompt_tokens"), "the number of prompt tokens"),
+        new_tokens=_count_or_none(usage.get("completion_tokens"), "the number of new tokens"),
+        echoed=[whole(token) for token in scored.get("tokens") or [] if isinstance(token, str)],
+        logprobs=[_logprob(value) for value in scored.get("token_logprobs") or []],
     )
+
+
+def _count(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < COUNT:
+        raise ValueError(f"{what} is {str(value)[:40]!r}")
+    return value
+
+
+def _count_or_none(value: Any, what: str) -> int | None:
+    return None if value is None else _count(value, what)
+
+
+def _logprob(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -COUNT < value <= ROUNDING:
+        raise ValueError(f"a log-probability is {str(value)[:40]}")
+    return float(value)

@@ -53,13 +53,26 @@ def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[fl
     ]
 
 
-def compare(variant: LoadedVariant, found: Sequence[float], base: Sequence[float] | None) -> None:
-    """Completes the variant's proof. Raises DidNothing when it answers as its base does."""
+def compare(
+    variant: LoadedVariant, found: Sequence[float], base: Sequence[float] | None, control: str | None = None
+) -> None:
+    """Completes the variant's proof.
+
+    control: what a variant is that answers as its base does; it is named so, and what its rows show is the engine.
+    Raises DidNothing for such a variant where there is no name for it.
+    """
     variant.proof["probe_logprobs"] = list(found)
     line = f"not compared with the base: {UNKNOWN}"
     if base is not None and len(base) == len(found) and all(map(math.isfinite, (*found, *base))):
         change = max(abs(ours - theirs) for ours, theirs in zip(found, base))
-        if change <= TOLERANCE:
+        if change <= TOLERANCE and control:
+            variant.proof["control"] = control
+            variant.notes.append(
+                f"{variant.model_name} is a control ({control}): it answers the probe texts as the base does, so its "
+                "rows show what another engine changes and no compression"
+            )
+            tell(variant, f"a control: {control}")
+        elif change <= TOLERANCE:
             raise DidNothing(
                 f"{variant.model_name} answers the probe texts as the base does: no log-probability "
                 f"differs by more than {TOLERANCE:g} nats"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tiltmeter.backends._completions import NO_ECHO, Completion, Completions, HttpStatus, miscounted
+from tiltmeter.backends._completions import NO_ECHO, Completion, Completions, miscounted
+from tiltmeter.backends._http import Ask, HttpStatus, Session, together
 from tiltmeter.backends._lm_eval import SEEDS, LmEvalEngine, Pair, Refused
 from tiltmeter.models.probes import TEXTS
 from tiltmeter.scoring import reference
@@ -27,8 +28,11 @@ UNVERIFIED = "the server does not say which tokens it read: that its tokenizer i
 ANSWERS = (TEXT_ONLY, OWN_DEFAULTS, BATCHES, UNVERIFIED)  # notes that concern every answer
 REFUSALS = (400, 413, 422)  # statuses that concern one request, or one parameter
 
+Waiting = Callable[[str], None]
+T = TypeVar("T")
 
-def probe(lm: Completions, tokenizer: Any) -> tuple[dict[type, str], list[str]]:
+
+def probe(lm: Completions, tokenizer: Any, waiting: Waiting) -> tuple[dict[type, str], list[str]]:
     """(request class -> why it cannot be answered, notes for the run), from two small requests.
 
     Raises HttpStatus for a server that refuses every request, BackendFailed for one that cannot be reached.
@@ -36,10 +40,10 @@ def probe(lm: Completions, tokenizer: Any) -> tuple[dict[type, str], list[str]]:
     ids = encode(tokenizer, TEXTS[0])
     obstacles: dict[type, str] = {}
     notes = [BATCHES]
-    scoring, reading = _scores(lm, tokenizer, ids)
+    scoring, reading = _scores(lm, tokenizer, ids, waiting)
     if scoring:
         obstacles |= {SequenceLogprob: scoring, OptionProbs: scoring}
-    found, writing = _writes(lm, ids, notes)
+    found, writing = _writes(lm, ids, notes, waiting)
     problem = reading or (miscounted(found, len(ids)) if found else None)
     if problem:
         return dict.fromkeys((SequenceLogprob, OptionProbs, Generation), problem), notes
@@ -52,10 +56,10 @@ def probe(lm: Completions, tokenizer: Any) -> tuple[dict[type, str], list[str]]:
     return obstacles, notes
 
 
-def _scores(lm: Completions, tokenizer: Any, ids: list[int]) -> tuple[str | None, str | None]:
+def _scores(lm: Completions, tokenizer: Any, ids: list[int], waiting: Waiting) -> tuple[str | None, str | None]:
     """(why the server cannot score a prompt, why it reads another prompt than it is sent)."""
     try:
-        found = lm.echo(ids, attempts=1)
+        [found] = together([lambda session: lm.echo(session, ids, attempts=1)], waiting=waiting)
     except HttpStatus as error:
         if error.status not in REFUSALS:
             raise
@@ -70,12 +74,16 @@ def _scores(lm: Completions, tokenizer: Any, ids: list[int]) -> tuple[str | None
     return None, None
 
 
-def _writes(lm: Completions, ids: list[int], notes: list[str]) -> tuple[Completion | None, str | None]:
+def _writes(
+    lm: Completions, ids: list[int], notes: list[str], waiting: Waiting
+) -> tuple[Completion | None, str | None]:
     """(a short answer, or None; why the server writes none). Leaves out the extra settings that it refuses."""
     for extras in (lm.extras, {}):
         lm.extras = extras
         try:
-            found = lm.complete(ids, attempts=1, max_tokens=2, temperature=0.0)
+            [found] = together(
+                [lambda session: lm.complete(session, ids, attempts=1, max_tokens=2, temperature=0.0)], waiting=waiting
+            )
         except HttpStatus as error:
             if error.status not in REFUSALS:
                 raise
@@ -104,36 +112,45 @@ class ServedEngine(LmEvalEngine):
     """Asks a server many things at once. One refused request is unscored; a server that breaks ends the cell.
 
     Args:
-        at_once: maps a function over things, several at a time.
+        at_once: requests on the way at any time.
+        waiting: gets a line while the server is silent.
     """
 
     lm: Completions
 
     def __init__(
-        self, variant: LoadedVariant, lm: Completions, *, at_once: Callable[..., list[Any]], **settings: Any
+        self, variant: LoadedVariant, lm: Completions, *, at_once: int, waiting: Waiting, **settings: Any
     ) -> None:
         super().__init__(variant, lm, **settings)
         self.notes += [note for note in variant.notes if note in ANSWERS]
-        self._at_once = at_once
+        self._at_once, self._waiting = at_once, waiting
         self._first_space_lost = _drops_first_space(variant.tokenizer)
 
     def logprobs(self, pairs: Sequence[Pair]) -> list[float | Refused]:
         """Without `_loglikelihood_tokens`, which asks the same but would stop at the first refusal."""
-        return self._at_once(lambda pair: _unless_refused(lambda: self.lm.logprob(*pair)), pairs)
+
+        def ask(pair: Pair) -> Ask[float | Refused]:
+            return _unless_refused(lambda session: self.lm.logprob(session, *pair))
+
+        return together(list(map(ask, pairs)), self._at_once, self._waiting)
 
     def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
-        return self._at_once(lambda each: self._written(*each), list(zip(prompts, requests, strict=True)))
-
-    def _written(self, prompt: list[int], request: Generation) -> Answer:
-        found = _unless_refused(
-            lambda: self.lm.complete(
-                prompt,
-                max_tokens=request.max_new_tokens,
-                temperature=request.temperature,
-                top_p=request.top_p,
-                seed=request.seed % SEEDS,
+        def ask(prompt: list[int], request: Generation) -> Ask[Completion | Refused]:
+            return _unless_refused(
+                lambda session: self.lm.complete(
+                    session,
+                    prompt,
+                    max_tokens=request.max_new_tokens,
+                    temperature=request.temperature,
+                    top_p=request.top_p,
+                    seed=request.seed % SEEDS,
+                )
             )
-        )
+
+        found = together(list(map(ask, prompts, requests)), self._at_once, self._waiting)
+        return list(map(self._written, prompts, requests, found))
+
+    def _written(self, prompt: list[int], request: Generation, found: Completion | Refused) -> Answer:
         if isinstance(found, Refused):
             return failed(request, str(found))
         problem = miscounted(found, len(prompt))
@@ -163,13 +180,16 @@ class ServedEngine(LmEvalEngine):
         return GenerationAnswer(text, clean, counted, stopped)
 
 
-def _unless_refused(ask: Callable[[], Any]) -> Any:
-    try:
-        return ask()
-    except HttpStatus as error:
-        if error.status in REFUSALS:
-            return Refused(f"server refused the request (status {error.status})")
-        raise
+def _unless_refused(ask: Ask[T]) -> Ask[T | Refused]:
+    async def asked(session: Session) -> T | Refused:
+        try:
+            return await ask(session)
+        except HttpStatus as error:
+            if error.status in REFUSALS:
+                return Refused(f"server refused the request (status {error.status})")
+            raise
+
+    return asked
 
 
 def _drops_first_space(tokenizer: Any) -> bool:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-from urllib.parse import urlsplit
 
+from tiltmeter.backends.address import is_address
 from tiltmeter.errors import UserError
 from tiltmeter.models import reading
 from tiltmeter.models.resolve import resolve
@@ -124,8 +124,3 @@ class Backend(ABC):
                 reason = why(part)
                 if reason:
                     raise UserError(f"{spec.strategy} cannot run there: {reason}", fix=fix)
-
-
-def is_address(source: str) -> bool:
-    """Whether `source` names a served endpoint rather than a checkpoint."""
-    return urlsplit(source).scheme in ("http", "https")

@@ -21,20 +21,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends import _probe
-from tiltmeter.backends.base import Answering, Backend, BackendFailed, Identity, is_address
+from tiltmeter.backends.address import address_and_name, is_address
+from tiltmeter.backends.base import Answering, Backend, BackendFailed, Identity
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.models import reading
 from tiltmeter.models.folders import WANTED
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.printed import whole
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import OptionProbs
 from tiltmeter.strategies.base import LoadFailed
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 AT_ONCE = 8  # requests on the way to a server at any time
 BATCH_TOKENS = 2048  # a served model's share of work between two commits
 REPORTED = ("id", "root", "parent", "owned_by", "max_model_len", "meta")  # of /models: what does not change by itself
-T = TypeVar("T")
-U = TypeVar("U")
+SAME_MODEL = "same model, other engine"
+LONGEST_REPORT = 200  # characters of one value that a server reports of its model
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Endpoint(Backend):
     def check(self) -> None:
         self.refuse(_acts, "serve the model under it and compare: tiltmeter compare BASE http://HOST/v1", served=True)
         try:
+            import aiohttp  # noqa: F401
             import lm_eval.models.openai_completions  # noqa: F401
-            import requests  # noqa: F401
             import tenacity  # noqa: F401
         except ImportError as error:
             raise missing_extra(error.name or "lm_eval", "lm-eval", "a served endpoint") from None
@@ -104,6 +104,8 @@ class Endpoint(Backend):
         return Identity(known.tokenizer, _hash(known), "as served", {"backend": "endpoint", "served_model": known.name})
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
+        from tiltmeter.backends._http import together
+
         known = self._probed(spec.source)
         variant = LoadedVariant(
             model_name=spec.source,
@@ -125,21 +127,30 @@ class Endpoint(Backend):
             return variant
         pairs = [(ids, [token]) for ids, token in _probe.questions(known.tokenizer)]
         try:
-            found = _at_once(lambda pair: known.lm.logprob(*pair), pairs)
+            asks = [partial(known.lm.logprob, before=before, after=after) for before, after in pairs]
+            found = together(asks, AT_ONCE, partial(self._waiting, known.address))
         except BackendFailed as error:
             raise LoadFailed(f"{spec.source}: {error}") from None
         if spec.source == spec.model:
             variant.proof["probe_logprobs"] = found
         else:
             same = self._same_tokens(variant, spec)
-            _probe.compare(variant, found, self._of_base(spec.model, known) if same else None)
+            base = self._of_base(spec.model, known) if same else None
+            _probe.compare(variant, found, base, control=SAME_MODEL)
         return variant
 
     def engine(self, variant: LoadedVariant, batch_tokens: int) -> Answering:
         from tiltmeter.backends._served import ServedEngine
 
         known = self._probed(variant.model_name)
-        return ServedEngine(variant, known.lm, batch_tokens=batch_tokens, obstacles=known.obstacles, at_once=_at_once)
+        return ServedEngine(
+            variant,
+            known.lm,
+            batch_tokens=batch_tokens,
+            obstacles=known.obstacles,
+            at_once=AT_ONCE,
+            waiting=partial(self._waiting, known.address),
+        )
 
     def auto_batch_tokens(self, variant: LoadedVariant) -> int:
         return BATCH_TOKENS
@@ -161,6 +172,9 @@ class Endpoint(Backend):
         device = reading.pick_device(self.study.device)
         return _probe.of_checkpoint(base, known.tokenizer, device, self.dtype_of(base))
 
+    def _waiting(self, address: str, line: str) -> None:
+        self.say(f"{address}: {line}")
+
     def _probed(self, source: str) -> Served:
         if source not in self._served:
             self.say(f"asking {source} what it can answer")
@@ -170,19 +184,25 @@ class Endpoint(Backend):
     def _ask(self, source: str) -> Served:
         """Raises UserError for an address that cannot be asked."""
         from tiltmeter.backends import _completions
+        from tiltmeter.backends._http import HttpStatus, Nonsense, together
         from tiltmeter.backends._served import probe
 
-        address, wanted = _parts(source)
+        address, wanted = address_and_name(source)
+        waiting = partial(self._waiting, address)
         try:
-            reported = _chosen(source, wanted, _completions.served(address))
+            [listed] = together([partial(_completions.served, address=address)], waiting=waiting)
+            reported = _chosen(source, wanted, listed)
             name = reported["id"]
             tokenizer_of = self._tokenizer_of(source, reported)
             tokenizer, eos_ids, longest = _prompt_maker(tokenizer_of)
-            longest = int(reported.get("max_model_len") or longest)
-            lm = _completions.Completions(address, name, sorted(eos_ids))
-            obstacles, notes = probe(lm, tokenizer)
-        except _completions.HttpStatus as error:
+            longest = _length(reported, longest)
+            also = [str(reported[key]) for key in ("root", "parent") if reported.get(key)]
+            lm = _completions.Completions(address, name, sorted(eos_ids), also=also)
+            obstacles, notes = probe(lm, tokenizer, waiting)
+        except HttpStatus as error:
             raise UserError(f"{address} cannot be used: {error}", fix=_fix(error.status)) from None
+        except Nonsense as error:
+            raise UserError(str(error), fix="the address must be that of an OpenAI-compatible server") from None
         except BackendFailed as error:
             raise UserError(str(error), fix="start the server, or check the address") from None
         notes = [
@@ -204,18 +224,6 @@ class Endpoint(Backend):
         return str(reported.get("root") or reported["id"])
 
 
-def _parts(source: str) -> tuple[str, str]:
-    """(address, name or "") of ADDRESS#NAME. Raises UserError for an address that carries a secret."""
-    parts = urlsplit(source)
-    if parts.username or parts.password or parts.query:
-        raise UserError(
-            "an endpoint's address must hold neither user, password nor query",
-            fix="put the key into the environment: export OPENAI_API_KEY=…",
-        )
-    address = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/").removesuffix("/completions")
-    return address, parts.fragment
-
-
 def _chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> dict[str, Any]:
     """What the server reports of the wanted model (of its only one, when none is named)."""
     if not listed:
@@ -230,22 +238,46 @@ def _chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> di
             fix="choose one: " + ", ".join(f"{source.partition('#')[0]}#{name}" for name in names[:5]),
         )
     entry = listed[names.index(wanted)] if wanted else listed[0]
-    return {key: entry[key] for key in REPORTED if entry.get(key) is not None}
+    return _plain({key: entry[key] for key in REPORTED if entry.get(key) is not None})
+
+
+def _plain(reported: dict[str, Any]) -> dict[str, Any]:
+    """What a server says of a model, as far as it is short text or numbers; one level deep."""
+    found: dict[str, Any] = {}
+    for key, value in reported.items():
+        if isinstance(value, str):
+            found[whole(key)[:LONGEST_REPORT]] = whole(value)[:LONGEST_REPORT]
+        elif isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
+            found[whole(key)[:LONGEST_REPORT]] = value
+        elif isinstance(value, dict) and key in REPORTED:
+            found[key] = _plain({f"{inner}": value[inner] for inner in list(value)[:50] if inner not in REPORTED})
+    return found
+
+
+def _length(reported: dict[str, Any], otherwise: int) -> int:
+    """The context length that a server reports. Raises UserError where it is none."""
+    found = reported.get("max_model_len", otherwise)
+    if isinstance(found, bool) or not isinstance(found, int) or not 2 <= found < 2**31:
+        raise UserError(
+            f"the server reports a context length of {str(found)[:40]!r} for {reported['id']}",
+            fix="look into its settings",
+        )
+    return found
 
 
 def _prompt_maker(name: str) -> tuple[Any, frozenset[int], int]:
     """(tokenizer, ids that end a generation, context length) of a model; its weights are neither needed nor fetched."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+    try:
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            from huggingface_hub import snapshot_download
 
-        try:
             folder = Path(snapshot_download(name, allow_patterns=[p for p in WANTED if p != "*.safetensors"]))
-        except Exception as error:  # absent, gated, no such name, no network: all end here
-            raise UserError(
-                f"the tokenizer of {name!r} cannot be had: {type(error).__name__}",
-                fix="name a folder or hub id that has it: --tokenizer MODEL",
-            ) from None
+    except Exception as error:  # absent, gated, no such name (a server may report anything), no network: all end here
+        raise UserError(
+            f"the tokenizer of {name!r} cannot be had: {type(error).__name__}",
+            fix="name a folder or hub id that has it: --tokenizer MODEL",
+        ) from None
     config = reading.load_config(folder, name)
     text_config = config.get_text_config(decoder=True)
     longest = getattr(text_config, "max_position_embeddings", None) or reading.NO_LIMIT
@@ -273,9 +305,3 @@ def _fix(status: int) -> str:
 
 def _acts(part: Strategy) -> str | None:
     return None if part.role in ("control", "none") else "weights that are served elsewhere cannot be changed from here"
-
-
-def _at_once(ask: Callable[[T], U], things: Sequence[T]) -> list[U]:
-    """`ask` of each thing, AT_ONCE at a time, in order; after a failure nothing more is sent."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(ask, things))

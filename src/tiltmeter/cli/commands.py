@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tiltmeter.backends.address import is_address, reachable
 from tiltmeter.cli.options import (
     Backend,
     BatchTokens,
@@ -34,6 +35,9 @@ from tiltmeter.cli.options import (
     study_settings,
 )
 from tiltmeter.errors import UserError
+
+if TYPE_CHECKING:
+    from tiltmeter.study import Study
 
 EPILOG = "Exit status: 0 done, 2 mistake in the command, 3 some cells failed (named)."
 
@@ -145,7 +149,10 @@ def compare(
     _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug, ray)
 
 
-def _run_and_show(study: Any, out: Path, debug: bool, ray: str | None) -> None:
+def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None) -> None:
+    for source in (*study.models, *study.checkpoints):
+        if is_address(source):
+            reachable(source)
     from tiltmeter.cli.tables import show
     from tiltmeter.pipeline import run as run_study
     from tiltmeter.results.document import read_results
