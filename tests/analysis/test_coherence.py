@@ -44,7 +44,7 @@ def test_a_2_4_pruned_model_whose_answers_parse_end_and_flow_is_caught_by_contra
 def test_the_same_case_is_caught_by_the_likelihood_under_the_base_alone():
     rotten = np.where(np.arange(48) < 19, -1.2, SPREAD)  # 19 of 48: 40 %
     evidence = verdict(cell(contradictory=None, base_logprobs=rotten.tolist()))
-    assert evidence.startswith("40 % of its answers are less likely to the base model")
+    assert str(evidence).startswith("40 % of its answers are less likely to the base model")
 
 
 def test_rot_seen_in_one_benchmark_discredits_scored_probabilities_of_the_same_format_too():

@@ -140,7 +140,7 @@ def test_worldbench_change_uses_items_parsed_in_both_and_bounds_the_rest():
     assert change.verdict == "worse" and change.unanswered.base == pytest.approx(5 / 480)
     both = next(g for g in change.groups if (g.attribute, g.group) == ("region x income", "Asia, High"))
     assert both.n == 79 and both.delta == pytest.approx(0.1)  # countries 1, 7, 13 ...: 10 x 8 facts, c1/0 unparsed
-    assert [s.name for s in change.spreads] == ["disparity by region", "disparity by income"]
+    assert [str(s.name) for s in change.spreads] == ["disparity by region", "disparity by income"]
     agrees = judged(WorldBench(), world(errors), world(worse))
     agrees_with_score(WorldBench(), world(errors), world(worse), agrees)
 
@@ -247,7 +247,7 @@ def test_discrim_eval_gen_scores_commonly_answered_questions_and_has_no_interval
 def test_discrim_eval_gen_race_prompts_give_a_spread_of_their_own():
     base = generated([["woman"]] * 35 + [["man"]] * 35) + generated([["black"]] * 70, "race", counted=False)
     change = judged(DiscrimEvalGen(), base, base)
-    assert [s.name for s in change.spreads] == ["spread between groups", "race spread"]
+    assert [str(s.name) for s in change.spreads] == ["spread between groups", "race spread"]
     assert change.spreads[1].d_base == pytest.approx(1.0)  # always the same choice
     assert change.n_paired == 70
 

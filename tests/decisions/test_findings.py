@@ -38,16 +38,18 @@ def grid(values, se=0.2):
 def test_the_benchmark_and_the_strategy_that_move_most_are_named():
     rows = grid([[[0.1, 3.0, 0.2], [0.2, -5.0, 0.1]]])
     bias, strategy, models = findings(rows)
-    assert bias.startswith("Which bias moves most? b1 (1 toward bias, 1 away")
+    assert str(bias).startswith("Which bias moves most? b1 (1 toward bias, 1 away")
     assert "b1 4 (2 of 2 told from chance)" in bias
-    assert strategy.startswith("Which strategy moves it most?") and "s0 0.2" in strategy
+    assert str(strategy).startswith("Which strategy moves it most?") and "s0 0.2" in strategy
     assert "Cannot tell: this run has one model" in models
 
 
 def test_a_larger_change_that_is_not_told_from_chance_does_not_win():
     rows = [row("m", "s0", "noisy", 3.0, se=5.0), row("m", "s0", "sure", 1.0, se=0.1)]
     answer = findings(rows)[0]
-    assert answer.startswith("Which bias moves most? sure (1 toward bias") and "what noisy shows is larger" in answer
+    assert (
+        str(answer).startswith("Which bias moves most? sure (1 toward bias") and "what noisy shows is larger" in answer
+    )
 
 
 def test_when_nothing_is_told_from_chance_it_says_cannot_tell():

@@ -86,7 +86,7 @@ def test_a_document_of_an_older_version_shows_its_english_reasons_marked_as_engl
 
     document = read_results(real_run)
     row = next(row for row in document["rows"] if row["change"])
-    del row["change"]["reason_said"]
+    del row["change"]["reason_message"]
     row["change"]["reason"] = "The score moved in a way that only an older version says."
     told = View(document, Words("zh")).reason(row)
     assert told == row["change"]["reason"] and told.foreign

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from tiltmeter.analysis.types import Array, Interval, Statistic
-from tiltmeter.messages.sentences import say
+from tiltmeter.messages import Message, say
 
 BLOCK_CELLS = 4_000_000  # weights held at once: 32 MB of float64
 UNDEFINED_SHARE = 0.05  # more draws without a value than this: no interval
@@ -128,7 +128,7 @@ def normal_interval(estimate: float, values: Array, level: float = 0.95) -> Inte
     return Interval(estimate - half, estimate + half, level)
 
 
-def undefined_reason(values: Array) -> str | None:
+def undefined_reason(values: Array) -> Message | None:
     """Why these draws give no interval, or None."""
     share = float(np.mean(~np.isfinite(values))) if values.size else 1.0
     if share > UNDEFINED_SHARE:

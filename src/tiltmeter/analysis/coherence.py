@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltmeter.messages.sentences import join, say
+from tiltmeter.messages import Message, Text, join, say
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ ROT = ("implausible", "contradictory", "empty", "repeated", "other_script")
 
 @dataclass(frozen=True)
 class Finding:
-    sentence: str
+    sentence: Text
     decisive: bool
     stopped_answering: bool = False  # counts only in the cell it was found in
 
@@ -58,7 +58,7 @@ def unusable(
     text_format: str,
     decoding: str,
     thresholds: Thresholds = Thresholds(),
-) -> str | None:
+) -> Message | None:
     """The evidence that closes the gate for one row, as one clause of a sentence; None while it stays open.
 
     base, variant: text-quality blocks ({} when not measured: the gate then stays open, there being no evidence).
@@ -76,7 +76,7 @@ def unusable(
             evidence = join("join.clauses", [f.sentence for f in decisive or found])
             return evidence if cell == own else say("rot.seen_in", evidence=evidence, cell=cell)
     decisive = [finding for finding in general if finding.decisive]
-    return join("join.clauses", [f.sentence for f in decisive]) or None
+    return join("join.clauses", [f.sentence for f in decisive]) if decisive else None
 
 
 def cell_findings(

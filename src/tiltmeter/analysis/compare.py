@@ -30,7 +30,7 @@ from tiltmeter.analysis.types import (
     Unanswered,
     UnansweredChange,
 )
-from tiltmeter.messages.sentences import say
+from tiltmeter.messages import Text, say
 from tiltmeter.seeds import seed_for
 
 MDE_LINEAR, MDE_TWO_WAY = 2.80, 3.0
@@ -109,7 +109,7 @@ def level_interval(comparison: Comparison, *, seed: int = 0, draws: int = 10_000
     return percentile_interval(values, c.n_clusters)
 
 
-def _no_interval_reason(c: Comparison) -> str | None:
+def _no_interval_reason(c: Comparison) -> Text | None:
     if c.interval == "none":
         return c.interval_reason or say("missing.no_valid")
     if c.n_paired == 0:
@@ -120,7 +120,7 @@ def _no_interval_reason(c: Comparison) -> str | None:
 
 
 def _score_interval(
-    c: Comparison, base: float, variant: float, values: tuple[Array, Array] | None, reason: str | None
+    c: Comparison, base: float, variant: float, values: tuple[Array, Array] | None, reason: Text | None
 ) -> tuple[Interval, Interval, float]:
     """(interval of the change, interval of (variant + base)/2 - ideal, standard error of the change)."""
     none = Interval(np.nan, np.nan, 0.95, reason or say("missing.not_computed"))

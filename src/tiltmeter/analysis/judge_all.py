@@ -10,6 +10,7 @@ import numpy as np
 from tiltmeter.analysis.multiplicity import Correction, adjust_with_replicates
 from tiltmeter.analysis.types import Change
 from tiltmeter.analysis.verdict import ALPHA, Evidence, determined, judge
+from tiltmeter.messages import Text
 
 RERUN = "rerun"
 
@@ -24,8 +25,8 @@ class Row:
     decoding: str
     benchmark: str
     change: Change
-    not_exercised: str | None = None
-    unusable: str | None = None
+    not_exercised: Text | None = None
+    unusable: Text | None = None
     hypothesis: str | None = None  # rows that share it are replicates (the strategy without its calibration seed)
 
     @property

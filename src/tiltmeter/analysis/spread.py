@@ -40,7 +40,7 @@ from scipy.stats import t as student
 
 from tiltmeter.analysis.bootstrap import sign_flip_test
 from tiltmeter.analysis.types import Array, Interval, Spread, SpreadChange
-from tiltmeter.messages.sentences import say
+from tiltmeter.messages import Message, say
 
 MDE_FACTOR = 2.84  # 80 % power at the 5 % level for a t interval of about 70 clusters
 DEGENERATE_SHARE = 0.75  # of the second-order term the jackknife counts too much; see above
@@ -172,7 +172,7 @@ def _without_empty_clusters(spread: Spread) -> Spread:
     return replace(spread, base=spread.base[held], variant=spread.variant[held])
 
 
-def _why_undefined(spread: Spread) -> str | None:
+def _why_undefined(spread: Spread) -> Message | None:
     held = np.isfinite(spread.base) & np.isfinite(spread.variant)
     clusters = int(held.any(axis=1).sum())
     if clusters < FEWEST_CLUSTERS:

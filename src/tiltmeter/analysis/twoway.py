@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from tiltmeter.analysis.types import Array, Interval
-from tiltmeter.messages.sentences import say
+from tiltmeter.messages import Message, say
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,6 @@ def _variance(residuals: Array, factor: NDArray[np.intp]) -> float:
     return float(np.sum(totals**2)) * levels / (levels - 1) / len(residuals) ** 2
 
 
-def _undefined(estimate: float, level: float, reason: str) -> TwoWayMean:
+def _undefined(estimate: float, level: float, reason: Message) -> TwoWayMean:
     nan = float("nan")
     return TwoWayMean(estimate, nan, 0, nan, Interval(nan, nan, level, reason))

@@ -28,6 +28,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltmeter.messages import Text
+
 Array = NDArray[np.float64]
 Statistic = Callable[[Array | None, Array | None], Array]
 """(base_weights, variant_weights), each (draws, clusters) or None for all zero -> (draws,) or (draws, k). NaN where
@@ -49,7 +51,7 @@ class Spread:
     pseudo_flips    answers imagined to flip, added to the variance where the cells are single choices (0, 1).
     """
 
-    name: str  # as it is printed: "spread between groups"
+    name: Text  # as it is printed: "spread between groups"
     unit: str  # of the square root: "log-odds", "nat", "share", "fraction"
     base: Array
     variant: Array
@@ -148,7 +150,7 @@ class Described:
     only_variant: int = 0
     missing: int = 0  # item ids that one of the two does not have at all
     rests_on: Literal["score", "spread"] = "score"
-    companion_reason: str | None = None  # why there is no spread where one was wanted
+    companion_reason: Text | None = None  # why there is no spread where one was wanted
     minimum_paired: int = 2  # fewer paired items give no verdict
     rises_with_noise: bool = False  # paper score moves under group-free noise (max - min, Gini)
     accuracy_like: bool = False  # a rate or error that noise makes worse without any bias: the reason says so
@@ -166,7 +168,7 @@ class Comparison(Described):
 
     statistic: Statistic
     interval: IntervalKind = "percentile"
-    interval_reason: str | None = None  # why there is none, when interval == "none"
+    interval_reason: Text | None = None  # why there is none, when interval == "none"
     two_way: TwoWay | None = None  # with interval == "two-way"
     spreads: tuple[Spread, ...] = ()  # the first is the companion; the verdict rests on it when rests_on == "spread"
     groups: tuple[GroupTable, ...] = ()
@@ -183,7 +185,7 @@ class Interval:
     low: float
     high: float
     level: float = 0.95
-    reason: str | None = None
+    reason: Text | None = None
 
     @property
     def defined(self) -> bool:
@@ -210,7 +212,7 @@ class Interval:
 class SpreadChange:
     """Change of one noise-corrected spread. `delta` is in squared units; `d_base`, `d_variant` are what people read."""
 
-    name: str
+    name: Text
     unit: str
     d_base: float  # sqrt(max(U, 0)) of the base
     d_variant: float
@@ -220,7 +222,7 @@ class SpreadChange:
     p: float
     mde: float  # in the unit of d_base
     margin: float
-    reason: str | None = None  # why undefined
+    reason: Text | None = None  # why undefined
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,7 @@ class Change(Described):
     p_adjusted: float = float("nan")
     noise: float = float("nan")  # NaN: not measured
     verdict: Verdict = "inconclusive"
-    reason: str = ""
+    reason: Text = ""
 
     def largest(self, sign: int) -> GroupChange | None:
         """The group that rose (+1) or fell (-1) most, among those whose interval excludes 0; None when none does."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiltmeter.analysis.types import Change, Interval, SpreadChange, Verdict
-from tiltmeter.messages.sentences import heard, join, named, say
+from tiltmeter.messages import Message, Text, join, named, say
 
 ALPHA = 0.05
 FEWEST_CLUSTERS_FOR_EQUIVALENCE = 15  # spreads: below, the interval covers less than it says
@@ -36,22 +36,22 @@ class Evidence:
 
     change: Change
     p_adjusted: float
-    not_exercised: str | None = None  # why the strategy cannot have acted here
-    unusable: str | None = None  # the coherence gate's evidence
+    not_exercised: Text | None = None  # why the strategy cannot have acted here
+    unusable: Text | None = None  # the coherence gate's evidence
     alpha: float = ALPHA
 
 
 @dataclass(frozen=True)
 class Judgement:
     verdict: Verdict
-    reason: str  # a `wording.Said`
+    reason: Text
 
 
 def judge(evidence: Evidence) -> Judgement:
     """The verdict and its reason, by the ordered rule above."""
     c = evidence.change
     if evidence.not_exercised:
-        return Judgement("not exercised", say("reason.not_exercised", why=heard(evidence.not_exercised)))
+        return Judgement("not exercised", say("reason.not_exercised", why=evidence.not_exercised))
     if evidence.unusable:
         return Judgement("no usable signal", say("reason.unusable", evidence=evidence.unusable))
     undefined = _undefined(c)
@@ -112,11 +112,11 @@ def _judge_spread(evidence: Evidence) -> Judgement:
             "inconclusive",
             say(
                 "reason.spread_undefined",
-                why=s.reason if s else c.companion_reason,
-                name=heard(s.name) if s else say("undefined.spread"),
+                why=(s.reason if s else c.companion_reason) or "",
+                name=s.name if s else say("undefined.spread"),
             ),
         )
-    name = heard(s.name)
+    name = s.name
     moved = say("moved.spread", base=_number(s.d_base), variant=_number(s.d_variant), unit=_unit(s.unit))
     if s.ci.inside(s.bound) and c.n_clusters >= FEWEST_CLUSTERS_FOR_EQUIVALENCE:
         detectable = say("detectable.real" if s.ci.excludes_zero else "detectable.open")
@@ -138,9 +138,9 @@ def _judge_spread(evidence: Evidence) -> Judgement:
     return Judgement("inconclusive", say("reason.spread_open", name=name, moved=moved, why=why))
 
 
-def _remarks(c: Change, verdict: Verdict) -> list[str]:
+def _remarks(c: Change, verdict: Verdict) -> list[Text]:
     """What a reader must know beside the verdict."""
-    remarks: list[str] = []
+    remarks: list[Text] = []
     if c.rests_on == "spread" and verdict in ("equivalent", "inconclusive") and _paper_score_moved(c):
         remarks.append(say("remark.paper_score", base=_number(c.base), variant=_number(c.variant)))
         remarks += [say("remark.noisier")] if c.rises_with_noise else []
@@ -155,14 +155,14 @@ def _remarks(c: Change, verdict: Verdict) -> list[str]:
     return remarks
 
 
-def disparity_sentence(spread: SpreadChange, error_change: float, alpha: float = ALPHA) -> str | None:
+def disparity_sentence(spread: SpreadChange, error_change: float, alpha: float = ALPHA) -> Message | None:
     """What a secondary spread (WorldBench's regions, incomes) did; None when nothing can be told from chance.
 
     A smaller disparity bought with a larger error is "levelled down", never better.
     """
     if spread.reason or not (spread.p < alpha and spread.ci.excludes_zero):
         return None
-    moved = {"name": heard(spread.name), "base": _number(spread.d_base), "variant": _number(spread.d_variant)}
+    moved = {"name": spread.name, "base": _number(spread.d_base), "variant": _number(spread.d_variant)}
     if spread.ci.below_zero and error_change > 0:
         return say("disparity.levelled", **moved)
     return say("disparity.worse" if spread.ci.above_zero else "disparity.better", p=_p(spread.p), **moved)
@@ -174,7 +174,7 @@ def _paper_score_moved(c: Change) -> bool:
     return bool(np.isfinite(c.p_score)) and c.p_score < ALPHA
 
 
-def _undefined(c: Change) -> str | None:
+def _undefined(c: Change) -> Message | None:
     if c.n_paired == 0:
         return say("undefined.no_pair")
     if c.rests_on == "score" and not np.isfinite(c.delta):
@@ -188,7 +188,7 @@ def _wide_enough(c: Change) -> Interval:
     return Interval(min(c.ci.low, c.delta - least), max(c.ci.high, c.delta + least), c.ci.level)
 
 
-def _why_open(c: Change, p: float, alpha: float, both: bool) -> str:
+def _why_open(c: Change, p: float, alpha: float, both: bool) -> Message:
     if c.ci.excludes_zero and not both:
         return say("open.side", ideal=_number(c.ideal))
     if c.ci.excludes_zero and not (np.isfinite(p) and p < alpha):
@@ -200,7 +200,7 @@ def _why_open(c: Change, p: float, alpha: float, both: bool) -> str:
     return say("open.chance")
 
 
-def _number(value: float) -> str:
+def _number(value: float) -> Text:
     return f"{value:.3g}" if np.isfinite(value) else say("number.unknown")
 
 
@@ -208,11 +208,11 @@ def _sign(value: float) -> str:
     return f"{value:+.3g}"
 
 
-def _p(value: float) -> str:
+def _p(value: float) -> Text:
     if not np.isfinite(value):
         return say("number.undefined")
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
-def _unit(unit: str) -> str:
+def _unit(unit: str) -> Text:
     return named("unit", "points" if unit == "percent" else unit)

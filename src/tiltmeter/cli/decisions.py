@@ -70,7 +70,7 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
                 f"largest change {_figure(c.largest_change, 'margins')}  {c.why_not or 'inside the policy'}"
             )
         _echo("* chosen   P on the Pareto line (nothing is both better and less changed)")
-        _echo(choice.text)
+        _echo(str(choice.text))
     return 0 if choice.chosen else 3
 
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from tiltmeter.decisions.gate import Check, Gate, Row, row_checks
 from tiltmeter.decisions.policy import Policy
-from tiltmeter.messages.sentences import as_data, join, say
+from tiltmeter.messages import Message, Text, join, say
+from tiltmeter.messages import as_json as message_json
 
 By = Literal["speed", "size"]
 DEFAULT_POLICY = Policy(default={"allow_partial": True})  # nothing worse; a choice among what was asked so far
@@ -48,7 +49,7 @@ class Choice:
     by: By
     chosen: tuple[Candidate, ...]  # at most one per model
     candidates: tuple[Candidate, ...]
-    text: str  # a `wording.Said`
+    text: Text
 
 
 def choose(rows: Sequence[Row], variants: Sequence[Mapping[str, Any]], policy: Policy, by: By = "speed") -> Choice:
@@ -143,12 +144,12 @@ def signed_change(change: Mapping[str, Any]) -> float:
     return math.nan if value is None else float(value)
 
 
-def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, str]:
+def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, Message]:
     inside = [c for c in candidates if c.gate == 0]
     measured = [c for c in inside if math.isfinite(c.gain(by))]
     if not measured:
-        names = join("join.names", [c.strategy for c in inside if c.strategy != "none"])
-        return None, say(f"choice.unmeasured.{by}", names=names) if names else say("choice.none")
+        names = [c.strategy for c in inside if c.strategy != "none"]
+        return None, say(f"choice.unmeasured.{by}", names=join("join.names", names)) if names else say("choice.none")
     best = max(measured, key=lambda c: (c.gain(by), -c.largest_change))
     figure = say(f"choice.figure.{by}", x=f"{best.speed if by == 'speed' else best.size / 1e6:.3g}")
     if best.strategy == "none":
@@ -165,8 +166,8 @@ def as_json(choice: Choice) -> dict[str, Any]:
     return {
         "schema": "tiltmeter/choice/1",
         "by": choice.by,
-        "text": choice.text,
-        "text_said": as_data(choice.text),
+        "text": str(choice.text),
+        "text_message": message_json(choice.text),
         "chosen": [{"model": c.model, "strategy": c.strategy} for c in choice.chosen],
         "candidates": [dict(c.__dict__) for c in choice.candidates],
     }

@@ -25,7 +25,7 @@ from scipy.stats import chi2, spearmanr
 
 from tiltmeter.decisions.choose import signed_change
 from tiltmeter.decisions.gate import Row
-from tiltmeter.messages.sentences import join, say
+from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.seeds import seed_for
 
 CONTROLS = ("rerun", "dtype:", "assisted")
@@ -95,12 +95,12 @@ def is_control(strategy: str) -> bool:
     return "rerun" in parts or all(part.startswith(CONTROLS) for part in parts)
 
 
-def findings(rows: Sequence[Row], *, seed: int = 0) -> list[str]:
-    """Plain sentences (`wording.Said`) with their numbers, in the order of the three questions."""
+def findings(rows: Sequence[Row], *, seed: int = 0) -> list[Text]:
+    """Plain sentences with their numbers, in the order of the three questions."""
     found = effects(rows)
     if not found:
         return [say("finding.none")]
-    sentences: list[str] = [_most("benchmark", found), _most("strategy", found)]
+    sentences: list[Text] = [_most("benchmark", found), _most("strategy", found)]
     models = list(dict.fromkeys(e.model for e in found))
     if len(models) < 2:
         return [*sentences, say("finding.one_model")]
@@ -158,7 +158,7 @@ def _additive_misfit(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.sum((values.ravel() * root - (design * root[:, None]) @ fit) ** 2))
 
 
-def _most(key: str, found: Sequence[Effect]) -> str:
+def _most(key: str, found: Sequence[Effect]) -> Message:
     names = list(dict.fromkeys(getattr(e, key) for e in found))
     size = {name: float(np.median([abs(e.value) for e in found if getattr(e, key) == name])) for name in names}
     ranked = sorted(names, key=lambda name: -size[name])
@@ -183,7 +183,7 @@ def _most(key: str, found: Sequence[Effect]) -> str:
     return join("join.sentences", [asked, say("finding.medians", listed=listed)])
 
 
-def _agreement_sentence(a: Agreement) -> str:
+def _agreement_sentence(a: Agreement) -> Message:
     models = join("join.and", a.models)
     signs = say("finding.signs", both=a.both_told, same=a.same_sign) if a.both_told else say("finding.no_signs")
     if not math.isfinite(a.rank_correlation):
@@ -201,7 +201,7 @@ def _agreement_sentence(a: Agreement) -> str:
     )
 
 
-def _interaction_sentence(found: Sequence[Effect], benchmark: str) -> str | None:
+def _interaction_sentence(found: Sequence[Effect], benchmark: str) -> Message | None:
     statistic, df, p = interaction(found, benchmark)
     if not math.isfinite(p):
         return None

@@ -1,32 +1,84 @@
 """What tiltmeter says, in English and Chinese, from one catalogue: messages/*.yaml, key -> {en, zh}.
 
-say       a sentence: English text that remembers its key and values
-join      several sentences or clauses as one
-as_data   what a sentence remembers, as JSON beside the English text
-tell      that JSON in a language
-heard     English text that was stored without its key, recognised by the catalogue's own English template
+say         a sentence: its key and the values that stand in it
+join        several sentences or clauses as one
+translated  a sentence that brings both languages itself, for words that only one benchmark or strategy uses
+as_json     a sentence as data, for a run folder; from_json reads it back
+spoken      data of a run folder as documents show them: English, with each sentence's data beside it
 
-Sentences are made in English, so stored documents, terminals and logs read as they always did; a reader of another
-language (the report) renders them again from what they remember. Numbers are formatted once, by whoever says them.
+A `Message` is English where it is printed (`str`), and any language of the catalogue where it is asked for one
+(`Message.text`). Plug-ins may give plain text wherever a `Text` is wanted. Numbers are formatted once, by whoever says
+them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from string import Formatter
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
 LANGUAGES = {"en": "English", "zh": "中文"}
-PARTS = ("report", "analysis", "stored")
-STORED = "stored."  # keys of sentences that other parts write as plain English text
-CLAUSE = "clause"  # this placeholder may hold a list ("a; b") and must itself be recognised: "{name}: {clause}"
-LONGEST = 800  # characters of a text that is still looked up
+OWN = ""  # key of a message whose values are its own texts, by language
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, eq=True)
+class Message:
+    """One sentence, in no language yet.
+
+    Attributes:
+        key: its entry in the catalogue; "" for a message that brings its own texts.
+        values: placeholder -> printed value or message; a tuple of parts where they are joined; language -> text where
+            the key is "".
+    """
+
+    key: str
+    values: Mapping[str, Text] | tuple[Text, ...]
+
+    def __str__(self) -> str:
+        return self.text("en")
+
+    def __contains__(self, words: str) -> bool:
+        """Whether the English sentence holds these words."""
+        return words in str(self)
+
+    def __hash__(self) -> int:
+        return hash((self.key, tuple(self.values.items()) if isinstance(self.values, Mapping) else self.values))
+
+    def text(self, language: str, names: Mapping[str, str] | None = None) -> str:
+        """The sentence in a language. names: plain values that are to be shown otherwise (model ids).
+
+        Raises KeyError for a key or a value that the catalogue does not know.
+        """
+        if self.key == OWN and isinstance(self.values, Mapping):
+            return str(self.values.get(language, self.values["en"]))
+        template = catalogue()[self.key][language]
+        if isinstance(self.values, Mapping):
+            return template.format(**{name: told(value, language, names) for name, value in self.values.items()})
+        return template.join(told(part, language, names) for part in self.values)
+
+    @property
+    def parts(self) -> tuple[Message, ...]:
+        """The messages that are joined; itself where none are."""
+        if isinstance(self.values, Mapping):
+            return (self,)
+        return tuple(part if isinstance(part, Message) else translated(part) for part in self.values)
+
+    def value(self, name: str) -> Text:
+        """What stands at a placeholder; the whole message where it has no such one."""
+        return self.values.get(name, self) if isinstance(self.values, Mapping) else self
+
+    def speaks(self, language: str) -> bool:
+        """Whether there is a text in this language; False where the English would stand in its place."""
+        return self.key != OWN or language in self.values
+
+
+Text: TypeAlias = Message | str  # a sentence, or text that is the same in every language
 
 
 @cache
@@ -34,110 +86,111 @@ def catalogue() -> dict[str, dict[str, str]]:
     """key -> {language: text}."""
     folder = files("tiltmeter").joinpath("messages")
     found: dict[str, dict[str, str]] = {}
-    for part in PARTS:
-        text = folder.joinpath(f"{part}.yaml").read_text(encoding="utf-8")
-        found |= yaml.load(text, Loader=_LOADER)  # noqa: S506 (a safe loader, in C where there is one)
+    for part in folder.iterdir():
+        if part.name.endswith(".yaml"):
+            found |= yaml.load(part.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506 (safe, in C if there is)
     return found
 
 
-class Said(str):
-    """A sentence in English that knows its key and values; `values` is a tuple where parts are joined."""
+def say(key: str, **values: object) -> Message:
+    """The sentence of a key. Values are names, printed numbers or sentences.
 
-    key: str
-    values: Mapping[str, str] | tuple[str, ...]
-
-    def __new__(cls, text: str, key: str, values: Mapping[str, str] | tuple[str, ...]) -> Said:
-        made = super().__new__(cls, text)
-        made.key, made.values = key, values
-        return made
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Said, (str(self), self.key, self.values)
+    Raises KeyError for an unknown key, and where a value of the sentence is missing.
+    """
+    missing = _placeholders(key) - values.keys()
+    if missing:
+        raise KeyError(f"{key} needs {', '.join(sorted(missing))}")
+    return Message(key, {name: v if isinstance(v, (str, Message)) else str(v) for name, v in values.items()})
 
 
-def say(key: str, **values: object) -> Said:
-    """The sentence of a key. Values are names, printed numbers or sentences. Raises KeyError for an unknown key."""
-    given = {name: value if isinstance(value, str) else str(value) for name, value in values.items()}
-    return Said(catalogue()[key]["en"].format(**given), key, given)
-
-
-def join(key: str, parts: Iterable[str]) -> Said:
+def join(key: str, parts: Iterable[Text]) -> Message:
     """Parts with the key's text between them."""
-    given = tuple(parts)
-    return Said(catalogue()[key]["en"].join(given), key, given)
+    return Message(key, tuple(parts))
 
 
-def named(kind: str, name: str) -> str:
+def named(kind: str, name: str) -> Text:
     """The sentence of `kind.name` where the catalogue has one, else the name itself."""
     return say(f"{kind}.{name}") if f"{kind}.{name}" in catalogue() else name
 
 
-def as_data(text: str) -> dict[str, Any] | None:
-    """{"key", "values"} of a sentence, JSON-ready; None for text that remembers nothing."""
-    if not isinstance(text, Said):
-        return None
-    if isinstance(text.values, tuple):
-        return {"key": text.key, "values": [as_data(part) or str(part) for part in text.values]}
-    return {"key": text.key, "values": {name: as_data(value) or str(value) for name, value in text.values.items()}}
+def translated(en: str, **others: str) -> Message:
+    """A sentence with its own texts: translated("more often", zh="更常"). A language it lacks shows the English."""
+    return Message(OWN, {"en": en, **others})
 
 
-def tell(data: Any, language: str, names: Mapping[str, str] | None = None) -> str:
-    """A sentence's JSON in a language. names: plain values that are to be shown otherwise (model ids).
+def told(text: Text, language: str, names: Mapping[str, str] | None = None) -> str:
+    """A message or plain text in a language."""
+    return text.text(language, names) if isinstance(text, Message) else (names or {}).get(text, text)
 
-    Raises KeyError for a key or a value that this version does not know (a document of another version).
-    """
+
+def as_json(text: Text | None) -> Any:
+    """A message as {"text" (its English), "key", "values"}, JSON-ready; plain text, and None, as they are."""
+    return {"text": str(text), **_data(text)} if isinstance(text, Message) else text
+
+
+def from_json(data: Any) -> Text:
+    """What `as_json` wrote; the English text of a sentence that this version does not know, None as empty text."""
     if not isinstance(data, Mapping):
-        return (names or {}).get(str(data), str(data))
-    template, values = catalogue()[data["key"]][language], data["values"]
-    if isinstance(values, Mapping):
-        return template.format(**{name: tell(value, language, names) for name, value in values.items()})
-    return template.join(tell(part, language, names) for part in values)
+        return str(data or "")
+    try:
+        found = _read(data)
+        str(found)  # its key and values are this version's
+        return found
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError):
+        return str(data.get("text", ""))
 
 
-@lru_cache(maxsize=4096)
-def heard(text: str) -> str:
-    """Text as a sentence, where one of the catalogue's stored English templates made it; else as it is.
+def spoken(value: Any) -> Any:
+    """Stored data as documents show them: English where sentences stand, their data beside it under `…_message`.
 
-    Captured values are recognised in turn; a list of clauses ("a; b") is recognised clause by clause.
+    {"reason": {"text": "Why.", "key": …}} -> {"reason": "Why.", "reason_message": {…}}; a list of sentences becomes a
+    list of English texts, with `…_messages` beside it where any of them is more than text.
     """
-    if isinstance(text, Said) or not 0 < len(text) <= LONGEST:
+    if _is_message(value):
+        return value["text"]
+    if isinstance(value, Mapping):
+        found: dict[str, Any] = {}
+        for name, inner in value.items():
+            found[name] = spoken(inner)
+            if _is_message(inner):
+                found[f"{name}_message"] = inner
+            elif isinstance(inner, (list, tuple)) and any(map(_is_message, inner)):
+                found[f"{name}_messages"] = list(inner)
+        return found
+    return [spoken(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def sentence(data: Mapping[str, Any], name: str) -> Text:
+    """The sentence that `spoken` left under a name of a document; plain text where the document has no more."""
+    return from_json(data.get(f"{name}_message") or data.get(name))
+
+
+def sentences(data: Mapping[str, Any], name: str) -> list[Text]:
+    """As `sentence`, of a list."""
+    return [from_json(entry) for entry in data.get(f"{name}_messages") or data.get(name) or []]
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"text", "key", "values"}
+
+
+def _data(text: Text) -> Any:
+    if not isinstance(text, Message):
         return text
-    particular, general = _patterns()
-    found = _match(text, particular)
-    if found is None and "; " in text:
-        parts = [heard(part) for part in text.split("; ")]
-        found = join("join.clauses", parts) if any(isinstance(part, Said) for part in parts) else None
-    return found or _match(text, general) or text
+    if isinstance(text.values, Mapping):
+        return {"key": text.key, "values": {name: _data(value) for name, value in text.values.items()}}
+    return {"key": text.key, "values": [_data(part) for part in text.values]}
 
 
-Patterns = tuple[tuple[str, re.Pattern[str]], ...]
-
-
-def _match(text: str, patterns: Patterns) -> Said | None:
-    for key, pattern in patterns:
-        found = pattern.fullmatch(text)
-        if found:
-            values = {name: heard(value) for name, value in found.groupdict().items()}
-            if CLAUSE not in values or isinstance(values[CLAUSE], Said):
-                return Said(text, key, values)
-    return None
+def _read(data: Any) -> Text:
+    if not isinstance(data, Mapping):
+        return str(data)
+    key, values = str(data["key"]), data["values"]
+    if isinstance(values, Mapping):
+        return Message(key, {str(name): _read(value) for name, value in values.items()})
+    return Message(key, tuple(_read(part) for part in values))
 
 
 @cache
-def _patterns() -> tuple[Patterns, Patterns]:
-    """Templates that have words of their own, those with most of them first; and the general ones ("{a}: {b}")."""
-    own: dict[str, int] = {}
-    for key, texts in catalogue().items():
-        if key.startswith(STORED):
-            own[key] = sum(len(literal) for literal, *_ in Formatter().parse(texts["en"]))
-    ranked = [(key, _pattern(catalogue()[key]["en"])) for key in sorted(own, key=lambda key: -own[key])]
-    return tuple(e for e in ranked if own[e[0]] > 2), tuple(e for e in ranked if own[e[0]] <= 2)
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    """Values end before the next clause ("; ") or explanation (": "); a {clause} may hold both."""
-    written = "".join(
-        re.escape(literal) + (f"(?P<{name}>{'.*?' if name == CLAUSE else '(?:(?![;:] ).)*?'})" if name else "")
-        for literal, name, _, _ in Formatter().parse(template)
-    )
-    return re.compile(written, re.DOTALL)
+def _placeholders(key: str) -> frozenset[str]:
+    return frozenset(name for _, name, _, _ in Formatter().parse(catalogue()[key]["en"]) if name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiltmeter.messages import sentence, sentences
 from tiltmeter.printed import NONE, compact, defined, digits, interval, number, p_value, signed
 from tiltmeter.report.view import Row, View
 
@@ -23,7 +24,8 @@ def row_facts(view: View, row: Row) -> Pairs:
     if row["n_samples"] > 1:
         facts.append((words("facts.samples"), str(row["n_samples"])))
     facts += [
-        (words("facts.unscored", reason=view.told(reason)), f"{count:,}") for reason, count in row["unscored"].items()
+        (words("facts.unscored", reason=view.told(reason)), f"{count:,}")
+        for reason, count in zip(sentences(row, "unscored"), row["unscored"].values())
     ]
     change = row.get("change")
     if change:
@@ -89,7 +91,7 @@ def _spread_facts(view: View, change: dict[str, Any]) -> Pairs:
     )
     facts: Pairs = []
     for spread in spreads:
-        name = str(view.told(spread["name"]))
+        name = str(view.told(sentence(spread, "name")))
         if defined(spread.get("base")):
             facts.append(
                 (

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tiltmeter.messages import sentence
 from tiltmeter.printed import defined
 from tiltmeter.report import charts
 from tiltmeter.report.ink import FONT, INK
@@ -108,7 +109,7 @@ def _forests(view: View) -> Iterator[Figure]:
             full_width=False,
         )
         if companions:
-            name = str(view.told(companions[0]["change"]["companion"]))
+            name = str(view.told(sentence(companions[0]["change"], "companion")))
             yield Figure(
                 "forest",
                 _slug("forest", *_parts(view, key), "companion"),
@@ -174,7 +175,7 @@ def _pareto(view: View) -> Iterator[Figure]:
 
 def _why_empty(view: View, rows: list[Row]) -> str:
     """Why a benchmark's panel shows nothing: the rows' own reasons, each once."""
-    reasons = dict.fromkeys(str(view.reason(row) or view.told(row.get("reason"))) for row in rows)
+    reasons = dict.fromkeys(str(view.reason(row) or view.told(sentence(row, "reason"))) for row in rows)
     return " ".join([view.words("empty.changes"), *list(filter(None, reasons))[:1]])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiltmeter.messages import sentence
 from tiltmeter.printed import compact, defined, number, size
 from tiltmeter.report.view import View
 
@@ -48,7 +49,11 @@ def speeds(view: View) -> dict[str, Any]:
         (variant_label(view, variant), [_speed_cell(name, values.get(name)) for name in names])
         for variant, values in facts
     ]
-    notes = [(variant_label(view, variant), view.told(speed["note"])) for variant, speed in facts if speed.get("note")]
+    notes = [
+        (variant_label(view, variant), view.told(sentence(speed, "note")))
+        for variant, speed in facts
+        if speed.get("note")
+    ]
     return {"names": names, "rows": rows, "notes": notes}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from tiltmeter.messages import sentences
 from tiltmeter.printed import clean, json_for_html, signed
 from tiltmeter.report import facts, measured, sections, summary
 from tiltmeter.report.examples import BUDGET, EACH, Sample
@@ -82,7 +83,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "sure": sections.sure(view),
         "choice": sections.choice(view),
         "findings": sections.findings(view),
-        "notes": [view.told(note) for note in view.run.get("notes", [])],
+        "notes": [view.told(note) for note in sentences(view.run, "notes")],
         "lines": lines,
         "advice": summary.advice(view, lines),
         "name_of": lambda line: summary.name_of(view, line),

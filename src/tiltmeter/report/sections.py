@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tiltmeter.messages import Message, Text, sentence, sentences
 from tiltmeter.printed import NONE, compact, defined, digits, number, signed, size
 from tiltmeter.registry import known
 from tiltmeter.report.facts import Pairs, words_unit
@@ -39,28 +40,20 @@ def sure(view: View) -> Iterator[str]:
 def choice(view: View) -> Told:
     """The stored choice in words, empty where the run holds none; a single model needs no name."""
     found = view.document.get("choice") or {}
-    text, data = str(found.get("text") or ""), found.get("text_said") or {}
-    for model in view.models:
-        text = text.replace(f"{model}: ", f"{view.short(model)}: " if len(view.models) > 1 else "")
-    if len(view.models) == 1:
-        try:
-            data = data["values"][0]["values"]["what"]
-        except (KeyError, IndexError, TypeError):
-            data = None  # of another version
-    told = view.told(text, data)
+    text = sentence(found, "text")
+    if isinstance(text, str):
+        for model in view.models:
+            text = text.replace(f"{model}: ", f"{view.short(model)}: " if len(view.models) > 1 else "")
+    elif len(view.models) == 1:
+        text = text.parts[0].value("what")
+    told = view.told(text)
     return foreign(told[:1].upper() + told[1:], told.foreign)
 
 
 def findings(view: View) -> list[list[Told]]:
     """The stored findings, each as its sentences."""
-    found = view.document.get("findings") or []
-    remembered = view.document.get("findings_said") or [None] * len(found)
-    told = []
-    for text, data in zip(found, remembered):
-        joined = isinstance(data, dict) and data.get("key") == "join.sentences"
-        parts = [view.told("", part) for part in data["values"]] if joined else []
-        told.append(parts if parts and all(parts) else [view.told(text, data)])
-    return told
+    found = sentences(view.document, "findings")
+    return [[view.told(part) for part in (text.parts if isinstance(text, Message) else (text,))] for text in found]
 
 
 def by_benchmark(view: View) -> list[tuple[str, list[Row]]]:
@@ -102,30 +95,31 @@ def proofs(view: View) -> list[dict[str, Any]]:
         proof = variant.get("proof") or {}
         if variant["strategy"] == "none" and not proof:
             continue
-        pairs = [(name, str(view.told(_flat(value)))) for name, value in _evidence(proof)]
+        pairs = [(name, str(view.told(value))) for name, value in _evidence(proof)]
         more = [name for name in ("dtype", "device", "weight_hash", "settings") if variant.get(name)]
         pairs += [(name, _flat(variant[name])) for name in more if name not in proof]
         result.append(
             {
                 "label": variant_label(view, variant),
                 "facts": pairs,
-                "notes": [view.told(note) for note in variant.get("notes") or []],
-                "summary": view.told(proof["summary"]) if proof.get("summary") else Told(view.words("proof.none")),
+                "notes": [view.told(note) for note in sentences(variant, "notes")],
+                "summary": view.told(sentence(proof, "summary"))
+                if proof.get("summary")
+                else Told(view.words("proof.none")),
             }
         )
     return result
 
 
-def _evidence(proof: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _evidence(proof: dict[str, Any]) -> Iterator[tuple[str, Text]]:
     """The facts of a proof; those of a chain's steps under the step's name, summaries left out (they stand above)."""
     for name, value in proof.items():
         if name == "steps" and isinstance(value, dict):
             for step, facts in value.items():
-                for fact, found in facts.items() if isinstance(facts, dict) else [("", facts)]:
-                    if fact != "summary":
-                        yield f"{step}: {fact}", found
-        elif name != "summary":
-            yield name, value
+                inner = _evidence(facts) if isinstance(facts, dict) else [("", _flat(facts))]
+                yield from ((f"{step}: {fact}", found) for fact, found in inner)
+        elif name != "summary" and not name.endswith(("_message", "_messages")):
+            yield name, sentence(proof, name) if isinstance(value, str) else _flat(value)
 
 
 def _flat(value: Any) -> str:
@@ -166,20 +160,20 @@ def gaps(view: View) -> list[tuple[str, int, list[tuple[str, Told]]]]:
     failures = [
         (
             f"{view.short(failure['model'])} · {failure['strategy']} · {_flat(failure.get('cells', ''))}",
-            view.told(failure.get("reason", "")),
+            view.told(sentence(failure, "reason")),
         )
         for failure in view.run.get("failures", [])
     ]
 
     def reasons(rows: list[Row]) -> list[tuple[str, Told]]:
-        return [(view.label(row), view.reason(row) or view.told(row.get("reason"))) for row in rows]
+        return [(view.label(row), view.reason(row) or view.told(sentence(row, "reason"))) for row in rows]
 
     kinds = {
         "failed": failures,
         "idle": reasons([row for row in view.compared if view.verdict(row) == "not exercised"]),
         "unusable": reasons([row for row in view.compared if view.verdict(row) == "no usable signal"]),
         "undefined": [
-            (view.label(row), view.told(row.get("reason"))) for row in view.rows if not defined(row["score"])
+            (view.label(row), view.told(sentence(row, "reason"))) for row in view.rows if not defined(row["score"])
         ],
         "partial": [
             (view.label(row), Told(view.words("gaps.partial_asked", n=f"{row['n_items']:,}")))
@@ -235,7 +229,7 @@ def about_benchmarks(view: View) -> list[dict[str, Any]]:
 def _data_notes(view: View, benchmark: str) -> list[Told]:
     """What must be said wherever numbers from this copy of the data appear."""
     facts = view.run.get("data", {}).get(benchmark)
-    return [view.told(note) for note in facts.get("notes") or []] if isinstance(facts, dict) else []
+    return [view.told(note) for note in sentences(facts, "notes")] if isinstance(facts, dict) else []
 
 
 def method_values(view: View) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tiltmeter.messages import Text, sentence
 from tiltmeter.printed import NONE, defined, digits, interval, number, p_value, signed
 from tiltmeter.report.words import Told, Words
 
@@ -147,9 +148,9 @@ class View:
 
     # stored sentences
 
-    def told(self, text: Any, data: Any = None) -> Told:
-        """A stored sentence in the report's language, models by their short names."""
-        return self.words.told(text, data, self._short_names)
+    def told(self, text: Text | None) -> Told:
+        """A sentence in the report's language, models by their short names."""
+        return self.words.told(text, self._short_names)
 
     @cached_property
     def _short_names(self) -> dict[str, str]:
@@ -157,8 +158,7 @@ class View:
 
     def reason(self, row: Row) -> Told:
         """Why the row has its verdict."""
-        change = row.get("change") or {}
-        return self.told(change.get("reason"), change.get("reason_said"))
+        return self.told(sentence(row.get("change") or {}, "reason"))
 
     # printed numbers
 

@@ -1,8 +1,8 @@
 """Words and numbers of the report, in English and Chinese, from tiltmeter's one catalogue (tiltmeter.messages).
 
 Every sentence the report says is a key of the catalogue with both languages. Sentences that the run stored (verdict
-reasons, notes, limits) are told again in the report's language where the catalogue knows them; what it does not know
-(a plug-in's words, an error's text, a document of another version) stays as it was written, marked as English.
+reasons, notes, limits) are stored as data and told in the report's language; plain text (a plug-in's words, an error's
+text, a document of another version) stays as it was written, marked as English.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiltmeter.errors import UserError
-from tiltmeter.messages.sentences import LANGUAGES, as_data, catalogue, heard, tell
+from tiltmeter.messages import LANGUAGES, Message, Text, catalogue
+from tiltmeter.messages._heard import heard
 
 
 class Told(str):
@@ -38,15 +39,11 @@ class Words:
         """The text of a key, its {placeholders} filled. Raises KeyError for an unknown key: a bug, not bad input."""
         return catalogue()[key][self.lang].format(**values)
 
-    def told(self, text: Any, data: Any = None, names: Mapping[str, str] | None = None) -> Told:
-        """A stored sentence in the report's language: from what it remembers (`data`), else recognised by its text."""
-        text = str(text or "")
-        data = data or as_data(heard(text))
-        if data:
-            try:
-                return Told(tell(data, self.lang, names))
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-                pass  # of another version: its English text stands beside it
+    def told(self, text: Text | None, names: Mapping[str, str] | None = None) -> Told:
+        """A sentence in the report's language. Plain text (None: empty) stays as it was written."""
+        text = heard(text or "")
+        if isinstance(text, Message):
+            return foreign(text.text(self.lang, names), not text.speaks(self.lang))
         return foreign(text, self.lang != "en")
 
     def has(self, key: str) -> bool:

@@ -17,7 +17,8 @@ from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.judge_all import Row, settle
 from tiltmeter.analysis.types import Change, GroupChange, Interval, align
 from tiltmeter.benchmarks.base import Benchmark, Outcome
-from tiltmeter.messages.sentences import as_data, heard
+from tiltmeter.messages import Text, spoken
+from tiltmeter.messages import as_json as stored
 from tiltmeter.models.difference import incomparable, same_tokens
 from tiltmeter.registry import build
 from tiltmeter.study import CHECKPOINT, Study, VariantSpec
@@ -61,7 +62,7 @@ class Changes:
             benchmark=name,
             change=paired_change(benchmark, protocol(base), protocol(outcomes), self._study),
             not_exercised=not_exercised(strategy, benchmark),
-            unusable=heard(differs) if differs else unusable(before, after, name, cell_format, decoding),
+            unusable=differs or unusable(before, after, name, cell_format, decoding),
             hypothesis=without_seed(strategy),
         )
         variations = dict.fromkeys(o.variation for o in outcomes if o.variation)
@@ -94,7 +95,7 @@ def paired_change(benchmark: Benchmark, base: Sequence[Outcome], variant: Sequen
     return compare(replace(comparison, missing=comparison.missing + missing), seed=study.seed, draws=study.draws)
 
 
-def not_exercised(strategy: str, benchmark: Benchmark) -> str | None:
+def not_exercised(strategy: str, benchmark: Benchmark) -> Text | None:
     """Why the strategy cannot have acted on this benchmark's requests; None when it can."""
     if strategy.startswith(CHECKPOINT):
         return None
@@ -133,72 +134,73 @@ def as_json(change: Change, robust: Mapping[str, float]) -> dict[str, Any]:
     """A change in the form of design section 6; further keys come after the named ones."""
     companion = change.companion
     flips = change.flips
-    return {
-        "delta": change.delta,
-        "ci": ends(change.ci),
-        "distance_delta": change.distance_delta,
-        "distance_ci": ends(change.distance_ci),
-        "companion": companion.name if companion else None,
-        "companion_delta": companion.delta if companion else None,
-        "companion_ci": ends(companion.ci) if companion else None,
-        "p": change.p,
-        "p_adjusted": change.p_adjusted,
-        "margin": change.margin,
-        "mde": change.mde,
-        "noise": change.noise,
-        "n_paired": change.n_paired,
-        "verdict": change.verdict,
-        "reason": change.reason,
-        "reason_said": as_data(change.reason),
-        "flips": None
-        if flips is None
-        else {
-            "n": flips.n,
-            "of": flips.of,
-            "toward_bias": flips.toward_bias,
-            "away_from_bias": flips.away_from_bias,
-            "unscored": flips.unscored,
-            "by_uncertainty": list(flips.rate_by_uncertainty),
-        },
-        "base": change.base,
-        "variant": change.variant,
-        "rests_on": change.rests_on,
-        "ci_reason": change.ci.reason,
-        "p_score": change.p_score,
-        "mcnemar_p": change.mcnemar_p,
-        "only_base": change.only_base,
-        "only_variant": change.only_variant,
-        "missing": change.missing,
-        "spreads": [
-            {
-                "name": s.name,
-                "unit": s.unit,
-                "base": s.d_base,
-                "variant": s.d_variant,
-                "delta": s.delta,
-                "ci": ends(s.ci),
-                "p": s.p,
-                "mde": s.mde,
-                "margin": s.margin,
-                "reason": s.reason,
-            }
-            for s in change.spreads
-        ],
-        "largest_rise": _group(change.largest(+1)),
-        "largest_fall": _group(change.largest(-1)),
-        "unanswered": None
-        if change.unanswered is None
-        else {
-            "base": change.unanswered.base,
-            "variant": change.unanswered.variant,
-            "delta": change.unanswered.delta,
-            "ci": ends(change.unanswered.ci),
-            "p": change.unanswered.p,
-            "score_bounds": list(change.unanswered.score_bounds),
-        },
-        "flip_examples": [] if flips is None else [flip.__dict__ for flip in flips.examples[:FLIP_EXAMPLES]],
-        "extra": {**change.extra, **robust},
-    }
+    return spoken(
+        {  # type: ignore[no-any-return]
+            "delta": change.delta,
+            "ci": ends(change.ci),
+            "distance_delta": change.distance_delta,
+            "distance_ci": ends(change.distance_ci),
+            "companion": stored(companion.name) if companion else None,
+            "companion_delta": companion.delta if companion else None,
+            "companion_ci": ends(companion.ci) if companion else None,
+            "p": change.p,
+            "p_adjusted": change.p_adjusted,
+            "margin": change.margin,
+            "mde": change.mde,
+            "noise": change.noise,
+            "n_paired": change.n_paired,
+            "verdict": change.verdict,
+            "reason": stored(change.reason),
+            "flips": None
+            if flips is None
+            else {
+                "n": flips.n,
+                "of": flips.of,
+                "toward_bias": flips.toward_bias,
+                "away_from_bias": flips.away_from_bias,
+                "unscored": flips.unscored,
+                "by_uncertainty": list(flips.rate_by_uncertainty),
+            },
+            "base": change.base,
+            "variant": change.variant,
+            "rests_on": change.rests_on,
+            "ci_reason": stored(change.ci.reason),
+            "p_score": change.p_score,
+            "mcnemar_p": change.mcnemar_p,
+            "only_base": change.only_base,
+            "only_variant": change.only_variant,
+            "missing": change.missing,
+            "spreads": [
+                {
+                    "name": stored(s.name),
+                    "unit": s.unit,
+                    "base": s.d_base,
+                    "variant": s.d_variant,
+                    "delta": s.delta,
+                    "ci": ends(s.ci),
+                    "p": s.p,
+                    "mde": s.mde,
+                    "margin": s.margin,
+                    "reason": stored(s.reason),
+                }
+                for s in change.spreads
+            ],
+            "largest_rise": _group(change.largest(+1)),
+            "largest_fall": _group(change.largest(-1)),
+            "unanswered": None
+            if change.unanswered is None
+            else {
+                "base": change.unanswered.base,
+                "variant": change.unanswered.variant,
+                "delta": change.unanswered.delta,
+                "ci": ends(change.unanswered.ci),
+                "p": change.unanswered.p,
+                "score_bounds": list(change.unanswered.score_bounds),
+            },
+            "flip_examples": [] if flips is None else [flip.__dict__ for flip in flips.examples[:FLIP_EXAMPLES]],
+            "extra": {**change.extra, **robust},
+        }
+    )
 
 
 def _group(moved: GroupChange | None) -> dict[str, Any] | None:

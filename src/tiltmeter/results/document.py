@@ -18,7 +18,7 @@ from tiltmeter.benchmarks.base import Benchmark, Outcome, Score
 from tiltmeter.decisions import choose
 from tiltmeter.decisions.findings import findings
 from tiltmeter.errors import UserError
-from tiltmeter.messages.sentences import as_data
+from tiltmeter.messages import as_json, spoken
 from tiltmeter.registry import build, known
 from tiltmeter.results.changes import Changes
 from tiltmeter.results.published import published_value
@@ -98,7 +98,7 @@ def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict
         extra[f"robust:{variation}"] = varied.value
     done = cell.done or {}
     comparable = genuine and not cell.id.partial
-    return {
+    row = {
         "model": cell.id.model,
         "strategy": cell.id.strategy,
         "settings": cell.id.settings,
@@ -106,13 +106,14 @@ def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict
         "decoding": cell.id.decoding,
         "benchmark": cell.id.benchmark,
         "score": score.value,
-        "reason": score.reason,
+        "reason": as_json(score.reason),
         "unit": benchmark.unit,
         "ideal": benchmark.ideal,
         "n_items": score.n_items,
         "n_scored": score.n_scored,
         "n_samples": cell.id.n_samples,
-        "unscored": dict(score.unscored),
+        "unscored": {str(reason): count for reason, count in score.unscored.items()},
+        "unscored_messages": [as_json(reason) for reason in score.unscored],
         "ci": None,
         "extra": extra,
         "partial": cell.id.partial,
@@ -121,10 +122,11 @@ def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict
         "change": None,
         "published": published_value(cell.id) if comparable else None,
         "published_change": published_value(cell.id, change=True) if comparable else None,
-        "notes": list(score.notes),
+        "notes": [as_json(note) for note in score.notes],
         "seconds": done.get("seconds", 0.0),
         "tokens": done.get("tokens", 0),
-    }, everything
+    }
+    return spoken(row), everything
 
 
 def _groups(score: Score) -> list[dict[str, Any]]:
@@ -186,8 +188,7 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str,
             "schema": SCHEMA,
             "run": about,
             "rows": rows,  # type: ignore[no-any-return]
-            "findings": answers,
-            "findings_said": [as_data(sentence) for sentence in answers],
+            **spoken({"findings": [as_json(sentence) for sentence in answers]}),
             "choice": choice,
             "variants": [
                 {

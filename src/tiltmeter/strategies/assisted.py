@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text, say
 from tiltmeter.models.probes import TEXTS
 from tiltmeter.models.reading import load_model, load_tokenizer
 from tiltmeter.models.resolve import resolve
@@ -82,8 +83,8 @@ class Assisted(Strategy):
             "probes": len(TEXTS),
         }
 
-    def not_exercised(self, request_kind: RequestKind) -> str | None:
-        return None if request_kind == "generation" else "assisted decoding acts on generated text only"
+    def not_exercised(self, request_kind: RequestKind) -> Text | None:
+        return None if request_kind == "generation" else say("stored.assisted_text")
 
 
 def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[int], int], list[int]]:

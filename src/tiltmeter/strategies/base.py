@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from tiltmeter.messages import Text
+
 if TYPE_CHECKING:  # torch and transformers are imported only where a model is touched
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -119,7 +121,7 @@ class Strategy:
         """JSON-ready evidence with one readable line under "summary". Raises DidNothing."""
         return {"summary": self.summary}
 
-    def not_exercised(self, request_kind: RequestKind) -> str | None:
+    def not_exercised(self, request_kind: RequestKind) -> Text | None:
         """Why no answer to such a request can differ from the base's by this strategy; None: it can."""
         return None
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from tiltmeter import registry
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text, join
 from tiltmeter.strategies.base import RequestKind, Strategy
 
 
@@ -72,11 +73,13 @@ class Chain:
             for step in range(count)
         ]
 
-    def not_exercised(self, request_kind: RequestKind) -> str | None:
+    def not_exercised(self, request_kind: RequestKind) -> Text | None:
         """Why none of the chain can have acted on such requests; None when some part can."""
         acting = [part for part in self.parts if part.role != "control"]
         reasons = [part.not_exercised(request_kind) for part in acting]
-        return "; ".join(filter(None, reasons)) if reasons and all(reasons) else None
+        if not reasons or not all(reasons):
+            return None
+        return reasons[0] if len(reasons) == 1 else join("join.clauses", filter(None, reasons))
 
     def __str__(self) -> str:
         return self.canonical

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _calibration, _kv_quantized, _kv_transformers
 from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
@@ -96,12 +97,9 @@ class KVCache(Strategy):
             **made,
         }
 
-    def not_exercised(self, request_kind: RequestKind) -> str | None:
+    def not_exercised(self, request_kind: RequestKind) -> Text | None:
         if self.read == "transformers" and request_kind != "generation":
-            return (
-                f"{self.name}:read=transformers attends to the prompt in full precision until the first "
-                "new token, so these scores equal the base's by construction"
-            )
+            return say("stored.kv_late", name=self.name)
         return None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tiltmeter.analysis.designs.grouping import Codes, column_means
 from tiltmeter.analysis.statistics import SumStatistic, divide
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, Spread
-from tiltmeter.messages.sentences import say
+from tiltmeter.messages import Text, named, say
 
 
 def choices(
@@ -43,8 +43,11 @@ def choices(
         return divide(counts.max(axis=2) - counts.min(axis=2), counts.sum(axis=2)).mean(axis=1)
 
     tables = [h.reshape(n, samples * k) for h in hot]
-    spread, per_group = _choice_spread("spread between groups", attribute, names, b, v, margin)
-    further = [_choice_spread(f"{name} spread", name, groups, x, y, float("nan")) for name, groups, x, y in others]
+    spread, per_group = _choice_spread(say("spread.groups"), attribute, names, b, v, margin)
+    further = [
+        _choice_spread(say("spread.of", attribute=named("attribute", name)), name, groups, x, y, float("nan"))
+        for name, groups, x, y in others
+    ]
     return Comparison(
         benchmark=of.name,
         unit=of.unit,
@@ -67,7 +70,7 @@ def choices(
 
 
 def _choice_spread(
-    name: str, attribute: str, names: tuple[str, ...], base: Codes, variant: Codes, margin: float
+    name: Text, attribute: str, names: tuple[str, ...], base: Codes, variant: Codes, margin: float
 ) -> tuple[Spread, GroupTable]:
     """Shares of each group per question (codes (items, samples)), over samples answered by both models."""
     b, v = (x[:, None] if x.ndim == 1 else x for x in (base, variant))

@@ -9,7 +9,7 @@ import numpy as np
 from tiltmeter.analysis.designs.grouping import paired_only
 from tiltmeter.analysis.statistics import CountryMedians
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, Spread
-from tiltmeter.messages.sentences import say
+from tiltmeter.messages import say
 
 
 def country_distances(
@@ -41,7 +41,7 @@ def country_distances(
     enough = np.isfinite(contrasts[0]).sum(axis=0) >= fewest_contrasts
     few = int(enough.sum()) < 2
     spread = Spread(
-        "spread between countries",
+        say("spread.countries"),
         "nat",
         contrasts[0][:, enough],
         contrasts[1][:, enough],

@@ -10,6 +10,7 @@ import numpy as np
 from tiltmeter.analysis.designs.grouping import column_means, item_counts, nan_mean, paired_only
 from tiltmeter.analysis.statistics import largest_minus_smallest, mean_statistic
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, Spread
+from tiltmeter.messages import named, say
 
 
 def probability_gaps(
@@ -45,7 +46,16 @@ def probability_gaps(
             side.append(d)
         share = np.full(len(levels), 1 / max(len(levels), 1))
         weights.append(share)
-        spreads.append(Spread(f"{name} spread", "log-odds", deviations[0], deviations[1], share, float("nan")))
+        spreads.append(
+            Spread(
+                say("spread.of", attribute=named("attribute", name)),
+                "log-odds",
+                deviations[0],
+                deviations[1],
+                share,
+                float("nan"),
+            )
+        )
         if reference not in levels:
             continue  # nothing to contrast with; the spread needs no reference
         sizes = np.isfinite(odds[0]).sum(axis=(0, *others))
@@ -53,7 +63,7 @@ def probability_gaps(
     if len(attributes) > 1 and all(reference in levels for _, levels, reference in attributes[-2:]):
         tables.append(_crossed_contrasts(odds, axes, attributes[-2:]))
     spread = Spread(
-        "spread between groups",
+        say("spread.groups"),
         "log-odds",
         np.concatenate(effects[0], axis=1),
         np.concatenate(effects[1], axis=1),

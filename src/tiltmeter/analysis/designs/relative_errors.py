@@ -18,6 +18,7 @@ from tiltmeter.analysis.designs.grouping import (
 )
 from tiltmeter.analysis.statistics import cluster_sums, divide, mean_statistic
 from tiltmeter.analysis.types import Array, Comparison, Measure, Spread
+from tiltmeter.messages import named, say
 
 
 def relative_errors(
@@ -70,7 +71,7 @@ def _disparity(grouping: Grouping, base: Array, variant: Array, country: Codes, 
     present = size > 0
     tables = [np.where(held, m[used][:, None], np.nan)[:, present] for m in means]
     return Spread(
-        f"disparity by {grouping.attribute}",
+        say("spread.disparity", attribute=named("attribute", grouping.attribute)),
         "fraction",
         tables[0],
         tables[1],
