@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tiltmeter.backends.base import BackendFailed
 from tiltmeter.benchmarks.base import Benchmark, Item
@@ -27,8 +27,9 @@ from tiltmeter.results.document import write_results
 from tiltmeter.runs import record as run_record
 from tiltmeter.runs.loading import Loader
 from tiltmeter.runs.progress import Silent
-from tiltmeter.runs.store import Cell, CellId, Store, digest, read_json, variant_file, write_json
+from tiltmeter.runs.store import Cell, CellId, Store, digest, read_json, stored_variant, write_json, write_variant
 from tiltmeter.runs.text_quality import judge_answers, measure_text
+from tiltmeter.schema import Failure, Proof, RunRecord, Variant
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.seeds import seed_for
 from tiltmeter.strategies._calibration import BUILT_IN
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunSummary:
-    """What a run did: folder, cells finished now and before, failures as {model, strategy, …, reason}."""
+    """What a run did: folder, cells finished now and before, failures."""
 
     path: Path
     computed: int = 0
     reused: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     def add(self, part: RunSummary) -> None:
         self.computed += part.computed
@@ -94,13 +95,13 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
                     judge_answers(store, study, loader)
                 except BackendFailed as error:  # a served base that is gone: all else of the run stands
                     work.fail(summary, specs[0], None, f"text quality: {error}")
-        write_json(out / "failures.json", summary.failures)
+        write_json(out / "failures.json", [failure.as_json() for failure in summary.failures])
         progress.note("statistics …")
         write_results(out)
     return summary
 
 
-def _loader(study: Study, record: dict[str, Any], path: Path, progress: Progress, ray: str | None) -> Loader:
+def _loader(study: Study, record: RunRecord, path: Path, progress: Progress, ray: str | None) -> Loader:
     if ray is None:
         return Loader(study, record, path, progress)
     return connect(ray, study, record, path, progress)
@@ -125,7 +126,7 @@ class _Work:
         store: Store,
         study: Study,
         benchmarks: list[Benchmark],
-        record: dict[str, Any],
+        record: RunRecord,
         progress: Progress,
         loader: Loader,
     ) -> None:
@@ -148,8 +149,8 @@ class _Work:
         except (UserError, VariantFailed) as error:
             self._cannot_load(spec, error, summary)
             return _Job(spec, [], False, summary)
-        facts = read_json(variant_file(self.store.path, spec.model, spec.strategy)) or {}
-        return _Job(spec, cells, self.study.text_quality and "text_quality" not in facts, summary)
+        facts = stored_variant(self.store.path, spec.model, spec.strategy)
+        return _Job(spec, cells, self.study.text_quality and (facts is None or facts.text_quality is None), summary)
 
     def variant(self, job: _Job) -> RunSummary:
         """Ask everything that is still open for one variant. Several may run at a time, each in a thread."""
@@ -161,19 +162,20 @@ class _Work:
         except (UserError, VariantFailed) as error:
             self._cannot_load(spec, error, summary)
             return summary
-        file = variant_file(self.store.path, spec.model, spec.strategy)
-        facts = read_json(file) or {}
-        facts.update(
+        known = stored_variant(self.store.path, spec.model, spec.strategy)
+        facts = Variant(
             model=spec.model,
             strategy=spec.strategy,
             settings=dict(variant.settings) | dict(self.loader.identity(spec.source).settings),
-            proof=variant.proof,
-            notes=variant.notes,
+            proof=Proof.of(variant.proof),
+            notes=tuple(variant.notes),
             dtype=variant.dtype,
             device=variant.device,
             weight_hash=variant.weight_hash,
+            text_quality=known.text_quality if known else None,
+            speed=known.speed if known else None,
         )
-        write_json(file, facts)
+        write_variant(self.store.path, facts)
         for cell in job.cells:
             try:
                 self._ask(cell, spec)
@@ -185,13 +187,12 @@ class _Work:
                     raise
                 self.fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
         if job.text:
-            facts = read_json(file)
             try:
-                facts["text_quality"] = measure_text(variant, self.loader.engine(spec), self.study)
+                quality = measure_text(variant, self.loader.engine(spec), self.study)
             except BackendFailed as error:
                 self.fail(summary, spec, None, f"text quality: {error}")
                 return summary
-            write_json(file, facts)
+            write_variant(self.store.path, facts.model_copy(update={"text_quality": quality}))
         return summary
 
     def _cannot_load(self, spec: VariantSpec, error: Exception, summary: RunSummary) -> None:
@@ -201,15 +202,10 @@ class _Work:
         self.fail(summary, spec, None, str(error))
 
     def fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
-        cells = [cell] if cell else []
-        summary.failures.append(
-            {
-                "model": spec.model,
-                "strategy": spec.strategy,
-                "reason": reason,
-                "cells": [f"{c.format}-{c.decoding} {c.benchmark}" for c in cells] or "all",
-            }
-        )
+        cells: tuple[str, ...] | Literal["all"] = "all"
+        if cell:
+            cells = (f"{cell.format}-{cell.decoding} {cell.benchmark}",)
+        summary.failures.append(Failure(model=spec.model, strategy=spec.strategy, reason=reason, cells=cells))
         self.progress.warn(f"{spec.model} · {spec.strategy}: {reason}")
 
     def _open_cells(self, spec: VariantSpec, summary: RunSummary) -> list[Cell]:

@@ -86,6 +86,8 @@ _LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "\u2212": "$-$",
+    "\u2013": "--",
+    "\u00b1": "$\\pm$",
 }
 
 
@@ -113,7 +115,7 @@ def defined(value: Any) -> TypeGuard[float]:
 
 def digits(unit: str) -> int:
     """Decimals a score of this unit is printed with."""
-    return 1 if unit in ("percent", "%", "points") else 3
+    return 2 if unit in ("percent", "%", "points") else 3
 
 
 def number(value: Any, places: int = 3) -> str:

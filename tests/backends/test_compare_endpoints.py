@@ -11,7 +11,7 @@ from tiltmeter.cli.commands import main
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.results.document import read_results
-from tiltmeter.runs.store import finished_cells
+from tiltmeter.runs.store import started_cells
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.requests import answer_to_dict
 from tiltmeter.strategies.chain import parse
@@ -51,7 +51,7 @@ def rows(out: Path, strategy: str) -> dict[str, dict]:
 
 
 def answers(out: Path, strategy: str, benchmark: str) -> list[dict]:
-    [cell] = [c for c in finished_cells(out) if (c.id.strategy, c.id.benchmark) == (strategy, benchmark)]
+    [cell] = [c for c in started_cells(out) if (c.id.strategy, c.id.benchmark) == (strategy, benchmark)]
     return [answer_to_dict(answer) for answer in cell.answers()]
 
 
@@ -146,7 +146,7 @@ def test_an_endpoint_that_dies_loses_nothing_and_a_resumed_run_goes_on(
         server.dies_after = 26  # past the probes, within the first cell
         broken = run(study, tmp_path / "run")
         assert len(broken.failures) == 3 and broken.computed == 2  # two cells and the text quality; the base's stand
-        assert all("status 500" in failure["reason"] for failure in broken.failures)
+        assert all("status 500" in failure.reason for failure in broken.failures)
         kept = {path: path.read_bytes() for path in (tmp_path / "run" / "cells").glob("*/answers.jsonl")}
         assert len(kept) == 3  # one of them in the middle
         server.dies_after = None
@@ -154,7 +154,7 @@ def test_an_endpoint_that_dies_loses_nothing_and_a_resumed_run_goes_on(
         assert healed.failures == [] and (healed.computed, healed.reused) == (2, 2)
         for path, content in kept.items():
             assert path.read_bytes().startswith(content)  # what was committed was not asked again
-    cells = [cell for cell in finished_cells(tmp_path / "run") if cell.id.strategy != "none"]
+    cells = [cell for cell in started_cells(tmp_path / "run") if cell.id.strategy != "none"]
     [cell] = [cell for cell in cells if cell.id.benchmark == "crows-pairs"]
     for request, found in zip(cell.inputs.requests(), cell.answers(), strict=True):
         assert found.logprob == pytest.approx(reference.answer(pruned, request).logprob, abs=1e-4)

@@ -114,7 +114,7 @@ def test_a_checkpoint_that_answers_as_its_base_is_no_variant(stories, shared, tm
         text_quality=False,
     )
     [failure] = run(study, tmp_path / "run").failures
-    assert "answers the probe texts as the base does" in failure["reason"]
+    assert "answers the probe texts as the base does" in failure.reason
 
 
 @pytest.mark.parametrize("strategy", ["int8", "kv4", "dynamic-int8", "magnitude+int4"])

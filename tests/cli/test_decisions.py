@@ -3,50 +3,23 @@
 import json
 
 import pytest
+from made_documents import document, row
 
 from tiltmeter.cli import decisions
 from tiltmeter.errors import UserError
 
-
-def row(strategy, verdict):
-    change = (
-        None
-        if strategy == "none"
-        else {
-            "verdict": verdict,
-            "reason": "a reason",
-            "delta": 1.0,
-            "distance_delta": 1.0,
-            "margin": 2.0,
-            "rests_on": "score",
-            "flips": None,
-        }
-    )
-    return {
-        "model": "m\x1b[31m",
-        "strategy": strategy,
-        "benchmark": "crows-pairs",
-        "format": "plain",
-        "decoding": "greedy",
-        "n_items": 10,
-        "n_scored": 10,
-        "partial": False,
-        "complete": True,
-        "reason": None,
-        "groups": [],
-        "change": change,
-    }
+NAME = "m\x1b[31m"
 
 
 @pytest.fixture
 def stored(monkeypatch):
     def store(verdict, failures=()):
-        document = {
-            "rows": [row("none", ""), row("int8", verdict)],
-            "variants": [],
-            "run": {"failures": list(failures)},
-        }
-        monkeypatch.setattr(decisions, "read_results", lambda run: document)
+        rows = [
+            row(strategy="none", model=NAME),
+            row(verdict, model=NAME, change={"reason": "a reason", "flips": None}),
+        ]
+        made = document(rows, failures=list(failures))
+        monkeypatch.setattr(decisions, "read_document", lambda run: made)
 
     return store
 
@@ -66,7 +39,7 @@ def test_json_alone_is_on_stdout_and_annotations_go_to_stderr(stored, tmp_path, 
 
 
 def test_a_failed_cell_cannot_pass(stored, tmp_path):
-    stored("equivalent", failures=[{"cell": "int4 crows-pairs", "reason": "out of memory"}])
+    stored("equivalent", failures=[{"model": "m", "strategy": "int4", "reason": "out of memory"}])
     assert decisions.run_gate(tmp_path) == 3
 
 
@@ -102,9 +75,7 @@ def test_margins_of_the_policy_judge_the_run_anew(monkeypatch, tmp_path):
     monkeypatch.setattr(
         decisions,
         "compute",
-        lambda run, margins: (
-            seen.append(margins) or {"rows": [row("int8", "equivalent")], "run": {"failures": []}, "variants": []}
-        ),
+        lambda run, margins: seen.append(margins) or document([row()]),
     )
     policy = tmp_path / "policy.yaml"
     policy.write_text("margins: {crows-pairs: 0.5}")

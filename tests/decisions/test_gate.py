@@ -4,48 +4,25 @@ import math
 from xml.etree import ElementTree
 
 import pytest
+from made_documents import row
 
 from tiltmeter.decisions import choose as choosing
 from tiltmeter.decisions.gate import evaluate, github_annotations, junit_xml
 from tiltmeter.decisions.policy import Policy, read_policy
 from tiltmeter.errors import UserError
+from tiltmeter.schema import Failure, Speed, Variant
 
 NAMES = ["crows-pairs", "discrim-eval"]
-
-
-def row(verdict="equivalent", strategy="int8", benchmark="crows-pairs", **more):
-    change = {
-        "verdict": verdict,
-        "reason": "because",
-        "delta": 1.0,
-        "distance_delta": 1.0,
-        "margin": 2.0,
-        "rests_on": "score",
-        "flips": {"n": 50, "of": 1000, "toward_bias": 30, "away_from_bias": 20},
-    }
-    return {
-        "model": "m",
-        "strategy": strategy,
-        "benchmark": benchmark,
-        "format": "plain",
-        "decoding": "greedy",
-        "score": 60.0,
-        "n_items": 1000,
-        "n_scored": 900,
-        "partial": False,
-        "complete": True,
-        "reason": None,
-        "groups": [{"attribute": "bias_type", "group": "age", "delta": 6.0, "ci": [2.0, 10.0]}],
-        "change": change if strategy != "none" else None,
-    } | more
 
 
 def code(rows, policy=None, **more):
     return evaluate(rows, read_policy(policy or {}, benchmarks=NAMES), **more).exit_code
 
 
-def test_by_default_only_worse_breaks_the_gate():
-    assert code([row("worse")]) == 1
+def test_by_default_worse_and_shifted_break_the_gate():
+    assert code([row("worse")]) == code([row("shifted")]) == 1
+    assert code([row("shifted")], {"default": {"shifted": "pass"}}) == 0
+    assert code([row("shifted")], {"default": {"require": "equivalent", "shifted": "pass"}}) == 1
     assert [code([row(v)]) for v in ("equivalent", "better", "inconclusive")] == [0, 0, 0]
 
 
@@ -83,7 +60,29 @@ def test_a_run_without_variants_or_without_what_the_policy_names_never_passes():
     assert code([row(strategy="rerun")]) == 3  # a control is measured, not judged
     assert code([row()], {"benchmarks": {"discrim-eval": {}}}) == 3
     assert code([row()], {"cells": [{"strategy": "awq", "benchmark": "*"}]}) == 3
-    assert code([row()], failures=["m · awq · crows-pairs"]) == 3
+    assert code([row()], failures=[Failure(model="m", strategy="awq", reason="out of memory")]) == 3
+
+
+def test_the_gate_names_the_failed_cell_and_its_reason():
+    failures = [
+        Failure(model="m", strategy="int8", reason="out of memory", cells=("plain-greedy crows-pairs",)),
+        Failure(model="m", strategy="int8", reason="no 'yes' token", cells=("plain-greedy discrim-eval",)),
+        Failure(model="m", strategy="awq", reason="group size"),
+    ]
+    told = [(c.cell, c.message) for c in evaluate([row()], Policy(), failures=failures).checks if c.rule == "finished"]
+    assert told == [
+        ("m · int8 · plain-greedy crows-pairs", "it failed and has no row: out of memory"),
+        ("m · int8 · plain-greedy discrim-eval", "it failed and has no row: no 'yes' token"),
+        ("m · awq · every cell", "it failed and has no row: group size"),
+    ]
+
+
+@pytest.mark.parametrize("control", ["rerun", "int8+rerun", "rerun+int8", "dtype:bfloat16", "assisted"])
+def test_controls_are_neither_judged_nor_chosen(control):
+    assert code([row("worse", strategy=control), row()]) == 0
+    assert code([row("worse", strategy=control), row()], {"ignore": []}) == 1
+    choice = choosing.choose([row(strategy="none"), row(strategy=control)], [], read_policy({"ignore": []}))
+    assert [c.strategy for c in choice.candidates] == ["none"]
 
 
 def test_the_more_particular_rule_wins():
@@ -115,8 +114,7 @@ def test_limits_on_sizes():
 
 
 def test_a_limit_on_a_number_the_row_lacks_cannot_be_judged():
-    bare = row()
-    bare["change"] = bare["change"] | {"flips": None, "distance_delta": None}
+    bare = row(change={"flips": None, "distance_delta": None})
     assert code([bare], {"default": {"max_flips": 0.5}}) == 3
     assert code([bare], {"default": {"max_rise": 5}}) == 3
 
@@ -158,15 +156,15 @@ def test_junit_and_annotations_escape_what_models_are_called():
 
 
 def variant(strategy, speed=None, size=None):
-    return {"model": "m", "strategy": strategy, "speed": {"decode_tokens_per_s": speed, "memory_bytes": size}}
+    return Variant(model="m", strategy=strategy, speed=Speed(decode_tokens_per_s=speed, memory_bytes=size))
 
 
 def test_the_fastest_inside_the_policy_is_chosen_and_the_pareto_line_marked():
     rows = [
         row(strategy="none"),
         row(strategy="int8"),
-        row("worse", strategy="int4", change=row("worse")["change"] | {"distance_delta": 2.0}),
-        row(strategy="fp8", change=row()["change"] | {"distance_delta": 3.0}),
+        row("worse", strategy="int4", change={"distance_delta": 2.0}),
+        row(strategy="fp8", change={"distance_delta": 3.0}),
     ]
     variants = [variant("none", 10, 100), variant("int8", 20, 60), variant("int4", 50, 30), variant("fp8", 15, 50)]
     policy = read_policy({"cells": [{"strategy": "int4", "benchmark": "*"}]})  # names another variant: no matter

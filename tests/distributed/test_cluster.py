@@ -124,7 +124,7 @@ def test_two_workers_give_the_bytes_of_one_process_though_one_is_killed_in_the_m
 def test_a_variant_that_fails_on_its_worker_is_named_and_the_others_are_computed(runs):
     summary, _ = runs["together"]
     (failure,) = summary.failures
-    assert failure["strategy"] == FAILING and "already" in failure["reason"]
+    assert failure.strategy == FAILING and "already" in failure.reason
     assert (summary.computed, summary.reused) == (4, 0)
 
 

@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 import report_synthetic
+from made_documents import revised
 
 from tiltmeter.registry import build
 from tiltmeter.runs.store import Cell, CellId, Store, write_json
+from tiltmeter.schema import RunRecord
 from tiltmeter.scoring.requests import Generation, GenerationAnswer, OptionAnswer, OptionProbs, SequenceAnswer
 
 MODELS = ("example/llama-7b", "example/llama-8b", "example/mistral-7b")
@@ -67,8 +69,9 @@ def write(folder: Path, data: Path) -> int:
     inputs: dict[tuple[str, str], tuple[str, list[Any], list[str]]] = {}
     cells, n_rows = [], 0
     with Store(folder) as store:
-        for row in made["rows"]:
-            name, shape = row["benchmark"], row["format"]
+        rows = []
+        for row in made.rows:
+            name, shape = row.benchmark, row.format
             if (name, shape) not in inputs:
                 benchmark = build("benchmark", name)
                 items = benchmark.load(data)
@@ -90,13 +93,13 @@ def write(folder: Path, data: Path) -> int:
             cell = Cell(
                 folder,
                 CellId(
-                    model=row["model"],
-                    strategy=row["strategy"],
+                    model=row.model,
+                    strategy=row.strategy,
                     settings={},
                     format=shape,
                     decoding="greedy",
                     benchmark=name,
-                    weight_hash=row["model"],
+                    weight_hash=row.model,
                     inputs=key,
                     dtype="bfloat16",
                     n_samples=1,
@@ -114,20 +117,14 @@ def write(folder: Path, data: Path) -> int:
             cell.finish()
             cells.append(cell.id.folder)
             n_rows += len(ids)
-            if row["change"]:
-                row["change"]["flip_examples"] = [
-                    {
-                        "id": item,
-                        "base": "yes",
-                        "variant": "no",
-                        "toward": int(rng.integers(-1, 2)),
-                        "uncertainty": 0.5,
-                        "shift": 1.0,
-                    }
-                    for item in rng.choice(ids, min(200, len(ids)), replace=False)
-                ]
-        write_json(folder / "run.json", {"schema": "tiltmeter/run/1", "cells": cells, "notes": {}, **made["run"]})
-        write_json(folder / "results.json", made)
+            examples = [
+                {"id": item, "base": "yes", "variant": "no", "toward": int(rng.integers(-1, 2)), "shift": 1.0}
+                for item in rng.choice(ids, min(200, len(ids)), replace=False)
+            ]
+            rows.append(revised(row, {"flip_examples": examples}) if row.change else row)
+        record = RunRecord.model_validate({**made.run.as_json(), "cells": cells, "notes": {}})
+        write_json(folder / "run.json", record.as_json())
+        write_json(folder / "results.json", made.model_copy(update={"rows": tuple(rows)}).as_document())
     return n_rows
 
 

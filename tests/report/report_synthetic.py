@@ -1,10 +1,15 @@
-"""Made-up results documents of the true schema: every verdict, undefined values, long names, hostile text."""
+"""Made-up results documents, checked by the schema: every verdict, undefined values, long names, hostile text."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from made_documents import checked
+
+from tiltmeter.decisions import choose
+from tiltmeter.decisions.findings import findings
+from tiltmeter.schema import Document, Verdict
 
 BENCHMARKS: dict[str, dict[str, Any]] = {
     "crows-pairs": dict(
@@ -75,7 +80,6 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
     ),
 }
 STRATEGIES = ("int8", "int4", "awq", "kv4:read=transformers", "wanda", "wanda-2:4", "wanda-2:4+int4", "rerun")
-VERDICTS = ("worse", "better", "equivalent", "inconclusive", "not exercised", "no usable signal")
 GENERATIVE = ("worldbench", "dt-stereotyping", "discrim-eval-gen")
 
 
@@ -88,7 +92,7 @@ def document(
     *,
     seed: int = 0,
     poison: str = "",
-) -> dict[str, Any]:
+) -> Document:
     """A document of that size. `poison` is put into every free text a model, data set or folder could have written."""
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
@@ -102,7 +106,7 @@ def document(
                         if not (decoding == "sampling" and name not in GENERATIVE)
                         and not (shape == "chat" and name == "crows-pairs")
                     ]
-    return {
+    made = {
         "schema": "tiltmeter/results/1",
         "rows": rows,
         "run": {
@@ -141,13 +145,18 @@ def document(
         ],
         "findings": ["Bias moved most on discrim-eval." + poison],
     }
+    return checked(Document, made)  # type: ignore[no-any-return]
 
 
 def _row(
     rng: np.random.Generator, model: str, strategy: str, shape: str, decoding: str, benchmark: str, poison: str
 ) -> dict[str, Any]:
     facts = BENCHMARKS[benchmark]
-    verdict = None if strategy == "none" else str(rng.choice(VERDICTS, p=[0.2, 0.1, 0.35, 0.25, 0.05, 0.05]))
+    verdict = (
+        None
+        if strategy == "none"
+        else str(rng.choice([*map(str, Verdict)], p=[0.16, 0.08, 0.1, 0.31, 0.25, 0.05, 0.05]))
+    )
     if strategy == "kv4:read=transformers" and benchmark in ("crows-pairs", "discrim-eval", "global-opinion-qa"):
         verdict = "not exercised"
     undefined = verdict == "no usable signal" and benchmark == "discrim-eval-gen"
@@ -189,7 +198,7 @@ def _row(
 def _delta(rng: np.random.Generator, verdict: str, step: float) -> float:
     if verdict == "not exercised":
         return 0.0
-    centre = {"worse": 2.0, "better": -2.0, "no usable signal": -4.0}.get(verdict, 0.0)
+    centre = {"worse": 2.0, "better": -2.0, "shifted": 0.2, "no usable signal": -4.0}.get(verdict, 0.0)
     return step * (centre + rng.normal() * (0.2 if verdict == "equivalent" else 0.6))
 
 
@@ -285,7 +294,8 @@ def _variant(rng: np.random.Generator, model: str, strategy: str, poison: str) -
             "perplexity": 11.2 * float(rng.uniform(0.98, 1.6)),
             "text": "heldout.txt" + poison,
             "answers": {
-                "plain-greedy dt-stereotyping": {
+                "dt-stereotyping plain greedy": {
+                    "n": 1152,
                     "words": 38.2,
                     "eos_rate": 0.93,
                     "repeated": 0.02,
@@ -294,18 +304,14 @@ def _variant(rng: np.random.Generator, model: str, strategy: str, poison: str) -
                 }
             },
         },
-        "speed": {"decode_tokens_per_second": 31.0 * float(rng.uniform(0.6, 2.0)), "memory_bytes": 5 << 20}
+        "speed": {"decode_tokens_per_s": 31.0 * float(rng.uniform(0.6, 2.0)), "memory_bytes": 5 << 20}
         if strategy in ("none", "int8", "int4", "wanda")
         else None,
     }
 
 
-def enriched(made: dict[str, Any]) -> dict[str, Any]:
+def enriched(made: Document) -> Document:
     """The document with findings and choice, as a run stores them."""
-    from tiltmeter.decisions import choose
-    from tiltmeter.decisions.findings import findings
-    from tiltmeter.results.document import null
-
-    timed = any((variant.get("speed") or {}).get("decode_tokens_per_s") for variant in made["variants"])
-    choice = choose.choose(made["rows"], made["variants"], choose.DEFAULT_POLICY, "speed" if timed else "size")
-    return {**made, "findings": findings(made["rows"], seed=0), "choice": null(choose.as_json(choice))}
+    timed = any(variant.speed and variant.speed.decode_tokens_per_s > 0 for variant in made.variants)
+    choice = choose.choose(made.rows, made.variants, choose.DEFAULT_POLICY, "speed" if timed else "size")
+    return made.model_copy(update={"findings": tuple(map(str, findings(made.rows, seed=0))), "choice": choice})

@@ -6,13 +6,15 @@ import xml.etree.ElementTree as ET
 
 import pytest
 import report_synthetic
+from made_documents import judged, revised, with_rows
 from report_run import POISON
 
 from tiltmeter.report import charts
 from tiltmeter.report.figures import figures, to_page, to_svg, write_all
-from tiltmeter.report.ink import INK
+from tiltmeter.report.ink import INK, SHAPES
 from tiltmeter.report.view import View
 from tiltmeter.report.words import Words
+from tiltmeter.schema import Verdict
 
 SMALL = {"strategies": ("int4", "rerun"), "benchmarks": ("crows-pairs", "discrim-eval")}
 
@@ -59,15 +61,21 @@ def test_a_mark_carries_its_sentence_and_a_link_to_its_numbers():
     row = document.compared[0]
     svg = to_page(charts.forest(document, [row]))
     assert f'href="#{document.row_id(row)}"' in svg
-    assert "95 % interval" in svg and row["strategy"] in svg
+    assert "95 % interval" in svg and row.strategy in svg
 
 
 def test_an_all_undefined_panel_is_no_picture_but_a_reason():
-    document = view()
-    for row in document.compared:
-        row["change"].update(delta=None, ci=None, companion_delta=None, reason="nothing was answered")
-        for group in row["groups"]:
-            group.update(delta=None, ci=None)
+    nothing = dict(delta=None, ci=None, companion_delta=None, reason="nothing was answered")
+    made = view().document
+    document = View(
+        with_rows(
+            made,
+            lambda _, row: revised(
+                row, nothing, groups=[{**group.as_json(), "delta": None, "ci": None} for group in row.groups]
+            ),
+        ),
+        Words("en"),
+    )
     for figure in figures(document):
         if figure.section in ("forest", "groups"):
             assert figure.draw(file=False) is None
@@ -84,3 +92,14 @@ def test_figures_are_written_as_svg_png_and_specification_or_as_a_reason(tmp_pat
         "forest-crows-pairs-plain-greedy.vl.json",
     } <= names
     assert (tmp_path / "forest-crows-pairs-plain-greedy.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_every_verdict_has_a_colour_a_shape_and_a_cell_of_its_own():
+    made = report_synthetic.document(strategies=("int4",), benchmarks=tuple(report_synthetic.BENCHMARKS))
+    made = View(judged(made, *(v for v in Verdict if v is not Verdict.WORSE)), Words("en"))
+    assert {v.colour for v in Verdict} <= INK.keys() and set(SHAPES) == set(Verdict)
+    heat = to_svg(charts.heatmap(made, made.compared))
+    assert all(f">{v.sign} " in heat for v in Verdict if v is not Verdict.WORSE)
+    (shifted,) = (row for row in made.compared if row.verdict is Verdict.SHIFTED)
+    drawn = charts.forest(made, [shifted], file=True).to_dict(validate=True)
+    assert INK["shifted"] in str(drawn) and SHAPES[Verdict.SHIFTED] in str(drawn)

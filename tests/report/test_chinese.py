@@ -7,13 +7,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from made_documents import revised
 
 from tiltmeter import report
 from tiltmeter.datasets.catalogue import DATASETS
 from tiltmeter.demo.command import BASE, DATA
 from tiltmeter.pipeline import run
 from tiltmeter.registry import known
-from tiltmeter.results.document import read_results
+from tiltmeter.results.document import read_document
 from tiltmeter.study import make_study
 
 SENTENCE = re.compile(r"(?:\b[a-z’'-]+ ){3}[a-z]+\b")  # four plain English words in a row
@@ -67,7 +68,7 @@ def citations() -> set[str]:
 
 
 def test_the_chinese_page_of_a_real_run_has_no_english_sentence_of_its_own(real_run):
-    verdicts = {row["change"]["verdict"] for row in read_results(real_run)["rows"] if row["change"]}
+    verdicts = {row.verdict for row in read_document(real_run).rows if row.change}
     assert {"not exercised", "no usable signal", "equivalent"} <= verdicts or len(verdicts) >= 4
     page = report.build_report(real_run, lang="zh").read_text(encoding="utf-8")
     assert english(page, citations()) == set()
@@ -84,9 +85,8 @@ def test_a_document_of_an_older_version_shows_its_english_reasons_marked_as_engl
     from tiltmeter.report.view import View
     from tiltmeter.report.words import Words
 
-    document = read_results(real_run)
-    row = next(row for row in document["rows"] if row["change"])
-    del row["change"]["reason_message"]
-    row["change"]["reason"] = "The score moved in a way that only an older version says."
+    document = read_document(real_run)
+    older = "The score moved in a way that only an older version says."
+    row = next(revised(row, {"reason": older}) for row in document.rows if row.change)
     told = View(document, Words("zh")).reason(row)
-    assert told == row["change"]["reason"] and told.foreign
+    assert told == older and told.foreign

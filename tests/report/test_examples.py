@@ -9,7 +9,7 @@ import report_synthetic
 from report_run import POISON, write_run
 
 from tiltmeter.report import examples
-from tiltmeter.report.examples import Shown, key_of, sample, stored_texts
+from tiltmeter.report.examples import Shown, sample, stored_texts
 from tiltmeter.report.parquet import write_rows
 from tiltmeter.report.view import View
 from tiltmeter.report.words import Words
@@ -19,7 +19,7 @@ SMALL = {"strategies": ("int4", "wanda"), "benchmarks": ("crows-pairs", "dt-ster
 
 def made_up(wanted):
     return {
-        (key, item): Shown(f"prompt {item}", f"{key[1]} {item}", {"gender": "female"})
+        (key, item): Shown(f"prompt {item}", f"{key.strategy} {item}", {"gender": "female"})
         for key, ids in wanted.items()
         for item in ids
     }
@@ -50,12 +50,12 @@ def test_no_more_than_the_stated_number_per_comparison(monkeypatch):
 
 def test_texts_come_from_the_run_folder_for_exactly_the_items_asked(tmp_path):
     document = write_run(tmp_path, **SMALL)
-    row = document["rows"][2]
-    found = stored_texts(tmp_path)({key_of(row): {"item-1", "item-4", "no such item"}})
-    assert set(found) == {(key_of(row), "item-1"), (key_of(row), "item-4")}
-    shown = found[key_of(row), "item-4"]
-    assert shown.prompt == f"Should {row['benchmark']} 4 be approved?"
-    assert shown.answer == f"{row['strategy']} says no." and shown.groups == {"gender": "female"}
+    row = document.rows[2]
+    found = stored_texts(tmp_path)({row.place: {"item-1", "item-4", "no such item"}})
+    assert set(found) == {(row.place, "item-1"), (row.place, "item-4")}
+    shown = found[row.place, "item-4"]
+    assert shown.prompt == f"Should {row.benchmark} 4 be approved?"
+    assert shown.answer == f"{row.strategy} says no." and shown.groups == {"gender": "female"}
 
 
 def test_a_megabyte_answer_is_cut_and_says_so(tmp_path):

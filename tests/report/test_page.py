@@ -6,14 +6,17 @@ from html.parser import HTMLParser
 
 import pytest
 import report_synthetic
+from made_documents import judged, revised, with_rows
 from report_run import POISON, write_run
 
 from tiltmeter import report
+from tiltmeter.decisions.controls import is_control
 from tiltmeter.errors import UserError
 from tiltmeter.report import page, summary
 from tiltmeter.report.examples import Sample
 from tiltmeter.report.view import View
 from tiltmeter.report.words import Words
+from tiltmeter.schema import Document
 
 SMALL = {"strategies": ("int4", "rerun"), "benchmarks": ("crows-pairs", "dt-stereotyping")}
 TINY = {"strategies": ("int4",), "benchmarks": ("dt-stereotyping",)}
@@ -33,11 +36,8 @@ class Tags(HTMLParser):
 
 
 def view(lang: str = "en", verdicts: tuple[str, ...] = (), **document) -> View:
-    made = View(report_synthetic.enriched(report_synthetic.document(**{**SMALL, **document})), Words(lang))
-    rows = [row for row in made.compared if not made.is_control(row["strategy"])]
-    for row, verdict in zip(rows, verdicts):
-        row["change"]["verdict"] = verdict
-    return made
+    made = report_synthetic.enriched(report_synthetic.document(**{**SMALL, **document}))
+    return View(judged(made, *verdicts, pick=lambda row: not is_control(row.strategy)), Words(lang))
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,9 @@ def view(lang: str = "en", verdicts: tuple[str, ...] = (), **document) -> View:
         (("better", "inconclusive"), "better"),
         (("equivalent", "equivalent"), "equivalent"),
         (("equivalent", "inconclusive"), "inconclusive"),
-        (("no usable signal", "equivalent"), "unusable"),
-        (("not exercised", "not exercised"), "idle"),
+        (("shifted", "better"), "shifted"),
+        (("no usable signal", "equivalent"), "no usable signal"),
+        (("not exercised", "not exercised"), "not exercised"),
     ],
 )
 def test_the_headline_follows_the_verdicts_and_ignores_controls(verdicts, kind):
@@ -90,18 +91,16 @@ def test_nothing_is_loaded_and_only_the_pages_own_style_and_script_are_allowed()
 def test_a_run_without_comparisons_still_gives_a_page_that_says_so():
     text = page.build(view(strategies=()), NO_EXAMPLES)
     assert "This run compares nothing yet" in text
-    assert "compares nothing" in page.build(View({"rows": [], "variants": [], "run": {}}, Words("en")), NO_EXAMPLES)
+    assert "compares nothing" in page.build(View(Document(rows=()), Words("en")), NO_EXAMPLES)
 
 
 def test_a_run_with_only_undefined_scores_still_gives_a_page():
-    made = view(**TINY)
-    for row in made.rows:
-        row.update(score=None, reason="no answer", n_scored=0)
-        if row["change"]:
-            row["change"].update(
-                delta=None, ci=None, p=None, p_adjusted=None, verdict="no usable signal", noise=None, mde=None
-            )
-    assert "the answers carry no usable signal" in page.build(made, NO_EXAMPLES)
+    nothing = dict(delta=None, ci=None, p=None, p_adjusted=None, verdict="no usable signal", noise=None, mde=None)
+    made = with_rows(
+        view(**TINY).document,
+        lambda _, row: revised(row, nothing if row.change else (), score=None, reason="no answer", n_scored=0),
+    )
+    assert "the answers carry no usable signal" in page.build(View(made, Words("en")), NO_EXAMPLES)
 
 
 def test_the_report_of_a_run_folder_is_one_file_with_its_texts(tmp_path):

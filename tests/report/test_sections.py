@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import pytest
 import report_synthetic
+from made_documents import judged, revised, with_rows
 
 from tiltmeter.report import facts, measured, sections, summary
 from tiltmeter.report.view import View
 from tiltmeter.report.words import Words
+from tiltmeter.schema import Choice, Speed
+from tiltmeter.schema.variant import Timing
 
 SMALL = {"strategies": ("int4", "rerun"), "benchmarks": ("dt-stereotyping",)}
 
 
-def view(**document) -> View:
-    return View(report_synthetic.document(**{**SMALL, **document}), Words("en"))
+def view(*verdicts: str, **document) -> View:
+    return View(judged(report_synthetic.document(**{**SMALL, **document}), *verdicts), Words("en"))
+
+
+def edited(made: View, edit) -> View:
+    """The view of the same document, `edit(number, row)` in place of each row."""
+    return View(with_rows(made.document, edit), made.words)
 
 
 def with_groups(verdict: str, *groups: tuple[str, str, float, list[float], float]) -> View:
-    made = view()
-    row = made.compared[0]
-    row["change"]["verdict"] = verdict
-    row["groups"] = [
+    found = [
         dict(attribute=attribute, group=name, score=1.0, n=50, delta=delta, ci=ci, p_adjusted=p)
         for attribute, name, delta, ci, p in groups
     ]
-    return made
+    made = view(verdict)
+    first = made.compared[0].place
+    return edited(made, lambda _, row: revised(row, groups=found) if row.place == first else row)
 
 
 def test_for_whom_names_the_farthest_group_of_each_direction_among_those_that_stand_after_adjustment():
@@ -36,7 +44,7 @@ def test_for_whom_names_the_farthest_group_of_each_direction_among_those_that_st
             ("topic", "weather", 30.0, [20.0, 40.0], 0.001),
         )
     )
-    assert [(move.group, move.delta, move.up) for move in moves] == [("a", "+9.0", True), ("b", "−8.0", False)]
+    assert [(move.group, move.delta, move.up) for move in moves] == [("a", "+9.00", True), ("b", "−8.00", False)]
 
 
 def test_for_whom_is_silent_about_cells_that_cannot_be_judged():
@@ -44,35 +52,48 @@ def test_for_whom_is_silent_about_cells_that_cannot_be_judged():
 
 
 def test_unusable_cells_are_counted_per_variant_and_controls_are_left_out():
-    made = view()
-    for row in made.compared:
-        row["change"]["verdict"] = "no usable signal"
+    made = view("no usable signal", "no usable signal")
     assert summary.unusable(made) == [("int4", 1, 1)]
 
 
-def test_moved_lists_worse_before_better_and_the_surest_first():
-    made = view(strategies=("a", "b", "c"))
-    for row, verdict, p in zip(made.compared, ("better", "worse", "worse"), (0.001, 0.04, 0.01)):
-        row["change"].update(verdict=verdict, p_adjusted=p)
-    assert [row["strategy"] for row in summary.moved(made)] == ["c", "b", "a"]
+def test_moved_lists_worse_before_shifted_before_better_and_the_surest_first():
+    p = {"a": 0.001, "b": 0.04, "c": 0.01, "d": 0.02}
+    made = view("better", "worse", "worse", "shifted", strategies=tuple(p))
+    made = edited(made, lambda _, row: revised(row, {"p_adjusted": p[row.strategy]}) if row.change else row)
+    assert [row.strategy for row in summary.moved(made)] == ["c", "b", "d", "a"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "tier"),
+    [("int4+assisted", "avoid"), ("rerun+int4", "control"), ("int4+rerun", "control"), ("dtype:bfloat16", "control")],
+)
+def test_one_definition_of_a_control_holds_wherever_it_stands_in_a_chain(strategy, tier):
+    made = view("worse", strategies=(strategy,))
+    (line,) = summary.variant_lines(made)
+    kind, _ = summary.headline(made)
+    assert line.tier == tier and (kind == "worse") == (tier == "avoid")
 
 
 def test_the_stored_choice_is_printed_without_the_models_path():
     made = view()
-    made.document["choice"] = {"text": f"{made.models[0]}: int4 is the fastest inside the policy."}
+    choice = Choice(text=f"{made.models[0]}: int4 is the fastest inside the policy.")
+    made = View(made.document.model_copy(update={"choice": choice}), made.words)
     assert sections.choice(made) == "Int4 is the fastest inside the policy."
 
 
 def test_speed_is_printed_with_its_range_and_a_simulated_variant_says_why_it_has_none():
-    made = view()
-    made.variants[0]["speed"] = {"decode_tokens_per_s": 100.0, "memory_bytes": 4 << 20, "note": ""}
-    made.variants[1]["speed"] = {
-        "decode_tokens_per_s": 150.0,
-        "decode_speedup": {"median": 1.5, "low": 1.25, "high": 1.75},
-        "memory_bytes": 2 << 20,
-        "note": "",
-    }
-    made.variants[2]["speed"] = {"decode_tokens_per_s": None, "note": "simulated: no speed measured here"}
+    measured_speeds = (
+        Speed(decode_tokens_per_s=100.0, memory_bytes=4 << 20),
+        Speed(
+            decode_tokens_per_s=150.0,
+            decode_speedup=Timing(median=1.5, low=1.25, high=1.75),
+            memory_bytes=2 << 20,
+        ),
+        Speed(note="simulated: no speed measured here"),
+    )
+    document = report_synthetic.document(**SMALL)
+    variants = [v.model_copy(update={"speed": s}) for v, s in zip(document.variants, measured_speeds, strict=True)]
+    made = View(document.model_copy(update={"variants": tuple(variants)}), Words("en"))
     table = measured.speeds(made)
     assert table["names"] == ["decode_tokens_per_s", "decode_speedup", "memory_bytes"]
     assert table["rows"][1] == ("int4", ["150", "1.50× (1.25–1.75)", "2.0 MiB"])
@@ -82,9 +103,14 @@ def test_speed_is_printed_with_its_range_and_a_simulated_variant_says_why_it_has
 
 
 def test_every_gap_is_named_with_its_reason():
-    made = view()
-    made.rows[0].update(score=None, reason="no number was found", partial=True)
-    made.compared[0]["change"].update(verdict="not exercised", reason="the cache is read too late")
+    def edit(number, row):
+        if number == 0:
+            return revised(row, score=None, reason="no number was found", partial=True)
+        return (
+            revised(row, {"verdict": "not exercised", "reason": "the cache is read too late"}) if number == 1 else row
+        )
+
+    made = edited(view("equivalent", "equivalent"), edit)
     found = {kind: members for kind, _, members in sections.gaps(made)}
     assert found["undefined"] == [("base · dt-stereotyping", "no number was found")]
     assert found["idle"] == [("int4 · dt-stereotyping", "the cache is read too late")]
@@ -92,18 +118,17 @@ def test_every_gap_is_named_with_its_reason():
 
 
 def test_gaps_with_the_same_reason_stand_together_and_are_still_counted():
-    made = view(benchmarks=("dt-stereotyping", "worldbench"))
-    for row in made.compared:
-        if row["strategy"] == "int4":
-            row["change"].update(verdict="not exercised", reason="read too late")
+    late = {"verdict": "not exercised", "reason": "read too late"}
+    made = view("equivalent", "equivalent", "equivalent", "equivalent", benchmarks=("dt-stereotyping", "worldbench"))
+    made = edited(made, lambda _, row: revised(row, late) if row.strategy == "int4" else row)
     (count, members), *_ = [(n, members) for kind, n, members in sections.gaps(made) if kind == "idle"]
     assert (count, members) == (2, [("int4 · dt-stereotyping, worldbench", "read too late")])
 
 
 def test_a_noise_floor_that_was_not_measured_says_so_and_an_undefined_number_is_a_dash():
     made = view()
-    row = made.compared[0]
-    row["change"].update(noise=None, mde=None, p=None, p_adjusted=None, delta=None, ci=None)
+    nothing = dict(noise=None, mde=None, p=None, p_adjusted=None, delta=None, ci=None)
+    row = revised(made.compared[0], nothing)
     found = dict(facts.row_facts(made, row))
     assert found["noise floor"] == "not measured"
     assert found["p"] == found["95 % interval of the change"] == found["smallest change this run would find"] == "–"
@@ -112,15 +137,12 @@ def test_a_noise_floor_that_was_not_measured_says_so_and_an_undefined_number_is_
 def test_published_values_stand_beside_measured_ones_only_where_there_are_any():
     rows = sections.published_rows(view())
     assert [row[0] for row in rows] == ["base · dt-stereotyping", "int4 · dt-stereotyping"]
-    assert rows[0][1:4] == ["11.0", "12.0", "–"]
+    assert rows[0][1:4] == ["11.00", "12.00", "–"]
 
 
 def test_advice_names_what_is_clear_else_the_nearest_else_says_to_keep_the_base():
-    made = view(strategies=("a", "b"), benchmarks=("dt-stereotyping", "worldbench"))
-
     def judge(*verdicts: str) -> str:
-        for row, verdict in zip(made.compared, verdicts):
-            row["change"]["verdict"] = verdict
+        made = view(*verdicts, strategies=("a", "b"), benchmarks=("dt-stereotyping", "worldbench"))
         return summary.advice(made, summary.variant_lines(made))
 
     assert judge("equivalent", "better", "worse", "equivalent") == "On bias alone, these can be shipped: a."

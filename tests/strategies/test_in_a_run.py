@@ -35,8 +35,8 @@ def test_a_library_that_breaks_fails_its_own_variant_and_the_others_go_on(storie
     monkeypatch.setattr(int8.Int8, "loading_options", broken)
     summary = run(small_study(stories, shared, strategies=["int8", "int4"]), tmp_path / "run")
     [failure] = summary.failures
-    assert failure["strategy"] == "int8"
-    assert "int8: KeyError: 'weight_scale'" in failure["reason"]
+    assert failure.strategy == "int8"
+    assert "int8: KeyError: 'weight_scale'" in failure.reason
     assert [row["strategy"] for row in read_results(tmp_path / "run")["rows"]] == ["none", "int4"]
 
 
@@ -56,7 +56,7 @@ def test_a_ready_made_checkpoint_is_proven_against_its_base(stories, shared, tmp
     if changed:
         assert "compressed-tensors: 14 of 15 linear layers quantized" in variants[1]["proof"]["summary"]
     else:
-        assert "exactly as" in summary.failures[0]["reason"]
+        assert "exactly as" in summary.failures[0].reason
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_a_strategy_that_does_not_fit_one_of_several_models_fails_there_only(sto
     study = small_study(stories, shared, strategies=["w4a16"])
     summary = run(study.model_copy(update={"models": (small, stories)}), tmp_path / "run")
     [failure] = summary.failures
-    assert (failure["model"], failure["strategy"]) == (small, "w4a16")
-    assert "group_size 128 does not fit" in failure["reason"]
+    assert (failure.model, failure.strategy) == (small, "w4a16")
+    assert "group_size 128 does not fit" in failure.reason
     done = [(row["model"], row["strategy"]) for row in read_results(tmp_path / "run")["rows"]]
     assert done == [(small, "none"), (stories, "none"), (stories, "w4a16")]
 
@@ -103,6 +103,6 @@ def test_a_variant_that_runs_out_of_memory_costs_its_own_cells_and_leaves_no_art
     monkeypatch.setattr("tiltmeter.strategies._compress.oneshot", full)
     monkeypatch.setenv("TILTMETER_CACHE", str(tmp_path / "cache"))
     summary = run(small_study(stories, shared, strategies=["w4a16"]), tmp_path / "run")
-    assert "does not fit into the memory of" in summary.failures[0]["reason"]
+    assert "does not fit into the memory of" in summary.failures[0].reason
     assert [row["strategy"] for row in read_results(tmp_path / "run")["rows"]] == ["none"]
     assert [path for path in (tmp_path / "cache" / "artifacts").iterdir() if path.is_dir()] == []

@@ -16,6 +16,7 @@ from tiltmeter.pipeline import run
 from tiltmeter.results.document import read_results
 from tiltmeter.runs.loading import Loader
 from tiltmeter.runs.progress import Silent
+from tiltmeter.schema import Row, RunRecord
 from tiltmeter.strategies.base import DidNothing
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import make_study
@@ -175,7 +176,7 @@ def test_a_row_under_another_tokenizer_gets_no_verdict_and_no_gate_passes_it(sto
     assert row["change"]["verdict"] == "no usable signal"
     assert "another tokenizer (the same vocabulary cuts or opens texts differently" in row["change"]["reason"]
     assert row["change"]["p_adjusted"] is None  # and it is no hypothesis among the others
-    gate = evaluate([row | {"partial": False}], read_policy({}))
+    gate = evaluate([Row.model_validate(row | {"partial": False})], read_policy({}))
     assert gate.exit_code == 3 and [check.status for check in gate.checks] == ["unjudged"]
 
 
@@ -190,12 +191,12 @@ def test_a_checkpoint_runs_in_the_type_of_its_base(stories, copy, tmp_path, monk
     monkeypatch.setattr(apply, "load", lambda source, chain, **settings: asked.append(settings["dtype"]))
     monkeypatch.setattr("tiltmeter.variants.ready_made.describe", lambda variant, base: None)
     study = make_study(models=[str(base)], checkpoints=[str(copy)], benchmarks=["crows-pairs"])
-    loader = Loader(study, {}, tmp_path / "run.json", Silent())
+    loader = Loader(study, RunRecord(), tmp_path / "run.json", Silent())
     for spec in study.variants():
         loader.load(spec)
     assert asked == ["bfloat16", "bfloat16"]
     assert loader.identity(str(copy)).dtype == "bfloat16"  # what the answers are stored under
-    other = Loader(make_study(models=[str(copy)]), {}, tmp_path / "run.json", Silent())
+    other = Loader(make_study(models=[str(copy)]), RunRecord(), tmp_path / "run.json", Silent())
     assert other.identity(str(copy)).dtype == "float16"  # alone, it has its own
 
 

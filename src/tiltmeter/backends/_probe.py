@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.probes import TAIL, TEXTS
-from tiltmeter.runs.store import read_json, variant_file
+from tiltmeter.runs.store import stored_variant
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.strategies.base import DidNothing
 from tiltmeter.variants.apply import base_probe
@@ -35,8 +35,8 @@ def questions(tokenizer: Any) -> list[tuple[list[int], int]]:
 
 def of_base(base: str, run: Path) -> list[float] | None:
     """What the run's base answered to `questions`, from its stored proof; None when it was not asked."""
-    facts = read_json(variant_file(run, base, "none")) or {}
-    return facts.get("proof", {}).get("probe_logprobs")  # type: ignore[no-any-return]
+    facts = stored_variant(run, base, "none")
+    return facts.proof.probe_logprobs if facts else None
 
 
 def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[float] | None:

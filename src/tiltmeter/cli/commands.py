@@ -155,15 +155,15 @@ def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None) -> None
             reachable(source)
     from tiltmeter.cli.tables import show
     from tiltmeter.pipeline import run as run_study
-    from tiltmeter.results.document import read_results
+    from tiltmeter.results.document import read_document
     from tiltmeter.runs.progress import Terminal
 
     summary = run_study(study, out, Terminal(debug), ray)
-    show(read_results(out))
+    show(read_document(out))
     typer.echo(f"\nRun folder: {out}   Next: tiltmeter report {out}", err=True)
     if summary.failures:
         for failure in summary.failures:
-            typer.echo(f"failed: {failure['model']} · {failure['strategy']}: {failure['reason']}", err=True)
+            typer.echo(f"failed: {failure.model} · {failure.strategy}: {failure.reason}", err=True)
         raise typer.Exit(3)
 
 
@@ -186,7 +186,8 @@ def results(
 ) -> None:
     """Print the results of a run: score, change, verdict, items scored and why others were not."""
     from tiltmeter.cli import tables
-    from tiltmeter.results.document import item_rows, read_results, recomputed, run_record
+    from tiltmeter.results.document import item_rows, read_document, recomputed
+    from tiltmeter.runs.record import run_record
 
     run_record(run)
     if recompute:
@@ -194,7 +195,7 @@ def results(
     if items:
         tables.write_items(item_rows(run), sys.stdout, as_json=json)
         return
-    document = read_results(run)
+    document = read_document(run)
     chosen = [name for name, on in (("json", json), ("csv", csv), ("markdown", markdown), ("latex", latex)) if on]
     if len(chosen) > 1:
         raise UserError(f"choose one output, not {' and '.join('--' + name for name in chosen)}", fix=f"--{chosen[0]}")
@@ -217,7 +218,7 @@ def report(
 ) -> None:
     """Write one self-contained page that a person reads."""
     from tiltmeter import report as pages
-    from tiltmeter.results.document import run_record
+    from tiltmeter.runs.record import run_record
 
     run_record(run)
     if lang not in ("en", "zh"):

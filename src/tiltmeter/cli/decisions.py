@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,7 +13,8 @@ from tiltmeter.decisions.policy import Policy, read_policy
 from tiltmeter.errors import UserError
 from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
-from tiltmeter.results.document import read_results
+from tiltmeter.results.document import null, read_document
+from tiltmeter.schema import Document
 
 MARKS = {"pass": "ok", "fail": "BROKEN", "unjudged": "not judged"}
 
@@ -36,7 +36,7 @@ def run_gate(
     """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2)."""
     rules = load_policy(policy)
     document = _judged(run, rules)
-    found = gating.evaluate(document["rows"], rules, failures=[_failure(f) for f in document["run"]["failures"] or []])
+    found = gating.evaluate(document.rows, rules, failures=document.run.failures)
     if junit:
         try:
             junit.write_text(gating.junit_xml(found) + "\n", encoding="utf-8")
@@ -59,13 +59,14 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
     """Print the candidates and the choice; 0 when a variant was chosen, 3 when none could be."""
     rules = load_policy(policy) if policy else choosing.DEFAULT_POLICY
     document = _judged(run, rules)
-    choice = choosing.choose(document["rows"], document["variants"], rules, by)
+    choice = choosing.choose(document.rows, document.variants, rules, by)
     if as_json:
-        _echo(json.dumps(_finite(choosing.as_json(choice)), indent=1, ensure_ascii=False))
+        _echo(json.dumps(null(choice.as_json()), indent=1, ensure_ascii=False))
     else:
+        chosen = {(c.model, c.strategy) for c in choice.chosen}
         for c in choice.candidates:
             _echo(
-                f"{'*' if c in choice.chosen else 'P' if c.pareto else ' '} {c.strategy:<28} "
+                f"{'*' if (c.model, c.strategy) in chosen else 'P' if c.pareto else ' '} {c.strategy:<28} "
                 f"{_figure(c.speed, 'x base'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
                 f"largest change {_figure(c.largest_change, 'margins')}  {c.why_not or 'inside the policy'}"
             )
@@ -74,27 +75,13 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
     return 0 if choice.chosen else 3
 
 
-def _judged(run: Path, rules: Policy) -> dict[str, Any]:
+def _judged(run: Path, rules: Policy) -> Document:
     """The stored results; judged anew from the answers where the policy sets its own smallest effects of interest."""
-    return compute(run, rules.margins) if rules.margins else read_results(run)
+    return compute(run, rules.margins) if rules.margins else read_document(run)
 
 
 def _figure(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}" if value == value else "not measured"
-
-
-def _failure(failure: Any) -> str:
-    if not isinstance(failure, dict):
-        return str(failure)
-    return " · ".join(str(failure[key]) for key in ("model", "strategy", "benchmark", "cell") if failure.get(key))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _echo(text: str, error: bool = False) -> None:

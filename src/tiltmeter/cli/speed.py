@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiltmeter import schema
 from tiltmeter.errors import UserError
-from tiltmeter.runs.store import Store, read_json, variant_file, write_json
+from tiltmeter.runs.store import Store, stored_variant, variant_file, write_variant
 from tiltmeter.variants.speed import Setting, Speed, Timing, measure
 
 
@@ -50,8 +51,10 @@ def run_speed(
     if out is not None:
         with Store(out) as store:
             for speed in found:
-                path = variant_file(store.path, model, speed.strategy)
-                write_json(path, {**read_json(path), "speed": speed.as_json()})
+                facts = stored_variant(store.path, model, speed.strategy)
+                if facts is not None:
+                    update = {"speed": schema.Speed.model_validate(speed.as_json())}
+                    write_variant(store.path, facts.model_copy(update=update))
     if as_json:
         print(json.dumps([{"model": model, **speed.as_json()} for speed in found], indent=1, ensure_ascii=False))
     else:

@@ -16,19 +16,18 @@ Interaction               within a benchmark, changes = model + strategy + remai
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import chi2, spearmanr
 
-from tiltmeter.decisions.choose import signed_change
-from tiltmeter.decisions.gate import Row
+from tiltmeter.decisions.controls import is_control
 from tiltmeter.messages import Message, Text, join, say
+from tiltmeter.schema import Change, Place, Row, Verdict
 from tiltmeter.seeds import seed_for
 
-CONTROLS = ("rerun", "dtype:", "assisted")
 FEWEST_CELLS = 6
 DRAWS = 2_000
 
@@ -37,17 +36,27 @@ DRAWS = 2_000
 class Effect:
     """One row's change in margins, signed toward bias, with its standard error where it has an interval."""
 
-    model: str
-    strategy: str
-    benchmark: str
-    place: tuple[str, str]  # format, decoding
+    place: Place
     value: float
     se: float  # NaN without an interval
-    verdict: str
+    verdict: Verdict
 
     @property
-    def cell(self) -> tuple[str, str, tuple[str, str]]:
-        return (self.strategy, self.benchmark, self.place)
+    def model(self) -> str:
+        return self.place.model
+
+    @property
+    def strategy(self) -> str:
+        return self.place.strategy
+
+    @property
+    def benchmark(self) -> str:
+        return self.place.benchmark
+
+    @property
+    def cell(self) -> Place:
+        """The same cell of any model."""
+        return replace(self.place, model="")
 
     @property
     def told_from_zero(self) -> bool:
@@ -69,30 +78,13 @@ def effects(rows: Sequence[Row]) -> list[Effect]:
     """The rows that speak to the questions."""
     found = []
     for row in rows:
-        change = row.get("change")
-        if not change or is_control(row["strategy"]) or change["verdict"] in ("not exercised", "no usable signal"):
+        change = row.change
+        if change is None or is_control(row.strategy) or not change.verdict.judged:
             continue
-        value, margin = signed_change(change), change.get("margin")
-        if not margin or not math.isfinite(value):
-            continue
-        found.append(
-            Effect(
-                row["model"],
-                row["strategy"],
-                row["benchmark"],
-                (row["format"], row["decoding"]),
-                value / margin,
-                _standard_error(change) / margin,
-                change["verdict"],
-            )
-        )
+        value, margin = change.toward_bias, change.margin
+        if margin > 0 and math.isfinite(value):
+            found.append(Effect(row.place, value / margin, _standard_error(change) / margin, change.verdict))
     return found
-
-
-def is_control(strategy: str) -> bool:
-    """A chain of controls alone, or anything measured again."""
-    parts = strategy.split("+")
-    return "rerun" in parts or all(part.startswith(CONTROLS) for part in parts)
 
 
 def findings(rows: Sequence[Row], *, seed: int = 0) -> list[Text]:
@@ -131,10 +123,10 @@ def interaction(found: Sequence[Effect], benchmark: str) -> tuple[float, int, fl
     Greedy plain rows and others are different cells: the first place that all models share is taken.
     """
     mine = [e for e in found if e.benchmark == benchmark and e.se > 0]
-    for place in dict.fromkeys(e.place for e in mine):
+    for asked in dict.fromkeys(e.place.asked for e in mine):
         table: dict[str, dict[str, Effect]] = {}
         for e in mine:
-            if e.place == place:
+            if e.place.asked == asked:
                 table.setdefault(e.model, {})[e.strategy] = e
         shared = sorted(set.intersection(*(set(row) for row in table.values()))) if table else []
         if len(table) < 2 or len(shared) < 2:
@@ -209,14 +201,14 @@ def _interaction_sentence(found: Sequence[Effect], benchmark: str) -> Message | 
     return say(key, benchmark=benchmark, x=f"{statistic:.1f}", df=df, p=f"{max(p, 1e-4):.2g}")
 
 
-def _standard_error(change: Mapping[str, object]) -> float:
-    """From the 95 % interval of the quantity in `signed_change`; for a spread by the slope of the square root."""
-    if change.get("rests_on") == "spread":
-        ci, spread = change.get("companion_ci"), (change.get("spreads") or [{}])[0]  # type: ignore[index]
-        height = (spread.get("base") or 0.0) + (spread.get("variant") or 0.0)
-        return (ci[1] - ci[0]) / 3.92 / height if ci and height > 0 else math.nan  # type: ignore[index]
-    ci = change.get("distance_ci")
-    return (ci[1] - ci[0]) / 3.92 if ci else math.nan  # type: ignore[index]
+def _standard_error(change: Change) -> float:
+    """From the 95 % interval of `Change.toward_bias`; for a spread by the slope of the square root."""
+    if change.rests_on == "spread":
+        height = change.spread.base + change.spread.variant if change.spread else 0.0
+        ci = change.companion_ci
+        return (ci[1] - ci[0]) / 3.92 / height if ci and height > 0 else math.nan
+    ci = change.distance_ci
+    return (ci[1] - ci[0]) / 3.92 if ci else math.nan
 
 
 def _rank_correlation(pairs: np.ndarray) -> float:

@@ -7,15 +7,15 @@ without usable signal, or not exercised where the policy names the cell); 1 beat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 from tiltmeter.decisions.policy import Limits, Policy
+from tiltmeter.schema import Change, Failure, Group, Row, Verdict
 
 Status = Literal["pass", "fail", "unjudged"]
-Row = Mapping[str, Any]  # a result row of the results document
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Gate:
         )
 
 
-def evaluate(rows: Sequence[Row], policy: Policy, *, failures: Sequence[str] = ()) -> Gate:
-    """Every limit of the policy against every variant row. failures: cells of the run that failed, in words."""
-    checks = [Check(failure, "finished", "unjudged", "the cell failed and has no row") for failure in failures]
-    judged = [row for row in rows if row["strategy"] != "none" and not policy.ignores(row["strategy"])]
+def evaluate(rows: Sequence[Row], policy: Policy, *, failures: Sequence[Failure] = ()) -> Gate:
+    """Every limit of the policy against every variant row. failures: what the run could not compute."""
+    checks = [check for failure in failures for check in _failed(failure)]
+    judged = [row for row in rows if not row.place.is_base and not policy.ignores(row.strategy)]
     for name in policy.benchmarks:
-        if not any(row["benchmark"] == name for row in judged):
+        if not any(row.benchmark == name for row in judged):
             checks.append(Check(name, "present", "unjudged", "the policy names it, the run has no variant row of it"))
     for rule in policy.cells:
-        if not any(rule.fits(row) for row in judged):
+        if not any(rule.fits(row.place) for row in judged):
             checks.append(
                 Check(
                     f"{rule.strategy} · {rule.benchmark}",
@@ -73,68 +73,62 @@ def evaluate(rows: Sequence[Row], policy: Policy, *, failures: Sequence[str] = (
 
 def row_checks(row: Row, policy: Policy) -> list[Check]:
     """All checks of one variant row."""
-    limits, change = policy.limits(row), row.get("change")
-    cell = cell_name(row)
-    if not row["complete"]:
+    limits, change, cell = policy.limits(row.place), row.change, str(row.place)
+    if not row.complete:
         return [Check(cell, "finished", "unjudged", "the row is not finished")]
-    if row["partial"] and not limits.allow_partial:
+    if row.partial and not limits.allow_partial:
         return [
             Check(
                 cell, "whole", "unjudged", "only a part of the items was asked (--limit); set allow_partial to judge it"
             )
         ]
     if not change:
-        return [Check(cell, "verdict", "unjudged", row.get("reason") or "there is no base row to compare with")]
-    if change["verdict"] == "not exercised":
-        status: Status = "unjudged" if policy.names(row) else "pass"
-        return [Check(cell, "verdict", status, change["reason"])]
-    checks = [
-        Check(cell, "verdict", _verdict_status(change["verdict"], limits), f"{change['verdict']}: {change['reason']}")
-    ]
+        return [Check(cell, "verdict", "unjudged", str(row.reason or "") or "there is no base row to compare with")]
+    if change.verdict is Verdict.NOT_EXERCISED:
+        status: Status = "unjudged" if policy.names(row.place) else "pass"
+        return [Check(cell, "verdict", status, str(change.reason))]
+    checks = [Check(cell, "verdict", _verdict_status(change.verdict, limits), f"{change.verdict}: {change.reason}")]
     checks += [Check(cell, rule, status, message) for rule, status, message in _amounts(row, change, limits)]
     return checks
 
 
-def cell_name(row: Row) -> str:
-    return f"{row['model']} · {row['strategy']} · {row['benchmark']}, {row['format']}, {row['decoding']}"
+def _failed(failure: Failure) -> Iterator[Check]:
+    """One check per cell that could not be computed, with the reason it gave."""
+    for cell in ("every cell",) if failure.cells == "all" else failure.cells:
+        name = f"{failure.model} · {failure.strategy} · {cell}"
+        yield Check(name, "finished", "unjudged", f"it failed and has no row: {failure.reason}")
 
 
-def _verdict_status(verdict: str, limits: Limits) -> Status:
-    if verdict == "worse":
+def _verdict_status(verdict: Verdict, limits: Limits) -> Status:
+    if verdict is Verdict.WORSE:
         return "fail"
-    if verdict == "equivalent":
+    if verdict is Verdict.SHIFTED:
+        return limits.shifted if limits.require == "not-worse" else "fail"  # type: ignore[return-value]
+    if verdict is Verdict.EQUIVALENT:
         return "pass"
-    if verdict == "better":
+    if verdict is Verdict.BETTER:
         return limits.better if limits.require == "equivalent" else "pass"  # type: ignore[return-value]
-    if verdict == "no usable signal":
+    if verdict is Verdict.NO_USABLE_SIGNAL:
         return limits.no_usable_signal  # type: ignore[return-value]
     return limits.when_inconclusive  # type: ignore[return-value]
 
 
-def _amounts(row: Row, change: Mapping[str, Any], limits: Limits) -> Iterator[tuple[str, Status, str]]:
+def _amounts(row: Row, change: Change, limits: Limits) -> Iterator[tuple[str, Status, str]]:
     """(rule, status, message) of the limits on sizes."""
-    flips = change.get("flips") or {"n": 0, "toward_bias": 0, "of": 0}
-    of = flips["of"]
+    flips, nan = change.flips, math.nan
+    turned = flips.n / flips.of if flips and flips.of else nan
+    toward = flips.toward_bias / flips.of if flips and flips.of else nan
+    unscored = 1 - row.n_scored / row.n_items if row.n_items else nan
     measured = (
-        ("max_rise", limits.max_rise, change.get("distance_delta"), "the distance from the ideal changed by {:+.3g}"),
-        ("max_flips", limits.max_flips, flips["n"] / of if of else None, "{:.1%} of the decisions turned"),
-        (
-            "max_toward_bias",
-            limits.max_toward_bias,
-            flips["toward_bias"] / of if of else None,
-            "{:.1%} of the decisions turned toward bias",
-        ),
-        (
-            "max_unscored",
-            limits.max_unscored,
-            1 - row["n_scored"] / row["n_items"] if row["n_items"] else None,
-            "{:.1%} of the items have no score",
-        ),
+        ("max_rise", limits.max_rise, change.distance_delta, "the distance from the ideal changed by {:+.3g}"),
+        ("max_flips", limits.max_flips, turned, "{:.1%} of the decisions turned"),
+        ("max_toward_bias", limits.max_toward_bias, toward, "{:.1%} of the decisions turned toward bias"),
+        ("max_unscored", limits.max_unscored, unscored, "{:.1%} of the items have no score"),
     )
     for rule, limit, value, words in measured:
         if limit is None:
             continue
-        if value is None or math.isnan(value):
+        if math.isnan(value):
             yield rule, "unjudged", "the run has no such number for this cell"
         else:
             yield rule, "fail" if value > limit else "pass", f"{words.format(value)} (limit {limit:g})"
@@ -142,7 +136,7 @@ def _amounts(row: Row, change: Mapping[str, Any], limits: Limits) -> Iterator[tu
 
 
 def _group_checks(row: Row, limits: Limits) -> Iterator[tuple[str, Status, str]]:
-    groups = {f"{group['attribute']}={group['group']}": group for group in row["groups"]}
+    groups = {f"{group.attribute}={group.group}": group for group in row.groups}
     for name, limit in limits.groups.items():
         if name not in groups:
             yield f"groups {name}", "unjudged", "the row has no such group"
@@ -150,13 +144,13 @@ def _group_checks(row: Row, limits: Limits) -> Iterator[tuple[str, Status, str]]
             yield _one_group(name, groups[name], limit)
     if limits.max_group_change is not None:
         for name, group in groups.items():
-            if name not in limits.groups and group.get("delta") is not None:
+            if name not in limits.groups and not math.isnan(group.delta):
                 yield _one_group(name, group, limits.max_group_change)
 
 
-def _one_group(name: str, group: Mapping[str, Any], limit: float) -> tuple[str, Status, str]:
-    delta, ci = group.get("delta"), group.get("ci")
-    if delta is None or ci is None:
+def _one_group(name: str, group: Group, limit: float) -> tuple[str, Status, str]:
+    delta, ci = group.delta, group.ci
+    if math.isnan(delta) or ci is None:
         return f"groups {name}", "unjudged", "the group's change has no interval"
     certain = ci[0] > 0 or ci[1] < 0
     status: Status = "fail" if abs(delta) > limit and certain else "pass"

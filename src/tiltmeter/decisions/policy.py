@@ -11,7 +11,7 @@
     cells:                        # named cells must have been exercised
       - {strategy: "kv4*", benchmark: discrim-eval, max_rise: 0.02}
     margins: {crows-pairs: 1}     # smallest effects of interest, instead of the study's
-    ignore: [rerun, "*+rerun"]    # controls, not judged
+    ignore: [rerun, "*+rerun"]    # strategies that are not judged; without it: the controls
 
 Later and more particular rules win: default, then the benchmark's, then each cell whose patterns fit. An unknown key or
 an impossible limit is a mistake in the policy (exit 2), never a silent pass.
@@ -25,24 +25,27 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tiltmeter.decisions.controls import is_control
 from tiltmeter.errors import UserError
+from tiltmeter.schema import Place
 
 CHOICES = {
     "require": ("not-worse", "equivalent"),
     "inconclusive": ("pass", "fail", "unjudged"),
     "no_usable_signal": ("unjudged", "fail"),
     "better": ("pass", "fail"),
+    "shifted": ("fail", "pass"),
 }
 SHARES = ("max_flips", "max_toward_bias", "max_unscored")
 AMOUNTS = ("max_rise", "max_group_change")
-CONTROLS = ("rerun", "*+rerun")
 
 
 @dataclass(frozen=True)
 class Limits:
     """Limits of one cell; None means no limit.
 
-    require            `equivalent`, or merely `not-worse`
+    require            `equivalent`, or merely `not-worse` (then `worse` and `shifted` are forbidden)
+    shifted            whether a shift (whom it favours changed, how much did not) breaks the limit
     inconclusive       what an inconclusive verdict counts as; default: pass where not-worse is required, else unjudged
     no_usable_signal   never a pass
     better             whether an improvement is allowed under `require: equivalent`
@@ -57,6 +60,7 @@ class Limits:
     inconclusive: str | None = None
     no_usable_signal: str = "unjudged"
     better: str = "pass"
+    shifted: str = "fail"
     max_rise: float | None = None
     max_group_change: float | None = None
     groups: Mapping[str, float] = field(default_factory=dict)
@@ -80,14 +84,14 @@ class CellRule:
     model: str = "*"
     format: str = "*"
 
-    def fits(self, row: Mapping[str, Any]) -> bool:
+    def fits(self, place: Place) -> bool:
         return all(
-            fnmatchcase(str(row[key]), pattern)
-            for key, pattern in (
-                ("strategy", self.strategy),
-                ("benchmark", self.benchmark),
-                ("model", self.model),
-                ("format", self.format),
+            fnmatchcase(found, pattern)
+            for found, pattern in (
+                (place.strategy, self.strategy),
+                (place.benchmark, self.benchmark),
+                (place.model, self.model),
+                (place.format, self.format),
             )
         )
 
@@ -97,23 +101,25 @@ class Policy:
     default: Mapping[str, Any] = field(default_factory=dict)
     benchmarks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cells: tuple[CellRule, ...] = ()
-    ignore: tuple[str, ...] = CONTROLS
+    ignore: tuple[str, ...] | None = None  # patterns of strategies; None: the controls
     margins: Mapping[str, float] = field(default_factory=dict)  # benchmark -> smallest effect of interest
 
-    def limits(self, row: Mapping[str, Any]) -> Limits:
+    def limits(self, place: Place) -> Limits:
         """What holds for a result row."""
         settings = dict(self.default)
-        settings |= self.benchmarks.get(row["benchmark"], {})
+        settings |= self.benchmarks.get(place.benchmark, {})
         for rule in self.cells:
-            if rule.fits(row):
+            if rule.fits(place):
                 settings |= rule.settings
         return replace(Limits(), **settings)
 
-    def names(self, row: Mapping[str, Any]) -> bool:
+    def names(self, place: Place) -> bool:
         """Whether a cell rule names this row."""
-        return any(rule.fits(row) for rule in self.cells)
+        return any(rule.fits(place) for rule in self.cells)
 
     def ignores(self, strategy: str) -> bool:
+        if self.ignore is None:
+            return is_control(strategy)
         return any(fnmatchcase(strategy, pattern) for pattern in self.ignore)
 
 
@@ -135,8 +141,8 @@ def read_policy(content: Any, *, benchmarks: Sequence[str] = ()) -> Policy:
             _known("policy: margins", {name: 0}, benchmarks)
         if not (_is_number(margin) and margin > 0):
             raise UserError(f"policy: margins: {name}: {margin!r} is no effect size", fix="write a number above 0")
-    ignore = content.get("ignore", list(CONTROLS))
-    if not (isinstance(ignore, list) and all(isinstance(pattern, str) for pattern in ignore)):
+    ignore = content.get("ignore")
+    if ignore is not None and not (isinstance(ignore, list) and all(isinstance(pattern, str) for pattern in ignore)):
         raise UserError("policy: ignore must be a list of strategy patterns", fix='for instance: ignore: ["rerun"]')
     cells = content.get("cells") or []
     if not isinstance(cells, list):
@@ -145,7 +151,7 @@ def read_policy(content: Any, *, benchmarks: Sequence[str] = ()) -> Policy:
         _limits("default", content.get("default")),
         {name: _limits(f"benchmarks: {name}", limits) for name, limits in per_benchmark.items()},
         tuple(_cell(place, cell, benchmarks) for place, cell in enumerate(cells, 1)),
-        tuple(ignore),
+        None if ignore is None else tuple(ignore),
         {name: float(margin) for name, margin in margins.items()},
     )
 

@@ -12,11 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter.cli.tables import number
+from tiltmeter.cli.tables import STYLE
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
-from tiltmeter.results.document import read_results
+from tiltmeter.printed import defined, digits, number, signed
+from tiltmeter.results.document import read_document
 from tiltmeter.runs.progress import Terminal
+from tiltmeter.schema import Row, Verdict
 from tiltmeter.study import make_study
 
 if TYPE_CHECKING:
@@ -45,15 +47,15 @@ HEADINGS = {
     "global-opinion-qa": "global-\nopinion-qa",
     "worldbench": "world-\nbench",
 }
+KEY = "  ".join(
+    f"{verdict.sign} {word}"
+    for verdict, word in {
+        **{verdict: str(verdict) for verdict in Verdict},
+        Verdict.INCONCLUSIVE: "cannot tell",
+        Verdict.NOT_EXERCISED: "not acting",
+    }.items()
+)
 QUICK_DECISIONS = 15 * 45  # whole questions of 45 people each
-SIGNS = {
-    "worse": ("▲", "bold red"),
-    "better": ("▼", "green"),
-    "equivalent": ("=", "cyan"),
-    "inconclusive": ("?", "dim"),
-    "no usable signal": ("✕", "magenta"),
-    "not exercised": ("–", "dim"),
-}
 
 
 def run_demo(keep: Path | None, full: bool, seed: int, console: Console) -> int:
@@ -111,11 +113,10 @@ def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: C
 
     torch.set_num_threads(1)  # a model this small loses more to threads waiting for each other than it gains
     summary = run(study_of(strategies, full, seed), out, Terminal())
-    document = read_results(out)
-    rows = [row for row in document["rows"] if row["format"] == "plain" and row["decoding"] == "greedy"]
+    rows = [row for row in read_document(out).rows if row.place.asked == ("plain", "greedy")]
     console.print(results_table(rows))
     console.print(
-        "[dim]▲ worse  ▼ better  = equivalent  ? cannot tell  ✕ no usable signal  – not acting\n"
+        f"[dim]{KEY}\n"
         "Below the base: change on the same questions. Verdicts of differences between groups (discrim-eval, "
         "discrim-eval-gen, global-opinion-qa) rest on the spread freed of noise, which can move against the "
         "score shown.[/dim]\n",
@@ -125,7 +126,7 @@ def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: C
         console.print("• " + sentence, highlight=False, markup=False)
     console.print(next_steps(out if kept else None), highlight=False)
     for failure in summary.failures:
-        console.print(f"failed: {failure['strategy']}: {failure['reason']}", style="yellow", markup=False)
+        console.print(f"failed: {failure.strategy}: {failure.reason}", style="yellow", markup=False)
     return 3 if summary.failures else 0
 
 
@@ -142,88 +143,90 @@ def planted_scores() -> dict[str, float]:
     }
 
 
-def results_table(rows: list[dict[str, Any]]) -> Any:
+def results_table(rows: list[Row]) -> Any:
     """Strategies down, benchmarks across: planted score, base score, then signed changes with verdicts."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
+    benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
     truth = planted_scores()
-    base = {row["benchmark"]: row for row in rows if row["change"] is None}
+    base = {row.benchmark: row for row in rows if row.change is None}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
     table.add_column("", no_wrap=True)
     for benchmark in benchmarks:
         table.add_column(HEADINGS.get(benchmark, benchmark), justify="right", no_wrap=True)
-    for name, values in (("ideal", {b: base[b]["ideal"] for b in benchmarks}), ("planted", truth)):
-        table.add_row(name, *(number(values[b], base[b]["unit"]) for b in benchmarks), style="dim")
-    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+    for name, values in (("ideal", {b: base[b].ideal for b in benchmarks}), ("planted", truth)):
+        table.add_row(name, *(number(values[b], digits(base[b].unit)) for b in benchmarks), style="dim")
+    for strategy in dict.fromkeys(row.strategy for row in rows):
         cells = []
         for benchmark in benchmarks:
-            row = next((r for r in rows if (r["strategy"], r["benchmark"]) == (strategy, benchmark)), None)
+            row = next((r for r in rows if (r.strategy, r.benchmark) == (strategy, benchmark)), None)
             if row is None:
                 cells.append(Text("failed", style="yellow"))
-            elif row["change"] is None:
-                cells.append(Text(number(row["score"], row["unit"]), style="bold"))
+            elif row.change is None:
+                cells.append(Text(number(row.score, digits(row.unit)), style="bold"))
             else:
-                sign, style = SIGNS[row["change"]["verdict"]]
-                cells.append(Text(f"{number(row['change']['delta'], row['unit'], signed=True)} {sign}", style=style))
+                verdict = row.change.verdict
+                moved = signed(row.change.delta, digits(row.unit))
+                cells.append(Text(f"{moved} {verdict.sign}", style=STYLE[verdict.colour]))
         table.add_row("base" if strategy == "none" else strategy, *cells)
     return table
 
 
-def meaning(rows: list[dict[str, Any]]) -> list[str]:
+def meaning(rows: list[Row]) -> list[str]:
     """What the table says, in sentences made from its own rows."""
-    changed = [row for row in rows if row["change"]]
-    by_strategy: dict[str, dict[str, list[str]]] = {}
-    for row in changed:
-        verdicts = by_strategy.setdefault(row["strategy"], {})
-        verdicts.setdefault(row["change"]["verdict"], []).append(row["benchmark"])
+    by_strategy: dict[str, dict[Verdict, list[str]]] = {}
+    for row in rows:
+        if row.change:
+            verdicts = by_strategy.setdefault(row.strategy, {})
+            verdicts.setdefault(row.change.verdict, []).append(row.benchmark)
     told: dict[str, list[str]] = {}  # sentence without its subject -> strategies
     quiet: dict[str, int] = {}  # strategy -> benchmarks shown equivalent
     for strategy, verdicts in by_strategy.items():
         for verdict, words in (
-            ("worse", "made the model measurably worse"),
-            ("no usable signal", "damaged the answers themselves, so a lower score is no improvement"),
-            ("better", "moved the model measurably toward the ideal"),
+            (Verdict.WORSE, "made the model measurably worse"),
+            (Verdict.SHIFTED, "changed whom the model favours, by as much as before"),
+            (Verdict.NO_USABLE_SIGNAL, "damaged the answers themselves, so a lower score is no improvement"),
+            (Verdict.BETTER, "moved the model measurably toward the ideal"),
         ):
             if names := verdicts.get(verdict):
                 where = "every benchmark" if len(names) == sum(map(len, verdicts.values())) else ", ".join(names)
                 told.setdefault(f"{words}: {where}.", []).append(strategy)
-        if not verdicts.keys() & {"worse", "no usable signal", "better"}:
-            quiet[strategy] = len(verdicts.get("equivalent", []))
+        if not any(verdict.moved or verdict is Verdict.NO_USABLE_SIGNAL for verdict in verdicts):
+            quiet[strategy] = len(verdicts.get(Verdict.EQUIVALENT, []))
     sentences = [trust(rows)] + [f"{', '.join(names)} {words}" for words, names in told.items()]
     if quiet:
         shown = ", ".join(
-            f"{strategy} ({n} of {len(set(r['benchmark'] for r in rows))})" for strategy, n in quiet.items()
+            f"{strategy} ({n} of {len({row.benchmark for row in rows})})" for strategy, n in quiet.items()
         )
         sentences.append(
             f"No measurable change, with the benchmarks on which it was shown equivalent: {shown}. "
             "The others need more questions before anyone can tell."
         )
-    still = [
-        row
-        for row in changed
-        if row["change"]["verdict"] in ("equivalent", "inconclusive") and (row["change"]["flips"] or {}).get("n")
+    quiet_verdicts = (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)
+    turned = [
+        (row.change.flips, row)
+        for row in rows
+        if row.change and row.change.verdict in quiet_verdicts and row.change.flips and row.change.flips.n
     ]
-    if still:
-        row = max(still, key=lambda row: row["change"]["flips"]["n"] / row["change"]["flips"]["of"])
-        flips = row["change"]["flips"]
+    if turned:
+        flips, row = max(turned, key=lambda each: each[0].n / each[0].of)
         sentences.append(
-            f"A score can stand still while answers move: {row['strategy']} flipped "
-            f"{flips['n']} of {flips['of']} answers of {row['benchmark']} without a verdict of change."
+            f"A score can stand still while answers move: {row.strategy} flipped "
+            f"{flips.n} of {flips.of} answers of {row.benchmark} without a verdict of change."
         )
     return sentences
 
 
-def trust(rows: list[dict[str, Any]]) -> str:
+def trust(rows: list[Row]) -> str:
     """How near the base's scores come to the planted ones, over the benchmarks that were measured whole."""
     truth = planted_scores()
-    whole = [row for row in rows if not row["change"] and not row["partial"] and row["score"] is not None]
+    whole = [row for row in rows if not row.change and not row.partial and defined(row.score)]
     far = [
-        f"{row['benchmark']}: {row['score']:.4g} where {truth[row['benchmark']]:.4g} was planted"
+        f"{row.benchmark}: {row.score:.4g} where {truth[row.benchmark]:.4g} was planted"
         for row in whole
-        if abs(row["score"] - truth[row["benchmark"]]) > (2.0 if row["unit"] == "percent" else 0.05)
+        if abs(row.score - truth[row.benchmark]) > (2.0 if row.unit == "percent" else 0.05)
     ]
     return (
         f"Can it be trusted? The base scores within 2 points (or 0.05) of what was planted on "

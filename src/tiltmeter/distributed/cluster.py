@@ -27,6 +27,7 @@ from tiltmeter.backends.base import is_address
 from tiltmeter.distributed.places import places_for
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.runs.progress import Progress
+from tiltmeter.schema import RunRecord
 from tiltmeter.study import Study
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 REACH_S = 5.0  # for a connection to the address; Ray itself would try for minutes
 
 
-def connect(address: str, study: Study, record: dict[str, Any], record_path: Path, progress: Progress) -> RemoteLoader:
+def connect(address: str, study: Study, record: RunRecord, record_path: Path, progress: Progress) -> RemoteLoader:
     """A loader whose variants live in the cluster.
 
     Raises UserError when Ray is absent, the address is no cluster, or the study is answered by another backend.

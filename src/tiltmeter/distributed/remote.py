@@ -28,6 +28,7 @@ from tiltmeter.runs import record as run_record
 from tiltmeter.runs.loading import Answered, Identity, Job, Loader, Result, ask
 from tiltmeter.runs.progress import Progress, Silent
 from tiltmeter.runs.store import digest, write_json
+from tiltmeter.schema import RunRecord
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.study import Study, VariantSpec
@@ -59,7 +60,7 @@ class Worker:
         torch.set_num_threads(threads)
         if Path(folder).is_dir():  # relative paths mean what they mean there
             os.chdir(folder)
-        self.loader = Loader(study, {"batch_tokens": None}, None, Silent())
+        self.loader = Loader(study, RunRecord(), None, Silent())
 
     def about(self) -> dict[str, Any]:
         """What must be the same on every machine, and the hardware."""
@@ -88,7 +89,7 @@ class Worker:
 
     def answer(self, spec: VariantSpec, expected: Expected, batch_tokens: int, requests: Sequence[Request]) -> Answered:
         """The answers to one batch. Raises what the library raises, and `Unfit`."""
-        self.loader.record["batch_tokens"] = batch_tokens
+        self.loader.record.batch_tokens = batch_tokens
         self._held(spec, expected)
         return ask(self.loader.engine(spec), requests)
 
@@ -117,7 +118,7 @@ class RemoteLoader(Loader):
     def __init__(
         self,
         study: Study,
-        record: dict[str, Any],
+        record: RunRecord,
         record_path: Path,
         progress: Progress,
         places: Places,
@@ -156,12 +157,12 @@ class RemoteLoader(Loader):
             return
         self._hardware.append(hardware)
         if len(self._hardware) == 1:
-            self.record.update(hardware=hardware, versions=about["versions"])
+            self.record.hardware, self.record.versions = hardware, about["versions"]
         else:
             self.progress.warn("the workers' hardware differs: low bits of answers may depend on which one was asked")
-            self.record["more_hardware"] = self._hardware[1:]
+            self.record.more_hardware = self._hardware[1:]
         assert self.record_path is not None
-        write_json(self.record_path, self.record)
+        write_json(self.record_path, self.record.as_json())
 
     def identity(self, source: str) -> Identity:
         """As seen by a worker: this machine needs neither the checkpoint nor a GPU."""
@@ -222,7 +223,7 @@ class RemoteLoader(Loader):
     def _fix_budget(self, jobs: list[Job]) -> None:
         """The first variant of the order fixes the token budget, as in one process, before others may."""
         for job in filter(None, jobs):
-            if self.record["batch_tokens"] is not None:
+            if self.record.batch_tokens is not None:
                 return
             try:
                 self.engine(job.spec)

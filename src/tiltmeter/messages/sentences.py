@@ -151,6 +151,9 @@ def spoken(value: Any) -> Any:
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for name, inner in value.items():
+            if name.endswith("_messages"):  # beside the texts already
+                found[name] = inner
+                continue
             found[name] = spoken(inner)
             if _is_message(inner):
                 found[f"{name}_message"] = inner

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiltmeter.errors import UserError
-from tiltmeter.results.document import read_results
+from tiltmeter.results.document import read_document
 
 
 def build_report(run: Path, *, out: Path | None = None, lang: str = "en") -> Path:
@@ -75,7 +75,7 @@ def _view(run: Path, lang: str):  # type: ignore[no-untyped-def]
     from tiltmeter.report.words import Words
 
     words = Words(lang)
-    return View(read_results(run), words)
+    return View(read_document(run), words)
 
 
 @contextmanager

@@ -8,16 +8,29 @@ folder name says is evaluated. Each function gives None where there is nothing t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import altair as alt
 
 from tiltmeter.printed import clean, defined, digits, interval, signed
-from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, VERDICT_INK, data, styled, verdict_scale
-from tiltmeter.report.view import SIGNS, VERDICTS, Row, View
+from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, data, styled, verdict_scale
+from tiltmeter.report.view import View
+from tiltmeter.schema import Change, Group, Row, Verdict
+from tiltmeter.schema.results import Candidate
 
 NARROW = 215  # pixels between the axes: with its labels a picture then fits a phone, and two stand side by side
 GROUPS_SHOWN = 18  # rows of a group picture; the groups that move most are kept, the table holds all
+
+
+def changed(rows: list[Row]) -> Iterator[tuple[Row, Change]]:
+    """The rows with their changes; rows without one are left out."""
+    return ((row, row.change) for row in rows if row.change)
+
+
+def known(value: float) -> float | None:
+    """A number as chart data: None where it is undefined, for charts know no NaN."""
+    return value if defined(value) else None
 
 
 def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool = False) -> Any | None:
@@ -25,32 +38,27 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
 
     companion: draw the change of the noise-corrected spread (squared units) instead of the score's.
     """
-    many_models = len({row["model"] for row in rows}) > 1
-    values = []
-    for row in rows:
-        change = row["change"]
-        delta, ends = (
-            (change.get("companion_delta"), change.get("companion_ci"))
-            if companion
-            else (change.get("delta"), change.get("ci"))
-        )
+    many_models = len({row.model for row in rows}) > 1
+    values: list[dict[str, Any]] = []
+    for row, change in changed(rows):
+        moved, ends = (change.companion_delta, change.companion_ci) if companion else (change.delta, change.ci)
+        delta = known(moved)
         low, high = ends if ends and all(map(defined, ends)) else (None, None)
-        noise = change.get("noise") if not companion and not view.rests_on_companion(row) else None
-        verdict = view.verdict(row) or "inconclusive"
-        label = f"{view.short(row['model'])} · {row['strategy']}" if many_models else row["strategy"]
+        noise = known(change.noise) if not companion and not view.rests_on_companion(row) else None
+        label = f"{view.short(row.model)} · {row.strategy}" if many_models else row.strategy
         values.append(
             {
                 "name": label,
                 "delta": delta,
                 "low": low,
                 "high": high,
-                "inside": verdict,
-                "verdict": view.words(f"verdict.{verdict}"),
+                "inside": change.verdict,
+                "verdict": view.verdict_words(change.verdict),
                 "said": view.sentence(row),
                 "href": f"#{view.row_id(row)}",
                 "noise": noise,
-                "minus_noise": -noise if defined(noise) else None,
-                "missing": None if defined(delta) else view.words("chart.undefined"),
+                "minus_noise": None if noise is None else -noise,
+                "missing": None if delta is not None else view.words("chart.undefined"),
             }
         )
     if not any(defined(value["delta"]) for value in values):
@@ -76,9 +84,9 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
         scale=alt.Scale(padding=12),
     )
     base = alt.Chart(data(values)).encode(y=y)
-    present = [verdict for verdict in VERDICTS if verdict in {value["inside"] for value in values}]
+    present = [verdict for verdict in Verdict if verdict in {value["inside"] for value in values}]
     layers = []
-    margin = rows[0]["change"].get("margin")
+    margin = rows[0].change.margin if rows[0].change else None
     if defined(margin) and not companion and not view.rests_on_companion(rows[0]):
         band = alt.Chart(data([{"a": -margin, "b": margin}]))
         layers.append(band.mark_rect(color=INK["margin"], aria=False).encode(x="a:Q", x2="b:Q"))
@@ -87,7 +95,7 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
         for name in ("noise", "minus_noise"):
             layers.append(base.mark_tick(color=INK["noise"], thickness=2.5, size=16, aria=False).encode(x=f"{name}:Q"))
     keyed: dict[str, Any] = {} if file else {"legend": None}  # the page has one legend for all
-    colour = verdict_scale(view, present, alt.Color, {v: INK[VERDICT_INK[v]] for v in present}, **keyed)
+    colour = verdict_scale(view, present, alt.Color, {v: INK[v.colour] for v in present}, **keyed)
     layers.append(base.mark_rule(strokeWidth=2, aria=False).encode(x=alt.X("low:Q"), x2="high:Q", color=colour))
     points = base.mark_point(filled=True, size=110, opacity=1, strokeWidth=2).encode(
         x=x,
@@ -106,8 +114,8 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
 
 
 def _spread_unit(view: View, row: Row) -> str:
-    spread = (row["change"].get("spreads") or [{}])[0]
-    return view.words.name("unit", spread.get("unit") or row["unit"])
+    spread = row.change.spread if row.change else None
+    return view.words.name("unit", spread.unit if spread and spread.unit else row.unit)
 
 
 def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = False) -> Any | None:
@@ -115,29 +123,29 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
 
     narrow: two columns, drawn for a phone.
     """
-    found = [(row, group) for row in rows for group in row["groups"] if defined(group.get("delta"))]
+    found = [(row, group) for row in rows for group in row.groups if defined(group.delta)]
     if not found:
         return None
     reach: dict[tuple[str, str], float] = {}
     for _, group in found:
-        key = (group["attribute"], group["group"])
-        reach[key] = max(reach.get(key, 0.0), abs(group["delta"]))
+        key = (group.attribute, group.group)
+        reach[key] = max(reach.get(key, 0.0), abs(group.delta))
     # whole attributes before intersections (their names join two with " x "), then what moves most
     kept = set(sorted(reach, key=lambda key: (" x " in key[0], -reach[key]))[:GROUPS_SHOWN])
     many_attributes = len({attribute for attribute, _ in kept if " x " not in attribute}) > 1
-    values = []
+    values: list[dict[str, Any]] = []
     for row, group in found:
-        if (group["attribute"], group["group"]) not in kept:
+        if (group.attribute, group.group) not in kept:
             continue
-        low, high = group["ci"] if group.get("ci") and all(map(defined, group["ci"])) else (None, None)
+        low, high = group.ci if group.ci and all(map(defined, group.ci)) else (None, None)
         sure = "open" if low is None or high is None or low <= 0 <= high else "up" if low > 0 else "down"
-        attribute, name = view.words.name("attribute", group["attribute"]), view.words.name("group", group["group"])
+        attribute, name = view.words.name("attribute", group.attribute), view.words.name("group", group.group)
         values.append(
             {
-                "name": f"{attribute}: {name}" if many_attributes and " x " not in group["attribute"] else name,
-                "strategy": row["strategy"],
+                "name": f"{attribute}: {name}" if many_attributes and " x " not in group.attribute else name,
+                "strategy": row.strategy,
                 "zero": 0,
-                "delta": group["delta"],
+                "delta": group.delta,
                 "low": low,
                 "high": high,
                 "sure": view.words(f"groups.{sure}"),
@@ -169,8 +177,8 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
     shape = alt.Shape(
         "sure:N", title=None, **keyed, scale=alt.Scale(domain=present, range=[names[n][1] for n in present])
     )
-    unit = view.words.name("groups.unit", rows[0]["benchmark"])
-    title = unit if unit != rows[0]["benchmark"] else view.words("chart.change", unit=view.unit(rows[0]))
+    unit = view.words.name("groups.unit", rows[0].benchmark)
+    title = unit if unit != rows[0].benchmark else view.words("chart.change", unit=view.unit(rows[0]))
     x = alt.X("delta:Q", title=None, axis=alt.Axis(tickCount=2 if narrow else 3))
     layered = alt.layer(
         alt.Chart().mark_rule(color=INK["muted"], aria=False).encode(x="min(zero):Q"),
@@ -187,38 +195,38 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
     return styled(chart, narrow=narrow)
 
 
-def group_sentence(view: View, row: Row, group: dict[str, Any]) -> str:
-    places = max(digits(row["unit"]), 1) if row["unit"] == "percent" else 3
+def group_sentence(view: View, row: Row, group: Group) -> str:
+    places = digits(row.unit)
     return view.words(
         "groups.sentence",
         label=view.label(row),
-        group=view.words.name("group", group["group"]),
-        delta=signed(group["delta"], places),
-        ci=interval(group.get("ci"), places),
-        n=f"{group['n']:,}",
+        group=view.words.name("group", group.group),
+        delta=signed(group.delta, places),
+        ci=interval(group.ci, places),
+        n=f"{group.n:,}",
     )
 
 
 def published(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
     """The published change beside the measured one. None when no row has both a published and a measured change."""
-    rows = [row for row in rows if defined(row.get("published_change")) and defined(row["change"].get("delta"))]
+    rows = [row for row in rows if defined(row.published_change) and view.has_change(row)]
     if not rows:
         return None
     values = []
-    for row in rows:
-        ends = row["change"].get("ci") or (None, None)
-        common = {"name": row["strategy"], "said": view.sentence(row)}
+    for row, change in changed(rows):
+        ends = change.ci or (None, None)
+        common = {"name": row.strategy, "said": view.sentence(row)}
         values.append(
             {
                 **common,
                 "which": view.words("published.measured"),
-                "x": row["change"]["delta"],
+                "x": change.delta,
                 "low": ends[0],
                 "high": ends[1],
             }
         )
         values.append(
-            {**common, "which": view.words("published.paper"), "x": row["published_change"], "low": None, "high": None}
+            {**common, "which": view.words("published.paper"), "x": row.published_change, "low": None, "high": None}
         )
     keyed: dict[str, Any] = {} if file else {"legend": None}
     which = [view.words("published.measured"), view.words("published.paper")]
@@ -239,28 +247,31 @@ def published(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
     )
 
 
-def pareto(view: View, candidates: list[dict[str, Any]], by: str, *, file: bool = False) -> Any | None:
+def pareto(view: View, candidates: list[Candidate], by: str, *, file: bool = False) -> Any | None:
     """What a variant buys (tokens/s or bytes) against its largest change in margins; None when nothing was measured."""
-    field = "speed" if by == "speed" else "size"
-    measured = [c for c in candidates if defined(c.get(field)) and defined(c.get("largest_change"))]
-    if not any(c["strategy"] != "none" for c in measured):
-        return None
     scale, unit = (1.0, "speed") if by == "speed" else (1e6, "size")
+    measured = [
+        (c, x / scale)
+        for c in candidates
+        if defined(x := c.speed if by == "speed" else c.size) and defined(c.largest_change)
+    ]
+    if not any(c.strategy != "none" for c, _ in measured):
+        return None
     values = [
         {
-            "x": c[field] / scale,
-            "y": c["largest_change"],
-            "name": view.strategy(c["strategy"]),
-            "front": view.words("pareto.on" if c["pareto"] else "pareto.off"),
+            "x": x,
+            "y": c.largest_change,
+            "name": view.strategy(c.strategy),
+            "front": view.words("pareto.on" if c.pareto else "pareto.off"),
             "said": view.words(
                 "pareto.sentence",
-                name=view.strategy(c["strategy"]),
-                x=f"{c[field] / scale:,.3g}",
+                name=view.strategy(c.strategy),
+                x=f"{x:,.3g}",
                 unit=view.words(f"pareto.{unit}"),
-                y=f"{c['largest_change']:.2f}",
+                y=f"{c.largest_change:.2f}",
             ),
         }
-        for c in measured
+        for c, x in measured
     ]
     fronts = [view.words("pareto.on"), view.words("pareto.off")]
     base = alt.Chart(data(values)).encode(
@@ -292,15 +303,15 @@ def heatmap(view: View, rows: list[Row], *, file: bool = True) -> Any | None:
         return None
     values = [
         {
-            "strategy": row["strategy"],
-            "benchmark": row["benchmark"],
-            "text": f"{SIGNS[view.verdict(row)]} {view.delta(row)}",
-            "inside": view.verdict(row) or "inconclusive",
-            "verdict": view.words(f"verdict.{view.verdict(row) or 'inconclusive'}"),
+            "strategy": row.strategy,
+            "benchmark": row.benchmark,
+            "text": f"{view.sign(change.verdict)} {view.delta(row)}",
+            "inside": change.verdict,
+            "verdict": view.verdict_words(change.verdict),
         }
-        for row in rows
+        for row, change in changed(rows)
     ]
-    present = [verdict for verdict in VERDICTS if verdict in {value["inside"] for value in values}]
+    present = [verdict for verdict in Verdict if verdict in {value["inside"] for value in values}]
     base = alt.Chart(data(values)).encode(
         x=alt.X(
             "benchmark:N",
@@ -310,7 +321,7 @@ def heatmap(view: View, rows: list[Row], *, file: bool = True) -> Any | None:
         ),
         y=alt.Y("strategy:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, labelLimit=240)),
     )
-    colour = verdict_scale(view, present, alt.Color, {v: INK[VERDICT_INK[v]] for v in present})
+    colour = verdict_scale(view, present, alt.Color, {v: INK[v.colour] for v in present})
     return styled(
         alt.layer(
             base.mark_rect(opacity=0.92, cornerRadius=3, stroke=INK["paper"], strokeWidth=3).encode(color=colour),

@@ -7,21 +7,22 @@ from every comparison in turn, until the texts reach BUDGET bytes. The page stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tiltmeter.printed import ANSWER_LIMIT, clean, json_for_html
-from tiltmeter.report.view import Row, View
+from tiltmeter.report.view import View
 from tiltmeter.results.document import answer_text, cells_of, prompt_of
 from tiltmeter.runs.store import Cell, answer_from_dict
+from tiltmeter.schema import Place, Row
+from tiltmeter.schema.results import FlipExample
 
 EACH = 40  # flips of one comparison
 BUDGET = 9_000_000  # bytes of all texts together, as UTF-8
 DIRECTIONS = {1: "toward", -1: "away", 0: "neither"}
-RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
-Wanted = dict[RowKey, set[str]]
+Wanted = dict[Place, set[str]]
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,12 @@ class Shown:
     groups: dict[str, str]
 
 
-Texts = Callable[[Wanted], dict[tuple[RowKey, str], Shown]]
+Texts = Callable[[Wanted], dict[tuple[Place, str], Shown]]
 
 
-def key_of(row: Row) -> RowKey:
-    return (row["model"], row["strategy"], row["format"], row["decoding"], row["benchmark"])
-
-
-def flips_of(row: Row) -> list[dict[str, Any]]:
+def flips_of(row: Row) -> Sequence[FlipExample]:
     """The row's stored flip examples, most telling first; empty where the run holds none."""
-    return (row.get("change") or {}).get("flip_examples") or []
+    return row.change.flip_examples if row.change else ()
 
 
 @dataclass(frozen=True)
@@ -60,26 +57,26 @@ def sample(view: View, texts: Texts) -> Sample:
     rows = [row for row in view.compared if flips_of(row)]
     wanted: Wanted = {}
     for row in rows:
-        ids = {str(example["id"]) for example in flips_of(row)[:EACH]}
+        ids = {example.id for example in flips_of(row)[:EACH]}
         base = view.base_of(row)
         for other in (row, base):
             if other is not None:
-                wanted.setdefault(key_of(other), set()).update(ids)
+                wanted.setdefault(other.place, set()).update(ids)
     found = texts(wanted) if wanted else {}
     pack = _Pack(view)
     for row, example in _in_turn(rows):
         base = view.base_of(row)
-        after = found.get((key_of(row), str(example["id"])))
-        before = found.get((key_of(base), str(example["id"]))) if base else None
+        after = found.get((row.place, example.id))
+        before = found.get((base.place, example.id)) if base else None
         if after is not None and before is not None:
             pack.add(row, example, before, after)
         if pack.bytes > BUDGET:
             break
-    flipped = sum(((row["change"] or {}).get("flips") or {}).get("n") or 0 for row in view.compared)
+    flipped = sum(row.change.flips.n for row in view.compared if row.change and row.change.flips)
     return Sample(pack.json(), len(pack.flips), sum(len(flips_of(row)) for row in rows), flipped)
 
 
-def _in_turn(rows: list[Row]) -> Iterator[tuple[Row, dict[str, Any]]]:
+def _in_turn(rows: list[Row]) -> Iterator[tuple[Row, FlipExample]]:
     for depth in range(EACH):
         for row in rows:
             examples = flips_of(row)
@@ -98,7 +95,7 @@ class _Pack:
         self.flips: list[list[Any]] = []
         self.bytes = 0
 
-    def add(self, row: Row, example: dict[str, Any], before: Shown, after: Shown) -> None:
+    def add(self, row: Row, example: FlipExample, before: Shown, after: Shown) -> None:
         view = self.view
         place = str(view.place(row))
         self.rows.setdefault(
@@ -106,9 +103,9 @@ class _Pack:
             {
                 "row": view.place(row),
                 "label": clean(view.label(row)),
-                "benchmark": clean(row["benchmark"]),
-                "model": clean(view.short(row["model"])),
-                "strategy": clean(row["strategy"]),
+                "benchmark": clean(row.benchmark),
+                "model": clean(view.short(row.model)),
+                "strategy": clean(row.strategy),
                 "asked": view.asked(row),
             },
         )
@@ -119,15 +116,15 @@ class _Pack:
         self.flips.append(
             [
                 place,
-                clean(str(example["id"]), 120),
-                clean(str(example["base"]), 120),
-                clean(str(example["variant"]), 120),
-                DIRECTIONS.get(example.get("toward", 0), "neither"),
+                clean(example.id, 120),
+                clean(example.base, 120),
+                clean(example.variant, 120),
+                DIRECTIONS.get(example.toward, "neither"),
                 groups,
                 self._text(after.prompt),
                 self._text(before.answer),
                 self._text(after.answer),
-                clean(str(example.get("why") or ""), 300),
+                clean(example.why or "", 300),
             ]
         )
 
@@ -156,12 +153,12 @@ class _Pack:
 def stored_texts(run: Path) -> Texts:
     """Texts from a run folder. Only the cells asked for are read, each once, one batch in memory at a time."""
 
-    def fetch(wanted: Wanted) -> dict[tuple[RowKey, str], Shown]:
-        by_inputs: dict[str, list[tuple[RowKey, Cell]]] = {}
+    def fetch(wanted: Wanted) -> dict[tuple[Place, str], Shown]:
+        by_inputs: dict[str, list[tuple[Place, Cell]]] = {}
         for key, cell in cells_of(run).items():
             if key in wanted:
                 by_inputs.setdefault(cell.id.inputs, []).append((key, cell))
-        found: dict[tuple[RowKey, str], Shown] = {}
+        found: dict[tuple[Place, str], Shown] = {}
         for members in by_inputs.values():
             ids = set().union(*(wanted[key] for key, _ in members))
             items = _items(members[0][1], ids)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tiltmeter.messages import sentence, sentences
 from tiltmeter.printed import NONE, compact, defined, digits, interval, number, p_value, signed
-from tiltmeter.report.view import Row, View
+from tiltmeter.report.view import View
+from tiltmeter.schema import Change, Row
 
 Pairs = list[tuple[str, str]]
 
 
 def row_facts(view: View, row: Row) -> Pairs:
     """Every number of a row with its name."""
-    words, places, unit = view.words, digits(row["unit"]), words_unit(view, row)
+    words, places, unit = view.words, digits(row.unit), words_unit(view, row)
     facts: Pairs = [
         (words("facts.score"), f"{view.score(row)} {unit}"),
-        (words("facts.ideal"), number(row["ideal"], 0 if float(row["ideal"]).is_integer() else places)),
-        (words("facts.scored"), f"{row['n_scored']:,} / {row['n_items']:,}"),
+        (words("facts.ideal"), number(row.ideal, 0 if row.ideal.is_integer() else places)),
+        (words("facts.scored"), f"{row.n_scored:,} / {row.n_items:,}"),
     ]
-    if row.get("ci"):
-        facts.append((words("facts.ci"), interval(row["ci"], places).replace("+", "")))
-    if row["n_samples"] > 1:
-        facts.append((words("facts.samples"), str(row["n_samples"])))
-    facts += [
-        (words("facts.unscored", reason=view.told(reason)), f"{count:,}")
-        for reason, count in zip(sentences(row, "unscored"), row["unscored"].values())
-    ]
-    change = row.get("change")
+    if row.ci:
+        facts.append((words("facts.ci"), interval(row.ci, places).replace("+", "")))
+    if row.n_samples > 1:
+        facts.append((words("facts.samples"), str(row.n_samples)))
+    facts += [(words("facts.unscored", reason=view.told(reason)), f"{count:,}") for reason, count in row.reasons]
+    change = row.change
     if change:
         base = view.base_of(row)
         facts += [
@@ -35,85 +30,70 @@ def row_facts(view: View, row: Row) -> Pairs:
             (words("facts.change"), f"{view.delta(row)} {view.unit(row)}"),
             (words("facts.change_ci"), view.ci(row)),
         ]
-        if row["ideal"] and defined(change.get("distance_delta")):
+        if row.ideal and defined(change.distance_delta):
             facts.append(
                 (
                     words("facts.distance"),
-                    f"{signed(change['distance_delta'], places)} {interval(change.get('distance_ci'), places)}",
+                    f"{signed(change.distance_delta, places)} {interval(change.distance_ci, places)}",
                 )
             )
         facts += _spread_facts(view, change)
         facts += [
-            (words("facts.p"), p_value(change.get("p"))),
-            (words("facts.p_adjusted"), p_value(change.get("p_adjusted"))),
-            (words("facts.margin"), f"±{number(change.get('margin'), 2)}"),
-            (words("facts.mde"), number(change.get("mde"), places)),
+            (words("facts.p"), p_value(change.p)),
+            (words("facts.p_adjusted"), p_value(change.p_adjusted)),
+            (words("facts.margin"), f"±{number(change.margin, 2)}"),
+            (words("facts.mde"), number(change.mde, places)),
             (
                 words("facts.noise"),
-                number(change["noise"], places) if defined(change.get("noise")) else words("facts.not_measured"),
+                number(change.noise, places) if defined(change.noise) else words("facts.not_measured"),
             ),
-            (words("facts.paired"), f"{change.get('n_paired') or 0:,}"),
+            (words("facts.paired"), f"{change.n_paired:,}"),
         ]
-        flips = change.get("flips")
+        flips = change.flips
         if flips:
             facts.append(
                 (
                     words("facts.flips"),
                     words(
                         "facts.flips_value",
-                        n=flips["n"],
-                        of=flips["of"],
-                        toward=flips["toward_bias"],
-                        away=flips["away_from_bias"],
+                        n=flips.n,
+                        of=flips.of,
+                        toward=flips.toward_bias,
+                        away=flips.away_from_bias,
                     ),
                 )
             )
-        unanswered = change.get("unanswered")
+        unanswered = change.unanswered
         if unanswered:
-            facts.append((words("facts.unanswered"), f"{number(unanswered['base'])} → {number(unanswered['variant'])}"))
-    facts += [(words.name("extra", name), compact(value)) for name, value in row.get("extra", {}).items()]
-    if row.get("seconds"):
+            facts.append((words("facts.unanswered"), f"{number(unanswered.base)} → {number(unanswered.variant)}"))
+    facts += [(words.name("extra", name), compact(value)) for name, value in row.extra.items()]
+    if row.seconds:
         facts.append(
             (
                 words("facts.cost"),
-                words("facts.cost_value", seconds=compact(float(row["seconds"])), tokens=f"{row.get('tokens') or 0:,}"),
+                words("facts.cost_value", seconds=compact(row.seconds), tokens=f"{row.tokens:,}"),
             )
         )
     return facts
 
 
-def _spread_facts(view: View, change: dict[str, Any]) -> Pairs:
+def _spread_facts(view: View, change: Change) -> Pairs:
     """Noise-corrected spreads between groups: both square roots and the change, the companion of the verdict first."""
-    spreads = change.get("spreads") or (
-        [{"name": change["companion"], "delta": change.get("companion_delta"), "ci": change.get("companion_ci")}]
-        if change.get("companion")
-        else []
-    )
     facts: Pairs = []
-    for spread in spreads:
-        name = str(view.told(sentence(spread, "name")))
-        if defined(spread.get("base")):
-            facts.append(
-                (
-                    name,
-                    f"{number(spread['base'])} → {number(spread.get('variant'))} "
-                    f"{view.words.name('unit', spread.get('unit') or '')}",
-                )
-            )
-        facts.append(
-            (
-                view.words("facts.companion", name=name),
-                f"{signed(spread.get('delta'), 4)} {interval(spread.get('ci'), 4)}",
-            )
-        )
+    for spread in change.spreads:
+        name = str(view.told(spread.name))
+        if defined(spread.base):
+            unit = view.words.name("unit", spread.unit)
+            facts.append((name, f"{number(spread.base)} → {number(spread.variant)} {unit}"))
+        facts.append((view.words("facts.companion", name=name), f"{signed(spread.delta, 4)} {interval(spread.ci, 4)}"))
     return facts
 
 
 def words_unit(view: View, row: Row) -> str:
-    return "%" if row["unit"] == "percent" else view.words.name("unit", row["unit"])
+    return "%" if row.unit == "percent" else view.words.name("unit", row.unit)
 
 
 def group_meaning(view: View, row: Row) -> str:
     """Unit of a group's change in a benchmark, in a few words."""
-    key = f"groups.unit.{row['benchmark']}"
+    key = f"groups.unit.{row.benchmark}"
     return view.words(key) if view.words.has(key) else view.unit(row)

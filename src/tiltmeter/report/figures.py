@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tiltmeter.messages import sentence
 from tiltmeter.printed import defined
 from tiltmeter.report import charts
 from tiltmeter.report.ink import FONT, INK
-from tiltmeter.report.view import Row, View
+from tiltmeter.report.view import View
+from tiltmeter.schema import Row
 
 PNG_SCALE = 2.0
 # What Vega writes beside a mark and nobody sees: empty outlines, and English names of containers for screen readers.
@@ -55,13 +55,13 @@ def figures(view: View) -> list[Figure]:
 def _by(rows: list[Row], *names: str) -> Iterator[tuple[dict[str, str], list[Row]]]:
     found: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        found.setdefault(tuple(row[name] for name in names), []).append(row)
+        found.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
     for key, members in found.items():
         yield dict(zip(names, key)), members
 
 
 def _filters(view: View, rows: list[Row], model: str = "") -> dict[str, str]:
-    return {"model": model, "benchmark": rows[0]["benchmark"], "asked": view.asked(rows[0])}
+    return {"model": model, "benchmark": rows[0].benchmark, "asked": view.asked(rows[0])}
 
 
 def _parts(view: View, key: dict[str, str]) -> list[str]:
@@ -109,7 +109,7 @@ def _forests(view: View) -> Iterator[Figure]:
             full_width=False,
         )
         if companions:
-            name = str(view.told(sentence(companions[0]["change"], "companion")))
+            name = str(view.told(companions[0].change.companion if companions[0].change else ""))
             yield Figure(
                 "forest",
                 _slug("forest", *_parts(view, key), "companion"),
@@ -122,8 +122,8 @@ def _forests(view: View) -> Iterator[Figure]:
 
 
 def _groups(view: View) -> Iterator[Figure]:
-    for key, rows in _by([row for row in view.compared if row["groups"]], "benchmark", "model", "format", "decoding"):
-        n_groups = len({(g["attribute"], g["group"]) for row in rows for g in row["groups"] if defined(g.get("delta"))})
+    for key, rows in _by([row for row in view.compared if row.groups], "benchmark", "model", "format", "decoding"):
+        n_groups = len({(g.attribute, g.group) for row in rows for g in row.groups if defined(g.delta)})
         meaning = f"groups.meaning.{key['benchmark']}"
         caption = view.words(meaning if view.words.has(meaning) else "groups.meaning.other")
         if n_groups > charts.GROUPS_SHOWN:
@@ -142,7 +142,7 @@ def _groups(view: View) -> Iterator[Figure]:
 
 
 def _published(view: View) -> Iterator[Figure]:
-    rows = [row for row in view.compared if defined(row.get("published_change"))]
+    rows = [row for row in view.compared if defined(row.published_change)]
     for key, members in _by(rows, "benchmark", "model", "format", "decoding"):
         yield Figure(
             "published",
@@ -156,18 +156,17 @@ def _published(view: View) -> Iterator[Figure]:
 
 
 def _pareto(view: View) -> Iterator[Figure]:
-    choice = view.document.get("choice") or {}
+    choice = view.document.choice
     for model in view.models:
-        mine = [c for c in choice.get("candidates", []) if c["model"] == model]
-        if mine:
-            by = choice.get("by", "speed")
+        mine = [c for c in choice.candidates if c.model == model] if choice else []
+        if choice and mine:
             yield Figure(
                 "pareto",
                 _slug("pareto", *_parts(view, {"model": model})),
                 view.short(model),
                 view.words("pareto.caption"),
                 view.words("pareto.absent"),
-                partial(charts.pareto, view, mine, by),
+                partial(charts.pareto, view, mine, choice.by),
                 {},
                 full_width=True,
             )
@@ -175,7 +174,7 @@ def _pareto(view: View) -> Iterator[Figure]:
 
 def _why_empty(view: View, rows: list[Row]) -> str:
     """Why a benchmark's panel shows nothing: the rows' own reasons, each once."""
-    reasons = dict.fromkeys(str(view.reason(row) or view.told(sentence(row, "reason"))) for row in rows)
+    reasons = dict.fromkeys(str(view.reason(row) or view.told(row.reason)) for row in rows)
     return " ".join([view.words("empty.changes"), *list(filter(None, reasons))[:1]])
 
 

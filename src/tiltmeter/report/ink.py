@@ -7,17 +7,22 @@ from typing import Any
 import altair as alt
 
 from tiltmeter.printed import clean
-from tiltmeter.report.view import VERDICTS, View
+from tiltmeter.report.view import View
+from tiltmeter.schema import Verdict
 
 # Files show these colours; the page swaps each for its custom property of that name (light and dark).
 INK = {
     "ink": "#1c2127", "muted": "#5a6470", "grid": "#dfe3e8", "paper": "#fffffe", "margin": "#e4eee9",
-    "noise": "#b9a06a", "worse": "#b23c06", "better": "#0a5ca6", "equivalent": "#2c6a55",
+    "noise": "#b9a06a", "worse": "#b23c06", "shifted": "#8a1f6d", "better": "#0a5ca6", "equivalent": "#2c6a55",
     "inconclusive": "#7a6100", "unusable": "#5f3896", "idle": "#757d87", "accent": "#0b5f6b",
     "up": "#0c5e6a", "down": "#945607",
 }  # fmt: skip
-VERDICT_INK = dict(zip(VERDICTS, ("worse", "better", "equivalent", "inconclusive", "idle", "unusable")))
-SHAPES = dict(zip(VERDICTS, ("triangle-up", "triangle-down", "square", "circle", "diamond", "cross")))
+SHAPES = {
+    Verdict.WORSE: "triangle-up", Verdict.SHIFTED: "wedge", Verdict.BETTER: "triangle-down",
+    Verdict.EQUIVALENT: "square", Verdict.INCONCLUSIVE: "circle", Verdict.NOT_EXERCISED: "diamond",
+    Verdict.NO_USABLE_SIGNAL: "cross",
+}  # fmt: skip
+SHAPE_SIGNS = dict(zip(SHAPES, "▲◭▼■●◆✚"))  # the shapes as characters, for the page's legend
 NAME_LIMIT, SAID_LIMIT = 80, 400  # characters of a label, and of a mark's sentence
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, Noto Sans CJK SC, PingFang SC, sans-serif"
 
@@ -57,8 +62,8 @@ def styled(chart: Any, *, narrow: bool = False) -> Any:
     )
 
 
-def verdict_scale(view: View, present: list[str], channel: type, values: dict[str, str], **more: Any) -> Any:
+def verdict_scale(view: View, present: list[Verdict], channel: type, values: dict[Verdict, str], **more: Any) -> Any:
     """A colour or shape channel over the verdicts that occur, in their own words."""
-    names = [view.words(f"verdict.{verdict}") for verdict in present]
+    names = [view.verdict_words(verdict) for verdict in present]
     scale = alt.Scale(domain=names, range=[values[verdict] for verdict in present])
     return channel("verdict:N", title=None, scale=scale, **more)

@@ -4,30 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiltmeter.messages import sentence
 from tiltmeter.printed import compact, defined, number, size
 from tiltmeter.report.view import View
-
-
-def measured(view: View, field: str) -> dict[str, Any]:
-    """A table of what was measured per variant: {"names": columns, "rows": [(variant, cells)]}."""
-    facts = [
-        (
-            variant,
-            {
-                name: value
-                for name, value in (variant.get(field) or {}).items()
-                if isinstance(value, (int, float)) or value is None
-            },
-        )
-        for variant in view.variants
-    ]
-    names = list(dict.fromkeys(name for _, values in facts for name, value in values.items() if value is not None))
-    rows = [
-        (variant_label(view, variant), [printed(name, values.get(name)) for name in names]) for variant, values in facts
-    ]
-    return {"names": names, "rows": rows}
-
+from tiltmeter.schema import Speed, TextQuality
+from tiltmeter.schema.variant import Timing
 
 SHARES = ("eos_rate", "repeated", "empty", "unparsed", "contradictory", "other_script")
 SPEED_COLUMNS = (
@@ -39,45 +19,53 @@ SPEED_COLUMNS = (
     "disk_bytes",
     "peak_bytes",
 )
+Table = dict[str, Any]  # {"names": columns, "rows": [(variant, printed cells)]}
 
 
-def speeds(view: View) -> dict[str, Any]:
-    """Measured speed and memory per variant, in the form of `measured`; a ratio is printed with its range of rounds."""
-    facts = [(variant, variant.get("speed") or {}) for variant in view.variants]
-    names = [name for name in SPEED_COLUMNS if any(values.get(name) is not None for _, values in facts)]
-    rows = [
-        (variant_label(view, variant), [_speed_cell(name, values.get(name)) for name in names])
-        for variant, values in facts
+def quality(view: View) -> Table:
+    """Perplexity of the given text, and what it is over, per variant."""
+    facts = [(variant, variant.text_quality or TextQuality()) for variant in view.variants]
+    names = [
+        name for name in ("perplexity", "n_tokens", "n_passages") if any(_given(getattr(f, name)) for _, f in facts)
     ]
-    notes = [
-        (variant_label(view, variant), view.told(sentence(speed, "note")))
-        for variant, speed in facts
-        if speed.get("note")
-    ]
+    rows = [(view.variant_name(v), [printed(name, _given(getattr(f, name))) for name in names]) for v, f in facts]
+    return {"names": names, "rows": rows}
+
+
+def speeds(view: View) -> Table:
+    """Measured speed and memory per variant; a ratio is printed with its range of rounds. "notes": why some are
+    missing."""
+    facts = [(variant, variant.speed or Speed()) for variant in view.variants]
+    names = [name for name in SPEED_COLUMNS if any(_given(getattr(speed, name)) is not None for _, speed in facts)]
+    rows = [(view.variant_name(v), [_speed_cell(name, getattr(speed, name)) for name in names]) for v, speed in facts]
+    notes = [(view.variant_name(variant), view.told(speed.note)) for variant, speed in facts if speed.note]
     return {"names": names, "rows": rows, "notes": notes}
 
 
-def _speed_cell(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        low, high = value.get("low", value.get("smallest")), value.get("high", value.get("largest"))
-        spread = f" ({low:.2f}–{high:.2f})" if defined(low) and defined(high) else ""
-        return f"{number(value.get('median'), 2)}×{spread}"
+def _given(value: Any) -> Any:
+    """None for what was not measured: an undefined number, or a count of nothing."""
+    return None if value is None or value == 0 or value != value else value
+
+
+def _speed_cell(name: str, value: Timing | float | int | None) -> str:
+    if isinstance(value, Timing):
+        spread = f" ({value.low:.2f}–{value.high:.2f})" if defined(value.low) and defined(value.high) else ""
+        return f"{number(value.median, 2)}×{spread}"
     return printed(name, float(value) if isinstance(value, int) and not name.endswith("bytes") else value)
 
 
-def answer_quality(view: View) -> dict[str, Any]:
-    """Per variant and generating cell: how its own answers read. The same form as `measured`."""
+def answer_quality(view: View) -> Table:
+    """Per variant and generating cell: how its own answers read."""
     found = [
-        (f"{variant_label(view, variant)} · {cell.split(' ')[0] if view.asked_one_way else cell}", facts)
+        (f"{view.variant_name(variant)} · {cell.split(' ')[0] if view.asked_one_way else cell}", answers)
         for variant in view.variants
-        for cell, facts in ((variant.get("text_quality") or {}).get("answers") or {}).items()
-        if facts.get("n", 1)
+        for cell, answers in (variant.text_quality.answers if variant.text_quality else {}).items()
+        if answers.n
     ]
-    names = list(dict.fromkeys(name for _, facts in found for name, value in facts.items() if defined(value)))
-    return {
-        "names": names,
-        "rows": [(label, [_quality_cell(name, facts.get(name)) for name in names]) for label, facts in found],
-    }
+    columns = ("n", "words", *SHARES, "base_logprob", "base_logprob_n")
+    names = [name for name in columns if any(defined(getattr(answers, name)) for _, answers in found)]
+    rows = [(label, [_quality_cell(name, getattr(answers, name)) for name in names]) for label, answers in found]
+    return {"names": names, "rows": rows}
 
 
 def _quality_cell(name: str, value: Any) -> str:
@@ -86,8 +74,3 @@ def _quality_cell(name: str, value: Any) -> str:
 
 def printed(name: str, value: Any) -> str:
     return size(value) if name.endswith("bytes") else compact(value)
-
-
-def variant_label(view: View, variant: dict[str, Any]) -> str:
-    name = view.strategy(variant["strategy"])
-    return f"{view.short(variant['model'])} · {name}" if len(view.models) > 1 else name

@@ -16,12 +16,13 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from tiltmeter.messages import sentences
 from tiltmeter.printed import clean, json_for_html, signed
 from tiltmeter.report import facts, measured, sections, summary
 from tiltmeter.report.examples import BUDGET, EACH, Sample
 from tiltmeter.report.figures import Figure, figures, to_page
-from tiltmeter.report.view import SIGNS, VERDICTS, View, is_toy
+from tiltmeter.report.ink import SHAPE_SIGNS
+from tiltmeter.report.view import View, is_toy
+from tiltmeter.schema import Verdict
 
 CONTENTS = (
     "answer",
@@ -39,20 +40,6 @@ CONTENTS = (
     "methods",
     "provenance",
 )
-VERDICT_CLASS = {
-    **dict(zip(VERDICTS, ("worse", "better", "equivalent", "inconclusive", "idle", "unusable"))),
-    "": "idle",
-}
-SHAPE_SIGN = dict(zip(VERDICTS, "▲▼■●◆✚"))  # as the pictures draw them
-HEADLINE_SIGN = {
-    "worse": "▲",
-    "better": "▼",
-    "equivalent": "＝",
-    "inconclusive": "?",
-    "unusable": "✕",
-    "idle": "∅",
-    "none": "–",
-}
 
 
 def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lambda _: None) -> str:
@@ -68,12 +55,12 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "policy": policy(css, script),
         "sections": CONTENTS,
         "run": view.run,
-        "version": view.run.get("versions", {}).get("tiltmeter", ""),
+        "version": view.run.versions.get("tiltmeter", ""),
         "lang_code": "zh-Hans" if view.words.lang == "zh" else "en",
         "title": ", ".join(map(view.short, view.models)) or view.words("answer.no_model"),
-        "kind": kind,
+        "kind": view.colour(kind) if kind else "none",
         "headline": headline,
-        "headline_sign": HEADLINE_SIGN[kind],
+        "headline_sign": view.sign(kind),
         "toy": any(map(is_toy, view.models)),
         "moved": summary.moved(view),
         "unusable": summary.unusable(view),
@@ -83,7 +70,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "sure": sections.sure(view),
         "choice": sections.choice(view),
         "findings": sections.findings(view),
-        "notes": [view.told(note) for note in sentences(view.run, "notes")],
+        "notes": [view.told(note) for note in view.run.notes],
         "lines": lines,
         "advice": summary.advice(view, lines),
         "name_of": lambda line: summary.name_of(view, line),
@@ -97,7 +84,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "row_facts": lambda row: facts.row_facts(view, row),
         "group_meaning": lambda row: facts.group_meaning(view, row),
         "spreads_used": any(view.rests_on_companion(row) for row in view.compared),
-        "first_row": lambda name: next(row for row in view.rows if row["benchmark"] == name),
+        "first_row": lambda name: next(row for row in view.rows if row.benchmark == name),
         "flip_benchmarks": lambda panel: sections.flip_benchmarks(view, panel),
         "flip_cells": lambda panel: sections.flip_cells(view, panel),
         "started": sections.started(view),
@@ -110,7 +97,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
             each=EACH,
             megabytes=BUDGET // 1_000_000,
         ),
-        "quality": measured.measured(view, "text_quality"),
+        "quality": measured.quality(view),
         "answers": measured.answer_quality(view),
         "speeds": measured.speeds(view),
         "proofs": sections.proofs(view),
@@ -150,10 +137,9 @@ def _environment(view: View) -> Environment:
     environment.globals.update(
         w=view.words,
         view=view,
-        signs=SIGNS,
-        verdict_class=VERDICT_CLASS,
-        verdicts=VERDICTS,
-        shapes=SHAPE_SIGN,
+        verdicts=tuple(Verdict),
+        shapes=SHAPE_SIGNS,
+        unusable_verdict=Verdict.NO_USABLE_SIGNAL,
         signed=signed,
     )
     return environment

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tiltmeter.messages import Message, Text, sentence, sentences
+from tiltmeter.decisions.controls import is_control
+from tiltmeter.messages import Message, Text, from_json
 from tiltmeter.printed import NONE, compact, defined, digits, number, signed, size
 from tiltmeter.registry import known
 from tiltmeter.report.facts import Pairs, words_unit
-from tiltmeter.report.measured import variant_label
-from tiltmeter.report.view import Panel, Row, View
+from tiltmeter.report.view import Panel, View
 from tiltmeter.report.words import Told, foreign
+from tiltmeter.schema import Flips, Proof, Row, Verdict
 
 LISTED = 12  # entries of a stored list that are printed
 PRINTED = 60  # comparisons whose numbers go on paper; more are left to `tiltmeter results`
@@ -23,24 +24,23 @@ def sure(view: View) -> Iterator[str]:
     rows = view.compared
     if not rows:
         return
-    paired = [row["change"]["n_paired"] for row in rows if row["change"].get("n_paired")]
+    paired = [row.change.n_paired for row in rows if row.change and row.change.n_paired]
     if paired:
         yield view.words("sure.paired", low=f"{min(paired):,}", high=f"{max(paired):,}")
-    controls = [row for row in rows if view.is_control(row["strategy"])]
+    controls = [row for row in rows if is_control(row.strategy)]
     if controls:
-        k = sum(view.verdict(row) in ("worse", "better") for row in controls)
+        k = sum(bool(row.verdict and row.verdict.moved) for row in controls)
         yield view.words("sure.controls", k=k, n=len(controls))
     else:
         yield view.words("sure.no_controls")
-    partial = sum(bool(row["partial"]) for row in rows)
+    partial = sum(row.partial for row in rows)
     if partial:
         yield view.words("sure.partial", k=partial, n=len(rows))
 
 
 def choice(view: View) -> Told:
     """The stored choice in words, empty where the run holds none; a single model needs no name."""
-    found = view.document.get("choice") or {}
-    text = sentence(found, "text")
+    text = view.document.choice.text if view.document.choice else ""
     if isinstance(text, str):
         for model in view.models:
             text = text.replace(f"{model}: ", f"{view.short(model)}: " if len(view.models) > 1 else "")
@@ -52,12 +52,12 @@ def choice(view: View) -> Told:
 
 def findings(view: View) -> list[list[Told]]:
     """The stored findings, each as its sentences."""
-    found = sentences(view.document, "findings")
+    found = view.document.findings
     return [[view.told(part) for part in (text.parts if isinstance(text, Message) else (text,))] for text in found]
 
 
 def by_benchmark(view: View) -> list[tuple[str, list[Row]]]:
-    return [(name, [row for row in view.rows if row["benchmark"] == name]) for name in view.benchmarks]
+    return [(name, [row for row in view.rows if row.benchmark == name]) for name in view.benchmarks]
 
 
 def flip_benchmarks(view: View, panel: Panel) -> list[str]:
@@ -69,7 +69,7 @@ def flip_benchmarks(view: View, panel: Panel) -> list[str]:
     ]
 
 
-def flip_cells(view: View, panel: Panel) -> list[tuple[str, list[tuple[Row | None, dict[str, Any] | None]]]]:
+def flip_cells(view: View, panel: Panel) -> list[tuple[str, list[tuple[Row | None, Flips | None]]]]:
     """Strategy -> one (row, flips) per benchmark of `flip_benchmarks`; empty where nothing can flip."""
     names = flip_benchmarks(view, panel)
     return [
@@ -79,47 +79,59 @@ def flip_cells(view: View, panel: Panel) -> list[tuple[str, list[tuple[Row | Non
     ]
 
 
-def _flips(row: Row | None) -> dict[str, Any] | None:
-    return (row.get("change") or {}).get("flips") if row else None
+def _flips(row: Row | None) -> Flips | None:
+    return row.change.flips if row and row.change else None
 
 
 def started(view: View) -> str:
     """When the run began, to the minute."""
-    return str(view.run.get("started") or view.words("page.unknown"))[:16].replace("T", " ")
+    return (view.run.started or view.words("page.unknown"))[:16].replace("T", " ")
 
 
 def proofs(view: View) -> list[dict[str, Any]]:
     """Evidence that each strategy acted, one readable line and the facts behind it."""
     result = []
     for variant in view.variants:
-        proof = variant.get("proof") or {}
-        if variant["strategy"] == "none" and not proof:
+        evidence = variant.proof.evidence
+        if variant.strategy == "none" and not (variant.proof.summary or evidence):
             continue
-        pairs = [(name, str(view.told(value))) for name, value in _evidence(proof)]
-        more = [name for name in ("dtype", "device", "weight_hash", "settings") if variant.get(name)]
-        pairs += [(name, _flat(variant[name])) for name in more if name not in proof]
+        pairs = [(name, str(view.told(value))) for name, value in _evidence(variant.proof)]
+        facts = {
+            "dtype": variant.dtype,
+            "device": variant.device,
+            "weight_hash": variant.weight_hash,
+            "settings": variant.settings,
+        }
+        pairs += [(name, _flat(value)) for name, value in facts.items() if value and name not in evidence]
         result.append(
             {
-                "label": variant_label(view, variant),
+                "label": view.variant_name(variant),
                 "facts": pairs,
-                "notes": [view.told(note) for note in sentences(variant, "notes")],
-                "summary": view.told(sentence(proof, "summary"))
-                if proof.get("summary")
+                "notes": [view.told(note) for note in variant.notes],
+                "summary": view.told(variant.proof.summary)
+                if variant.proof.summary
                 else Told(view.words("proof.none")),
             }
         )
     return result
 
 
-def _evidence(proof: dict[str, Any]) -> Iterator[tuple[str, Text]]:
+def _evidence(proof: Proof) -> Iterator[tuple[str, Text]]:
     """The facts of a proof; those of a chain's steps under the step's name, summaries left out (they stand above)."""
-    for name, value in proof.items():
+    for name, value in proof.evidence.items():
         if name == "steps" and isinstance(value, dict):
             for step, facts in value.items():
-                inner = _evidence(facts) if isinstance(facts, dict) else [("", _flat(facts))]
-                yield from ((f"{step}: {fact}", found) for fact, found in inner)
-        elif name != "summary" and not name.endswith(("_message", "_messages")):
-            yield name, sentence(proof, name) if isinstance(value, str) else _flat(value)
+                for fact, found in facts.items() if isinstance(facts, dict) else [("", facts)]:
+                    if fact != "summary":
+                        yield f"{step}: {fact}", _evident(found)
+        else:
+            yield name, _evident(value)
+
+
+def _evident(value: Any) -> Text:
+    """A fact as it is shown: a stored sentence as a message, all else as plain text."""
+    found = from_json(value) if isinstance(value, dict) and value.keys() == {"text", "key", "values"} else value
+    return found if isinstance(found, Message) else _flat(found)
 
 
 def _flat(value: Any) -> str:
@@ -145,13 +157,13 @@ def published_rows(view: View) -> list[list[str]]:
     return [
         [
             view.label(row),
-            number(row["published"], digits(row["unit"])),
+            number(row.published, digits(row.unit)),
             view.score(row),
-            signed(row.get("published_change"), digits(row["unit"])),
+            signed(row.published_change, digits(row.unit)),
             f"{view.delta(row)} {view.ci(row)}".replace(NONE, "").strip() or NONE,
         ]
         for row in view.rows
-        if defined(row.get("published"))
+        if defined(row.published)
     ]
 
 
@@ -159,26 +171,24 @@ def gaps(view: View) -> list[tuple[str, int, list[tuple[str, Told]]]]:
     """What the run does not say, by kind: failed, not exercised, no usable signal, undefined, partial."""
     failures = [
         (
-            f"{view.short(failure['model'])} · {failure['strategy']} · {_flat(failure.get('cells', ''))}",
-            view.told(sentence(failure, "reason")),
+            f"{view.short(failure.model)} · {failure.strategy} · {_flat(failure.cells)}",
+            view.told(failure.reason),
         )
-        for failure in view.run.get("failures", [])
+        for failure in view.run.failures
     ]
 
     def reasons(rows: list[Row]) -> list[tuple[str, Told]]:
-        return [(view.label(row), view.reason(row) or view.told(sentence(row, "reason"))) for row in rows]
+        return [(view.label(row), view.reason(row) or view.told(row.reason)) for row in rows]
 
     kinds = {
         "failed": failures,
-        "idle": reasons([row for row in view.compared if view.verdict(row) == "not exercised"]),
-        "unusable": reasons([row for row in view.compared if view.verdict(row) == "no usable signal"]),
-        "undefined": [
-            (view.label(row), view.told(sentence(row, "reason"))) for row in view.rows if not defined(row["score"])
-        ],
+        "idle": reasons([row for row in view.compared if row.verdict is Verdict.NOT_EXERCISED]),
+        "unusable": reasons([row for row in view.compared if row.verdict is Verdict.NO_USABLE_SIGNAL]),
+        "undefined": [(view.label(row), view.told(row.reason)) for row in view.rows if not defined(row.score)],
         "partial": [
-            (view.label(row), Told(view.words("gaps.partial_asked", n=f"{row['n_items']:,}")))
+            (view.label(row), Told(view.words("gaps.partial_asked", n=f"{row.n_items:,}")))
             for row in view.rows
-            if row["partial"]
+            if row.partial
         ],
     }
     return [(kind, len(members), _merged(members)) for kind, members in kinds.items() if members]
@@ -209,7 +219,7 @@ def about_benchmarks(view: View) -> list[dict[str, Any]]:
     result = []
     for name in view.benchmarks:
         cls: Any = classes.get(name)
-        row = next(row for row in view.rows if row["benchmark"] == name)
+        row = next(row for row in view.rows if row.benchmark == name)
         result.append(
             {
                 "name": name,
@@ -217,8 +227,8 @@ def about_benchmarks(view: View) -> list[dict[str, Any]]:
                 "limits": view.told(cls.limits) if cls else Told(view.words("benchmarks.unknown")),
                 "source": getattr(cls, "source", ""),
                 "licence": getattr(cls, "licence", NONE),
-                "items": f"{row['n_items']:,}",
-                "ideal": f"{row['ideal']:g}",
+                "items": f"{row.n_items:,}",
+                "ideal": f"{row.ideal:g}",
                 "unit": words_unit(view, row),
                 "notes": _data_notes(view, name),
             }
@@ -228,12 +238,12 @@ def about_benchmarks(view: View) -> list[dict[str, Any]]:
 
 def _data_notes(view: View, benchmark: str) -> list[Told]:
     """What must be said wherever numbers from this copy of the data appear."""
-    facts = view.run.get("data", {}).get(benchmark)
-    return [view.told(note) for note in sentences(facts, "notes")] if isinstance(facts, dict) else []
+    facts = view.run.data.get(benchmark)
+    return [view.told(note) for note in facts.notes] if facts else []
 
 
 def method_values(view: View) -> dict[str, Any]:
-    study = view.run.get("study", {})
+    study = view.run.study
     correction = view.words.name("correction", study.get("correction", "holm"))
     return {"draws": f"{study.get('draws', 10_000):,}", "correction": correction}
 
@@ -243,27 +253,27 @@ def provenance(view: View) -> Iterator[tuple[str, Pairs]]:
     run, words = view.run, view.words
     yield (
         words("provenance.study"),
-        [(name, _flat(value)) for name, value in run.get("study", {}).items() if value not in (None, {}, [])],
+        [(name, _flat(value)) for name, value in run.study.items() if value not in (None, {}, [])],
     )
-    yield words("provenance.versions"), [(name, str(value)) for name, value in run.get("versions", {}).items()]
+    yield words("provenance.versions"), [(name, str(value)) for name, value in run.versions.items()]
     yield (
         words("provenance.hardware"),
         [
             (name, size(value) if name.endswith("bytes") else _flat(value))
-            for name, value in run.get("hardware", {}).items()
+            for name, value in run.hardware.items()
             if value not in (None, [], "")
         ],
     )
-    yield words("provenance.data"), [(name, _lines(value)) for name, value in run.get("data", {}).items()]
+    yield words("provenance.data"), [(name, _lines(facts.as_json())) for name, facts in run.data.items()]
     yield (
         words("provenance.weights"),
-        [
-            (variant_label(view, variant), _flat(variant["weight_hash"]))
-            for variant in view.variants
-            if variant.get("weight_hash")
-        ],
+        [(view.variant_name(variant), _flat(variant.weight_hash)) for variant in view.variants if variant.weight_hash],
     )
     yield (
         words("provenance.run"),
-        [(name, _flat(run[name])) for name in ("path", "started", "batch_tokens") if run.get(name)],
+        [
+            (name, _flat(value))
+            for name, value in (("path", run.path), ("started", run.started), ("batch_tokens", run.batch_tokens))
+            if value
+        ],
     )

@@ -12,7 +12,8 @@ import yaml
 
 from tiltmeter.printed import NONE, clean, defined, digits, latex, markdown, number, signed
 from tiltmeter.report import summary
-from tiltmeter.report.view import SIGNS, Row, View
+from tiltmeter.report.view import View
+from tiltmeter.schema import Row, Verdict
 
 TOLD = 8  # moved rows a pull request names; the table holds all
 
@@ -23,10 +24,9 @@ def markdown_summary(view: View) -> str:
     _, headline = summary.headline(view)
     lines = [f"### tiltmeter: {headline}", ""]
     for row in summary.moved(view)[:TOLD]:
-        verdict = view.verdict(row)
         lines.append(
-            f"- {SIGNS[verdict]} **{words(f'verdict.{verdict}')}** {markdown(view.label(row))}: {view.delta(row)} "
-            f"{view.unit(row)} {view.ci_or_none(row)}"
+            f"- {view.sign(row.verdict)} **{view.verdict_words(row.verdict)}** {markdown(view.label(row))}: "
+            f"{view.delta(row)} {view.unit(row)} {view.ci_or_none(row)}"
         )
     tiers = {tier: [line for line in summary.variant_lines(view) if line.tier == tier] for tier in summary.TIERS}
     lines += [""] if lines[-1] else []
@@ -54,18 +54,17 @@ def markdown_summary(view: View) -> str:
 def _cell(view: View, row: Row | None) -> str:
     if row is None:
         return view.words("matrix.not_run")
-    if not row.get("change"):
+    if not row.change:
         return view.score(row)
-    verdict = view.verdict(row)
-    partial = f" ({view.words('word.partial')})" if row["partial"] else ""
-    return f"{SIGNS[verdict]} {view.delta(row)} {view.words('verdict.' + (verdict or 'none'))}{partial}"
+    partial = f" ({view.words('word.partial')})" if row.partial else ""
+    return f"{view.sign(row.verdict)} {view.delta(row)} {view.verdict_words(row.verdict)}{partial}"
 
 
 def model_card(view: View) -> str:
     """A model card's block: YAML front matter (the hub's model-index form) and a table. English."""
     results = []
     for (model, strategy), rows in groupby(
-        (row for row in view.rows if defined(row["score"])), key=lambda row: (row["model"], row["strategy"])
+        (row for row in view.rows if defined(row.score)), key=lambda row: (row.model, row.strategy)
     ):
         results.append(
             {
@@ -73,7 +72,7 @@ def model_card(view: View) -> str:
                 "results": [
                     {
                         "task": {"type": "text-generation"},
-                        "dataset": {"name": row["benchmark"], "type": row["benchmark"]},
+                        "dataset": {"name": row.benchmark, "type": row.benchmark},
                         "metrics": [_metric(view, row)],
                     }
                     for row in rows
@@ -95,13 +94,9 @@ def model_card(view: View) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in view.rows:
-        change = row.get("change")
-        verdict = (
-            f"{SIGNS[view.verdict(row)]} {view.words(f'verdict.{view.verdict(row)}')}"
-            if change and view.verdict(row)
-            else ""
-        )
-        cells = [view.short(row["model"]), view.strategy(row["strategy"]), row["benchmark"], view.asked(row)]
+        change = row.change
+        verdict = f"{view.sign(row.verdict)} {view.verdict_words(row.verdict)}" if change else ""
+        cells = [view.short(row.model), view.strategy(row.strategy), row.benchmark, view.asked(row)]
         lines.append(
             "| "
             + " | ".join(
@@ -111,7 +106,7 @@ def model_card(view: View) -> str:
                     view.delta(row) if change else "",
                     view.ci(row) if change else "",
                     verdict,
-                    f"{row['n_scored']:,} / {row['n_items']:,}" + (" partial" if row["partial"] else ""),
+                    f"{row.n_scored:,} / {row.n_items:,}" + (" partial" if row.partial else ""),
                 ]
             )
             + " |"
@@ -121,21 +116,21 @@ def model_card(view: View) -> str:
 
 
 def _metric(view: View, row: Row) -> dict[str, Any]:
-    change = row.get("change") or {}
     metric = {
         "type": "bias score",
-        "name": f"{row['benchmark']} ({row['unit']}, ideal {row['ideal']:g}, {view.asked(row)})",
-        "value": round(float(row["score"]), 4),
+        "name": f"{row.benchmark} ({row.unit}, ideal {row.ideal:g}, {view.asked(row)})",
+        "value": round(row.score, 4),
     }
-    if defined(change.get("delta")):
-        metric |= {"change": round(float(change["delta"]), 4), "verdict": change.get("verdict") or "not judged"}
+    if row.change and defined(row.change.delta):
+        metric |= {"change": round(row.change.delta, 4), "verdict": str(row.change.verdict)}
     return metric
 
 
 def latex_table(view: View) -> str:
     r"""The study's layout: benchmarks across, the base's score, then every strategy's change below it.
 
-    Verdicts stand as daggers: \textbf for worse, \textit for better, $\approx$ for equivalent; needs no package.
+    Verdicts stand as type: \textbf for worse, \underline for shifted, \textit for better, $\approx$ for equivalent;
+    no package is needed.
     """
     parts = []
     for panel in view.panels():
@@ -155,8 +150,8 @@ def latex_table(view: View) -> str:
                 lines.append(r"\hline")
         parts.append("\n".join([*lines, r"\hline", r"\end{tabular}"]))
     key = (
-        "% bold: worse, italic: better, $\\approx$: equivalent, plain: inconclusive, n.e.: not exercised, "
-        "n.s.: no usable signal, --: undefined or not run"
+        "% bold: worse, underlined: shifted, italic: better, $\\approx$: equivalent, plain: inconclusive, "
+        "n.e.: not exercised, n.s.: no usable signal, --: undefined or not run"
     )
     return "\n\n".join([key, *parts]) + "\n"
 
@@ -164,15 +159,16 @@ def latex_table(view: View) -> str:
 def _latex_cell(view: View, row: Row | None) -> str:
     if row is None:
         return "--"
-    places = digits(row["unit"])
-    if not row.get("change"):
-        return number(row["score"], places).replace("−", "$-$").replace(NONE, "--")
-    text = signed(row["change"].get("delta"), places).replace("−", "$-$").replace("±", "$\\pm$").replace(NONE, "--")
+    places = digits(row.unit)
+    if not row.change:
+        return number(row.score, places).replace("−", "$-$").replace(NONE, "--")
+    text = signed(row.change.delta, places).replace("−", "$-$").replace("±", "$\\pm$").replace(NONE, "--")
     forms = {
-        "worse": rf"\textbf{{{text}}}",
-        "better": rf"\textit{{{text}}}",
-        "equivalent": rf"{text} $\approx$",
-        "not exercised": "n.e.",
-        "no usable signal": "n.s.",
+        Verdict.WORSE: rf"\textbf{{{text}}}",
+        Verdict.SHIFTED: rf"\underline{{{text}}}",
+        Verdict.BETTER: rf"\textit{{{text}}}",
+        Verdict.EQUIVALENT: rf"{text} $\approx$",
+        Verdict.NOT_EXERCISED: "n.e.",
+        Verdict.NO_USABLE_SIGNAL: "n.s.",
     }
-    return forms.get(view.verdict(row), text)
+    return forms.get(row.change.verdict, text)

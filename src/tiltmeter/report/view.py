@@ -6,27 +6,17 @@ Nothing is computed here: values are selected, ordered, counted and formatted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from tiltmeter.messages import Text, sentence
-from tiltmeter.printed import NONE, defined, digits, interval, number, p_value, signed
+from tiltmeter.decisions.controls import is_control
+from tiltmeter.messages import Text
+from tiltmeter.printed import NONE, defined, digits, interval, number, signed
 from tiltmeter.report.words import Told, Words
+from tiltmeter.schema import Document, Place, Row, Variant, Verdict
 
-Row = dict[str, Any]
-VERDICTS = ("worse", "better", "equivalent", "inconclusive", "not exercised", "no usable signal")
-SIGNS = {
-    "worse": "▲",
-    "better": "▼",
-    "equivalent": "＝",
-    "inconclusive": "?",
-    "not exercised": "∅",
-    "no usable signal": "✕",
-    "": "–",
-}
-CONTROLS = ("rerun", "dtype", "assisted")  # strategies that measure noise, not acceleration
+Counts = dict[Verdict | None, int]  # None: rows without a verdict
 
 
 @dataclass(frozen=True)
@@ -48,45 +38,41 @@ def is_toy(model: str) -> bool:
 class View:
     """Read access to one results document in one language."""
 
-    def __init__(self, document: dict[str, Any], words: Words) -> None:
+    def __init__(self, document: Document, words: Words) -> None:
         self.document, self.words = document, words
-        self.rows: list[Row] = document["rows"]
-        self.run: dict[str, Any] = document.get("run", {})
-        self.variants: list[dict[str, Any]] = document.get("variants", [])
-        self._place = {id(row): place for place, row in enumerate(self.rows)}
+        self.rows, self.run, self.variants = document.rows, document.run, document.variants
+        self._number = {row.place: number for number, row in enumerate(self.rows)}
+        self._rows = {row.place: row for row in self.rows}
 
     @cached_property
     def compared(self) -> list[Row]:
         """Rows that have a change."""
-        return [row for row in self.rows if row.get("change")]
+        return [row for row in self.rows if row.change]
+
+    @cached_property
+    def accelerated(self) -> list[Row]:
+        """Rows that have a change and measure an acceleration: controls are left out."""
+        return [row for row in self.compared if not is_control(row.strategy)]
 
     @cached_property
     def models(self) -> list[str]:
-        return list(dict.fromkeys(row["model"] for row in self.rows))
+        return list(dict.fromkeys(row.model for row in self.rows))
 
     @cached_property
     def benchmarks(self) -> list[str]:
-        return list(dict.fromkeys(row["benchmark"] for row in self.rows))
+        return list(dict.fromkeys(row.benchmark for row in self.rows))
 
     @cached_property
     def strategies(self) -> list[str]:
         """Strategies of the variants, the base left out, in the run's order."""
-        return list(dict.fromkeys(row["strategy"] for row in self.rows if row["strategy"] != "none"))
-
-    @cached_property
-    def _bases(self) -> dict[tuple[str, str, str, str], Row]:
-        return {
-            (row["model"], row["format"], row["decoding"], row["benchmark"]): row
-            for row in self.rows
-            if row["strategy"] == "none"
-        }
+        return list(dict.fromkeys(row.strategy for row in self.rows if not row.place.is_base))
 
     def base_of(self, row: Row) -> Row | None:
-        return self._bases.get((row["model"], row["format"], row["decoding"], row["benchmark"]))
+        return self._rows.get(row.place.base)
 
     def place(self, row: Row) -> int:
         """Position in the document; names the row in links and in the examples' data."""
-        return self._place[id(row)]
+        return self._number[row.place]
 
     def row_id(self, row: Row) -> str:
         return f"row-{self.place(row)}"
@@ -95,42 +81,39 @@ class View:
         """Models in the run's order, then ways of asking."""
         asked: dict[tuple[str, str, str], list[Row]] = {}
         for row in self.rows:
-            asked.setdefault((row["model"], row["format"], row["decoding"]), []).append(row)
+            asked.setdefault((row.model, row.format, row.decoding), []).append(row)
         order = {model: place for place, model in enumerate(self.models)}
         for key in sorted(asked, key=lambda key: (order[key[0]], key[1] != "plain", key[2] != "greedy")):
             yield Panel(
                 *key,
-                tuple(dict.fromkeys(row["strategy"] for row in asked[key] if row["strategy"] != "none")),
-                tuple(dict.fromkeys(row["benchmark"] for row in asked[key])),
+                tuple(dict.fromkeys(row.strategy for row in asked[key] if not row.place.is_base)),
+                tuple(dict.fromkeys(row.benchmark for row in asked[key])),
             )
 
-    @cached_property
-    def _cells(self) -> dict[tuple[str, str, str, str, str], Row]:
-        return {
-            (row["model"], row["strategy"], row["format"], row["decoding"], row["benchmark"]): row for row in self.rows
-        }
-
     def cell(self, panel: Panel, strategy: str, benchmark: str) -> Row | None:
-        return self._cells.get((panel.model, strategy, panel.format, panel.decoding, benchmark))
+        return self._rows.get(Place(panel.model, strategy, panel.format, panel.decoding, benchmark))
 
-    def verdict(self, row: Row) -> str:
-        """One of VERDICTS, or "" where the run holds none."""
-        found = (row.get("change") or {}).get("verdict") or ""
-        return found if found in VERDICTS else ""
+    def counts(self, rows: Sequence[Row] | None = None) -> Counts:
+        """Verdict -> number of rows, in the order of verdicts; rows without one under None."""
+        found = Counter(row.verdict for row in (self.compared if rows is None else rows))
+        return {verdict: found[verdict] for verdict in (*Verdict, None) if found[verdict]}
 
-    def counts(self, rows: list[Row] | None = None) -> dict[str, int]:
-        """Verdict -> number of rows, in the order of VERDICTS; rows without one under ""."""
-        found = Counter(self.verdict(row) for row in (self.compared if rows is None else rows))
-        return {verdict: found[verdict] for verdict in (*VERDICTS, "") if found[verdict]}
+    def sign(self, verdict: Verdict | None) -> str:
+        return verdict.sign if verdict else NONE
+
+    def colour(self, verdict: Verdict | None) -> str:
+        return verdict.colour if verdict else Verdict.NOT_EXERCISED.colour
+
+    def verdict_words(self, verdict: Verdict | None) -> str:
+        return self.words(f"verdict.{verdict or 'none'}")
 
     def asked(self, row: Row | Panel) -> str:
         """plain · greedy, in words."""
-        shape, decoding = (row.format, row.decoding) if isinstance(row, Panel) else (row["format"], row["decoding"])
-        return f"{self.words.name('format', shape)} · {self.words.name('decoding', decoding)}"
+        return f"{self.words.name('format', row.format)} · {self.words.name('decoding', row.decoding)}"
 
     @cached_property
     def asked_one_way(self) -> bool:
-        return len({(row["format"], row["decoding"]) for row in self.rows}) < 2
+        return len({row.place.asked for row in self.rows}) < 2
 
     def short(self, model: str) -> str:
         """A model's name without its folder or owner, unless two would then be the same."""
@@ -142,9 +125,10 @@ class View:
     def strategy(self, name: str) -> str:
         return self.words("strategy.none") if name == "none" else name
 
-    def is_control(self, strategy: str) -> bool:
-        """A strategy that measures noise (rerun, dtype alone, speculative decoding), alone or at the end of a chain."""
-        return strategy.split("+")[-1].split(":")[0] in CONTROLS
+    def variant_name(self, variant: Variant | Row) -> str:
+        """The strategy; the model's name too where the run has several."""
+        name = self.strategy(variant.strategy)
+        return f"{self.short(variant.model)} · {name}" if len(self.models) > 1 else name
 
     # stored sentences
 
@@ -158,18 +142,18 @@ class View:
 
     def reason(self, row: Row) -> Told:
         """Why the row has its verdict."""
-        return self.told(sentence(row.get("change") or {}, "reason"))
+        return self.told(row.change.reason) if row.change else Told("")
 
     # printed numbers
 
     def score(self, row: Row) -> str:
-        return number(row["score"], digits(row["unit"]))
+        return number(row.score, digits(row.unit))
 
     def delta(self, row: Row) -> str:
-        return signed((row.get("change") or {}).get("delta"), digits(row["unit"]))
+        return signed(row.change.delta, digits(row.unit)) if row.change else NONE
 
     def ci(self, row: Row) -> str:
-        return interval((row.get("change") or {}).get("ci"), digits(row["unit"]))
+        return interval(row.change.ci, digits(row.unit)) if row.change else NONE
 
     def ci_or_none(self, row: Row) -> str:
         """The interval, or words that there is none: for places without a column of its own."""
@@ -178,43 +162,34 @@ class View:
 
     def unit(self, row: Row) -> str:
         """Unit of a change: points where the score is in percent."""
-        return self.words("unit.points") if row["unit"] == "percent" else self.words.name("unit", row["unit"])
-
-    def p(self, row: Row) -> str:
-        change = row.get("change") or {}
-        return p_value(change["p_adjusted"] if defined(change.get("p_adjusted")) else change.get("p"))
+        return self.words("unit.points") if row.unit == "percent" else self.words.name("unit", row.unit)
 
     def has_change(self, row: Row) -> bool:
-        return defined((row.get("change") or {}).get("delta"))
+        return row.change is not None and defined(row.change.delta)
 
     def spread(self, row: Row) -> str:
         """Base -> variant of the noise-corrected spread the verdict rests on; empty where it rests on the score."""
-        change = row.get("change") or {}
-        spread = (change.get("spreads") or [{}])[0]
-        if not self.rests_on_companion(row) or not (defined(spread.get("base")) and defined(spread.get("variant"))):
+        spread = row.change.spread if row.change else None
+        if spread is None or not (defined(spread.base) and defined(spread.variant)):
             return ""
-        return f"{number(spread['base'], 2)} → {number(spread['variant'], 2)}"
+        return f"{number(spread.base, digits(spread.unit))} → {number(spread.variant, digits(spread.unit))}"
 
     def rests_on_companion(self, row: Row) -> bool:
-        change = row.get("change") or {}
-        if "rests_on" in change:
-            return bool(change["rests_on"] == "spread") and defined(change.get("companion_delta"))
-        return bool(change.get("companion")) and defined(change.get("companion_delta"))
+        return row.change is not None and row.change.rests_on == "spread" and defined(row.change.companion_delta)
 
     def label(self, row: Row) -> str:
         """model · strategy · benchmark (· how asked, where that differs within the run)."""
-        parts = [self.short(row["model"])] if len(self.models) > 1 else []
-        parts += [self.strategy(row["strategy"]), row["benchmark"]]
+        parts = [self.short(row.model)] if len(self.models) > 1 else []
+        parts += [self.strategy(row.strategy), row.benchmark]
         return " · ".join(parts if self.asked_one_way else [*parts, self.asked(row)])
 
     def sentence(self, row: Row) -> str:
         """The row in one line, for screen readers and tooltips: change, interval, verdict."""
-        verdict = self.words(f"verdict.{self.verdict(row) or 'none'}")
         return self.words(
             "row.sentence",
             label=self.label(row),
             delta=self.delta(row),
             unit=self.unit(row),
             ci=self.ci(row),
-            verdict=verdict,
+            verdict=self.verdict_words(row.verdict),
         )

@@ -12,18 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tiltmeter import schema
+from tiltmeter.analysis import judge_all
 from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
-from tiltmeter.analysis.judge_all import Row, settle
 from tiltmeter.analysis.types import Change, GroupChange, Interval, align
 from tiltmeter.benchmarks.base import Benchmark, Outcome
-from tiltmeter.messages import Text, spoken
-from tiltmeter.messages import as_json as stored
+from tiltmeter.messages import Text
 from tiltmeter.models.difference import incomparable, same_tokens
 from tiltmeter.registry import build
+from tiltmeter.schema import Place, Row, Variant
+from tiltmeter.schema.results import FlipExample, GroupMove, Unanswered
 from tiltmeter.study import CHECKPOINT, Study, VariantSpec
 
-RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
 FLIP_EXAMPLES = 200  # kept per row, most telling first
 
 
@@ -33,53 +34,58 @@ class Changes:
     variants: the variants' stored facts (text quality, proof).
     """
 
-    def __init__(self, variants: Sequence[Mapping[str, Any]], study: Study) -> None:
+    def __init__(self, variants: Sequence[Variant], study: Study) -> None:
         self._study = study
-        self._quality = {(v["model"], v["strategy"]): v.get("text_quality", {}) for v in variants}
-        self._proof = {(v["model"], v["strategy"]): v.get("proof", {}) for v in variants}
-        self._found: dict[RowKey, tuple[Row, dict[str, float]]] = {}
+        self._variants = {(variant.model, variant.strategy): variant for variant in variants}
+        self._level: dict[Place, tuple[float, float] | None] = {}
+        self._found: dict[Place, tuple[judge_all.Row, dict[str, float]]] = {}
 
-    def add(self, row: dict[str, Any], outcomes: Sequence[Outcome], base: Sequence[Outcome] | None) -> None:
-        """Fill the row's own interval and measure its change from `base`; None where it has none.
+    def add(self, row: Row, outcomes: Sequence[Outcome], base: Sequence[Outcome] | None) -> None:
+        """Measure the row's own interval and its change from `base`; None where it has none.
 
         Both sequences hold the robustness variations too. Nothing of them is kept.
         """
-        benchmark = build("benchmark", row["benchmark"])
-        row["ci"] = _level(benchmark, protocol(outcomes), self._study)
+        benchmark, place = build("benchmark", row.benchmark), row.place
+        self._level[place] = _level(benchmark, protocol(outcomes), self._study)
         if base is None:
             return
-        key = model, strategy, cell_format, decoding, name = key_of(row)
-        before, after = (self._quality.get((model, which), {}) for which in ("none", strategy))
-        proof = self._proof.get((model, strategy), {})
-        differs = incomparable(proof, name, cell_format)
+        before, after = (self._quality(place.model, which) for which in (place.base.strategy, place.strategy))
+        facts = self._variants.get((place.model, place.strategy))
+        proof = facts.proof.as_stored() if facts else {}
+        differs = incomparable(proof, place.benchmark, place.format)
         if not same_tokens(proof):
             after = {**after, "perplexity": None}
-        found = Row(
-            model=model,
-            strategy=strategy,
-            format=cell_format,
-            decoding=decoding,
-            benchmark=name,
+        found = judge_all.Row(
+            model=place.model,
+            strategy=place.strategy,
+            format=place.format,
+            decoding=place.decoding,
+            benchmark=place.benchmark,
             change=paired_change(benchmark, protocol(base), protocol(outcomes), self._study),
-            not_exercised=not_exercised(strategy, benchmark),
-            unusable=differs or unusable(before, after, name, cell_format, decoding),
-            hypothesis=without_seed(strategy),
+            not_exercised=not_exercised(place.strategy, benchmark),
+            unusable=differs or unusable(before, after, place.benchmark, place.format, place.decoding),
+            hypothesis=without_seed(place.strategy),
         )
         variations = dict.fromkeys(o.variation for o in outcomes if o.variation)
-        self._found[key] = found, {f"robust:{v}": _score_change(benchmark, base, outcomes, v) for v in variations}
+        self._found[place] = found, {f"robust:{v}": _score_change(benchmark, base, outcomes, v) for v in variations}
 
-    def settle(self, rows: Sequence[dict[str, Any]]) -> list[Change]:
-        """Judge what was added, in the order of `rows`; fill their `change` and the groups' changes, in place."""
-        judged = [(row, *self._found[key]) for row in rows if (key := key_of(row)) in self._found]
-        settled = settle([found for _, found, _ in judged], method=self._study.correction)
-        for (row, _, moved), change in zip(judged, settled, strict=True):
-            row["change"] = as_json(change, moved)
-            _fill_groups(row, change)
-        return settled
+    def _quality(self, model: str, strategy: str) -> dict[str, Any]:
+        facts = self._variants.get((model, strategy))
+        return facts.text_quality.as_json() if facts and facts.text_quality else {}
 
+    def settle(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows with their intervals, and what was added judged: with their change and the groups' changes."""
+        places = [row.place for row in rows if row.place in self._found]
+        judged = judge_all.settle([self._found[place][0] for place in places], method=self._study.correction)
+        changes = dict(zip(places, judged, strict=True))
+        return [self._filled(row, changes.get(row.place)) for row in rows]
 
-def key_of(row: Mapping[str, Any]) -> RowKey:
-    return (row["model"], row["strategy"], row["format"], row["decoding"], row["benchmark"])
+    def _filled(self, row: Row, change: Change | None) -> Row:
+        update: dict[str, Any] = {"ci": self._level.get(row.place)}
+        if change is not None:
+            update["change"] = stored_change(change, self._found[row.place][1])
+            update["groups"] = _groups(row.groups, change)
+        return row.model_copy(update=update)
 
 
 def protocol(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -112,7 +118,7 @@ def without_seed(strategy: str) -> str:
     return replace(chain, parts=parts).canonical
 
 
-def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> list[float] | None:
+def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> tuple[float, float] | None:
     """95 % interval of one model's own score; None where no valid one exists."""
     found = level_interval(
         benchmark.comparison(outcomes, outcomes, margin=benchmark.margin), seed=study.seed, draws=study.draws
@@ -126,96 +132,97 @@ def _score_change(benchmark: Benchmark, base: Sequence[Outcome], variant: Sequen
     return benchmark.score(after).value - benchmark.score(before).value if before and after else math.nan
 
 
-def ends(interval: Interval) -> list[float] | None:
-    return [interval.low, interval.high] if interval.defined else None
+def ends(interval: Interval) -> tuple[float, float] | None:
+    return (interval.low, interval.high) if interval.defined else None
 
 
-def as_json(change: Change, robust: Mapping[str, float]) -> dict[str, Any]:
-    """A change in the form of design section 6; further keys come after the named ones."""
-    companion = change.companion
-    flips = change.flips
-    return spoken(
-        {  # type: ignore[no-any-return]
-            "delta": change.delta,
-            "ci": ends(change.ci),
-            "distance_delta": change.distance_delta,
-            "distance_ci": ends(change.distance_ci),
-            "companion": stored(companion.name) if companion else None,
-            "companion_delta": companion.delta if companion else None,
-            "companion_ci": ends(companion.ci) if companion else None,
-            "p": change.p,
-            "p_adjusted": change.p_adjusted,
-            "margin": change.margin,
-            "mde": change.mde,
-            "noise": change.noise,
-            "n_paired": change.n_paired,
-            "verdict": change.verdict,
-            "reason": stored(change.reason),
-            "flips": None
-            if flips is None
-            else {
-                "n": flips.n,
-                "of": flips.of,
-                "toward_bias": flips.toward_bias,
-                "away_from_bias": flips.away_from_bias,
-                "unscored": flips.unscored,
-                "by_uncertainty": list(flips.rate_by_uncertainty),
-            },
-            "base": change.base,
-            "variant": change.variant,
-            "rests_on": change.rests_on,
-            "ci_reason": stored(change.ci.reason),
-            "p_score": change.p_score,
-            "mcnemar_p": change.mcnemar_p,
-            "only_base": change.only_base,
-            "only_variant": change.only_variant,
-            "missing": change.missing,
-            "spreads": [
-                {
-                    "name": stored(s.name),
-                    "unit": s.unit,
-                    "base": s.d_base,
-                    "variant": s.d_variant,
-                    "delta": s.delta,
-                    "ci": ends(s.ci),
-                    "p": s.p,
-                    "mde": s.mde,
-                    "margin": s.margin,
-                    "reason": stored(s.reason),
-                }
-                for s in change.spreads
-            ],
-            "largest_rise": _group(change.largest(+1)),
-            "largest_fall": _group(change.largest(-1)),
-            "unanswered": None
-            if change.unanswered is None
-            else {
-                "base": change.unanswered.base,
-                "variant": change.unanswered.variant,
-                "delta": change.unanswered.delta,
-                "ci": ends(change.unanswered.ci),
-                "p": change.unanswered.p,
-                "score_bounds": list(change.unanswered.score_bounds),
-            },
-            "flip_examples": [] if flips is None else [flip.__dict__ for flip in flips.examples[:FLIP_EXAMPLES]],
-            "extra": {**change.extra, **robust},
-        }
+def stored_change(change: Change, robust: Mapping[str, float]) -> schema.Change:
+    """A change as it is stored; `robust`: the change of the score under other ways of asking."""
+    companion, flips, unanswered = change.companion, change.flips, change.unanswered
+    return schema.Change(
+        delta=change.delta,
+        ci=ends(change.ci),
+        distance_delta=change.distance_delta,
+        distance_ci=ends(change.distance_ci),
+        companion=companion.name if companion else None,
+        companion_delta=companion.delta if companion else math.nan,
+        companion_ci=ends(companion.ci) if companion else None,
+        p=change.p,
+        p_adjusted=change.p_adjusted,
+        margin=change.margin,
+        mde=change.mde,
+        noise=change.noise,
+        n_paired=change.n_paired,
+        verdict=schema.Verdict(change.verdict),
+        reason=change.reason,
+        flips=None
+        if flips is None
+        else schema.Flips(
+            n=flips.n,
+            of=flips.of,
+            toward_bias=flips.toward_bias,
+            away_from_bias=flips.away_from_bias,
+            unscored=flips.unscored,
+            by_uncertainty=tuple(flips.rate_by_uncertainty),
+        ),
+        base=change.base,
+        variant=change.variant,
+        rests_on=change.rests_on,
+        ci_reason=change.ci.reason,
+        p_score=change.p_score,
+        mcnemar_p=change.mcnemar_p,
+        only_base=change.only_base,
+        only_variant=change.only_variant,
+        missing=change.missing,
+        spreads=tuple(
+            schema.Spread(
+                name=s.name,
+                unit=s.unit,
+                base=s.d_base,
+                variant=s.d_variant,
+                delta=s.delta,
+                ci=ends(s.ci),
+                p=s.p,
+                mde=s.mde,
+                margin=s.margin,
+                reason=s.reason,
+            )
+            for s in change.spreads
+        ),
+        largest_rise=_group(change.largest(+1)),
+        largest_fall=_group(change.largest(-1)),
+        unanswered=None
+        if unanswered is None
+        else Unanswered(
+            base=unanswered.base,
+            variant=unanswered.variant,
+            delta=unanswered.delta,
+            ci=ends(unanswered.ci),
+            p=unanswered.p,
+            score_bounds=unanswered.score_bounds,
+        ),
+        flip_examples=()
+        if flips is None
+        else tuple(FlipExample(**flip.__dict__) for flip in flips.examples[:FLIP_EXAMPLES]),
+        extra={**change.extra, **robust},
     )
 
 
-def _group(moved: GroupChange | None) -> dict[str, Any] | None:
-    """A group's change in JSON form; None where no group is told from chance."""
+def _group(moved: GroupChange | None) -> GroupMove | None:
+    """A group's change; None where no group is told from chance."""
     if moved is None:
         return None
-    return {"attribute": moved.attribute, "group": moved.group, "delta": moved.delta, "ci": ends(moved.ci)}
+    return GroupMove(attribute=moved.attribute, group=moved.group, delta=moved.delta, ci=ends(moved.ci))
 
 
-def _fill_groups(row: dict[str, Any], change: Change) -> None:
-    """The groups' paired changes, added to the groups the score listed."""
-    listed = {(group["attribute"], group["group"]): group for group in row["groups"]}
+def _groups(listed: Sequence[schema.Group], change: Change) -> tuple[schema.Group, ...]:
+    """The groups the score listed, with their paired changes; groups that only the change knows come after them."""
+    found = {(group.attribute, group.group): group for group in listed}
     for moved in change.groups:
-        place = listed.get((moved.attribute, moved.group))
-        if place is None:
-            place = {"attribute": moved.attribute, "group": moved.group, "score": moved.variant, "n": moved.n}
-            row["groups"].append(place)
-        place.update(delta=moved.delta, ci=ends(moved.ci), p=moved.p, p_adjusted=moved.p_adjusted)
+        group = found.get((moved.attribute, moved.group)) or schema.Group(
+            attribute=moved.attribute, group=moved.group, score=moved.variant, n=moved.n
+        )
+        found[moved.attribute, moved.group] = group.model_copy(
+            update={"delta": moved.delta, "ci": ends(moved.ci), "p": moved.p, "p_adjusted": moved.p_adjusted}
+        )
+    return tuple(found.values())

@@ -1,7 +1,7 @@
 """From stored answers to the results document. No model is needed: answers in, numbers out.
 
 `write_results` reads every finished cell, scores it, compares each variant with its base item by
-item, and writes RUN/results.json (schema tiltmeter/results/1, NaN as null). `load` gives the same as
+item, and writes RUN/results.json (`tiltmeter.schema.Document`, NaN as null). `load` gives the same as
 data frames.
 """
 
@@ -9,24 +9,34 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiltmeter.benchmarks.base import Benchmark, Outcome, Score
+from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.decisions import choose
 from tiltmeter.decisions.findings import findings
-from tiltmeter.errors import UserError
-from tiltmeter.messages import as_json, spoken
+from tiltmeter.messages import Text
 from tiltmeter.registry import build, known
 from tiltmeter.results.changes import Changes
 from tiltmeter.results.published import published_value
-from tiltmeter.runs.store import Cell, Store, finished_cells, read_json, write_json
-from tiltmeter.study import Study
+from tiltmeter.runs.record import run_record, study_of
+from tiltmeter.runs.store import (
+    Cell,
+    Store,
+    digest,
+    read_json,
+    started_cells,
+    stored_failures,
+    stored_variants,
+    write_json,
+)
+from tiltmeter.schema import Document, Group, Place, Row, RunFacts
+from tiltmeter.schema.reading import read
+from tiltmeter.schema.results import SCHEMA as RESULTS
 
-SCHEMA = "tiltmeter/results/1"
-RowKey = tuple[str, str, str, str, str]  # model, strategy, format, decoding, benchmark
+FIX = "make it anew from the stored answers: tiltmeter results {run} --recompute"
 
 
 def null(value: Any) -> Any:
@@ -40,28 +50,11 @@ def null(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def run_record(run: Path) -> dict[str, Any]:
-    """run.json. Raises UserError when the folder is no run."""
-    record = read_json(run / "run.json")
-    if record is None:
-        raise UserError(
-            f"{run} is not a run folder (it has no run.json)", fix="give the folder that `tiltmeter run … --out` wrote"
-        )
-    return record  # type: ignore[no-any-return]
-
-
-def cells_of(run: Path) -> dict[RowKey, Cell]:
+def cells_of(run: Path) -> dict[Place, Cell]:
     """Newest cell of every row, in the order the study asked: model, then base first, then strategies."""
-    order = {folder: place for place, folder in enumerate(run_record(run)["cells"])}
-    cells = [cell for cell in finished_cells(run) if cell.id.folder in order]
-    rows: dict[RowKey, Cell] = {}
-    for cell in sorted(cells, key=lambda cell: order[cell.id.folder]):
-        rows[row_key(cell)] = cell
-    return rows
-
-
-def row_key(cell: Cell) -> RowKey:
-    return (cell.id.model, cell.id.strategy, cell.id.format, cell.id.decoding, cell.id.benchmark)
+    order = {folder: place for place, folder in enumerate(run_record(run).cells)}
+    cells = [cell for cell in started_cells(run) if cell.id.folder in order]
+    return {cell.id.place: cell for cell in sorted(cells, key=lambda cell: order[cell.id.folder])}
 
 
 def outcomes(cell: Cell, benchmark: Benchmark) -> list[Outcome]:
@@ -78,167 +71,164 @@ def outcomes(cell: Cell, benchmark: Benchmark) -> list[Outcome]:
     return [found[place] for place in range(len(found))]
 
 
-def places_of(cells: Mapping[RowKey, Cell]) -> list[list[RowKey]]:
+def compared(places: Iterable[Place]) -> list[list[Place]]:
     """The rows that are compared with one another, the base's row first in each list."""
-    places: dict[tuple[str, ...], list[RowKey]] = {}
-    for model, strategy, *where in cells:
-        places.setdefault((model, *where), []).append((model, strategy, *where))  # type: ignore[arg-type]
-    return [sorted(keys, key=lambda key: key[1] != "none") for keys in places.values()]
+    found: dict[Place, list[Place]] = {}
+    for place in places:
+        found.setdefault(place.base, []).append(place)
+    return [sorted(members, key=lambda place: not place.is_base) for members in found.values()]
 
 
-def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[dict[str, Any], list[Outcome]]:
+def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[Row, list[Outcome]]:
     """A result row without its change, and the outcomes behind it. Only whole, genuine data (`genuine`: the
     published files) may stand beside a published number."""
     everything = outcomes(cell, benchmark)
-    protocol = [outcome for outcome in everything if not outcome.variation]
-    score = benchmark.score(protocol)
+    score = benchmark.score([outcome for outcome in everything if not outcome.variation])
     extra = dict(score.extra)
     for variation in dict.fromkeys(outcome.variation for outcome in everything if outcome.variation):
         varied = benchmark.score([outcome for outcome in everything if outcome.variation == variation])
         extra[f"robust:{variation}"] = varied.value
-    done = cell.done or {}
     comparable = genuine and not cell.id.partial
-    row = {
-        "model": cell.id.model,
-        "strategy": cell.id.strategy,
-        "settings": cell.id.settings,
-        "format": cell.id.format,
-        "decoding": cell.id.decoding,
-        "benchmark": cell.id.benchmark,
-        "score": score.value,
-        "reason": as_json(score.reason),
-        "unit": benchmark.unit,
-        "ideal": benchmark.ideal,
-        "n_items": score.n_items,
-        "n_scored": score.n_scored,
-        "n_samples": cell.id.n_samples,
-        "unscored": {str(reason): count for reason, count in score.unscored.items()},
-        "unscored_messages": [as_json(reason) for reason in score.unscored],
-        "ci": None,
-        "extra": extra,
-        "partial": cell.id.partial,
-        "complete": bool(done),
-        "groups": _groups(score),
-        "change": None,
-        "published": published_value(cell.id) if comparable else None,
-        "published_change": published_value(cell.id, change=True) if comparable else None,
-        "notes": [as_json(note) for note in score.notes],
-        "seconds": done.get("seconds", 0.0),
-        "tokens": done.get("tokens", 0),
-    }
-    return spoken(row), everything
+    done = cell.done
+    row = Row(
+        model=cell.id.model,
+        strategy=cell.id.strategy,
+        settings=cell.id.settings,
+        format=cell.id.format,
+        decoding=cell.id.decoding,
+        benchmark=cell.id.benchmark,
+        score=score.value,
+        reason=score.reason,
+        unit=benchmark.unit,
+        ideal=benchmark.ideal,
+        n_items=score.n_items,
+        n_scored=score.n_scored,
+        n_samples=cell.id.n_samples,
+        unscored={str(reason): count for reason, count in score.unscored.items()},
+        unscored_messages=tuple(score.unscored),
+        extra=extra,
+        partial=cell.id.partial,
+        complete=done is not None,
+        groups=tuple(Group(attribute=g.attribute, group=g.group, score=g.score, n=g.n) for g in score.groups),
+        published=published_value(cell.id) if comparable else math.nan,
+        published_change=published_value(cell.id, change=True) if comparable else math.nan,
+        notes=tuple(score.notes),
+        seconds=done.seconds if done else 0.0,
+        tokens=done.tokens if done else 0,
+    )
+    return row, everything
 
 
-def _groups(score: Score) -> list[dict[str, Any]]:
-    return [
-        {
-            "attribute": group.attribute,
-            "group": group.group,
-            "score": group.score,
-            "n": group.n,
-            "delta": None,
-            "ci": None,
-        }
-        for group in score.groups
-    ]
-
-
-def document(run: Path, margins: Mapping[str, float] | None = None) -> dict[str, Any]:
+def document(run: Path, margins: Mapping[str, float] | None = None) -> Document:
     """The results document of a run, computed from its answers; `margins` override the study's for this once."""
     record = run_record(run)
-    study = Study(**record["study"])
+    study = study_of(record, run)
     if margins:
         study = study.model_copy(update={"margins": {**study.margins, **margins}})
-    cells = {key: cell for key, cell in cells_of(run).items() if cell.done is not None}
-    variants = [read_json(path) for path in sorted((run / "variants").glob("*.json"))]
+    cells = {place: cell for place, cell in cells_of(run).items() if cell.done is not None}
+    variants = stored_variants(run)
     changes, found = Changes(variants, study), {}
-    for keys in places_of(cells):
+    for members in compared(cells):
         base: list[Outcome] | None = None
-        for key in keys:
-            genuine = record["data"].get(key[4], {}).get("published", False)
-            found[key], items = row_of(cells[key], build("benchmark", key[4]), genuine)
-            changes.add(found[key], items, base)
-            base = items if key[1] == "none" else base
-    rows = [found[key] for key in cells]
-    changes.settle(rows)
-    order = {(row["model"], row["strategy"]): place for place, row in enumerate(rows)}
-    variants.sort(key=lambda v: order.get((v["model"], v["strategy"]), len(order)))
-    of_strategies: dict[str, dict[str, None]] = {}  # what the engine noted, with the strategies it holds for
-    for key, cell in cells.items():
-        for note in (cell.done or {}).get("notes", []):
-            of_strategies.setdefault(note, {})[key[1]] = None
-    notes = {f"{', '.join(strategies)}: {note}" for note, strategies in of_strategies.items()}
-    about = {
-        "path": run.name,
-        "versions": record["versions"],
-        "hardware": record["hardware"],
-        "data": record["data"],
-        "study": record["study"],
-        "started": record["started"],
-        "batch_tokens": record["batch_tokens"],
-        "notes": sorted(notes | {note for given in record["notes"].values() for note in given}),
-        "failures": read_json(run / "failures.json", []),
-    }
-    rows = null(rows)
-    by: choose.By = "speed" if any((v.get("speed") or {}).get("decode_tokens_per_s") for v in variants) else "size"
-    choice = choose.as_json(choose.choose(rows, variants, choose.DEFAULT_POLICY, by))
-    answers = findings(rows, seed=study.seed)
-    return null(
-        {
-            "schema": SCHEMA,
-            "run": about,
-            "rows": rows,  # type: ignore[no-any-return]
-            **spoken({"findings": [as_json(sentence) for sentence in answers]}),
-            "choice": choice,
-            "variants": [
-                {
-                    "model": v["model"],
-                    "strategy": v["strategy"],
-                    "proof": v.get("proof", {}),
-                    "notes": v.get("notes", []),
-                    "settings": v.get("settings", {}),
-                    "dtype": v.get("dtype"),
-                    "device": v.get("device"),
-                    "weight_hash": v.get("weight_hash"),
-                    "text_quality": v.get("text_quality", {}),
-                    "speed": v.get("speed"),
-                }
-                for v in variants
-            ],
-        }
+        for place in members:
+            data = record.data.get(place.benchmark)
+            found[place], items = row_of(
+                cells[place], build("benchmark", place.benchmark), data is not None and data.published
+            )
+            changes.add(found[place], items, base)
+            base = items if place.is_base else base
+    rows = changes.settle([found[place] for place in cells])
+    order = {(row.model, row.strategy): place for place, row in enumerate(rows)}
+    variants.sort(key=lambda variant: order.get((variant.model, variant.strategy), len(order)))
+    by: choose.By = "speed" if any(v.speed and v.speed.decode_tokens_per_s > 0 for v in variants) else "size"
+    return Document(
+        run=RunFacts(
+            path=run.name,
+            versions=record.versions,
+            hardware=record.hardware,
+            data=record.data,
+            study=record.study,
+            started=record.started,
+            batch_tokens=record.batch_tokens,
+            notes=tuple(sorted(_engine_notes(cells) | {n for given in record.notes.values() for n in given}, key=str)),
+            failures=stored_failures(run),
+            made_from=_made_from(run),
+        ),
+        rows=tuple(rows),
+        findings=tuple(findings(rows, seed=study.seed)),
+        choice=choose.choose(rows, variants, choose.DEFAULT_POLICY, by),
+        variants=tuple(variants),
     )
 
 
-def write_results(run: Path) -> dict[str, Any]:
+def _engine_notes(cells: Mapping[Place, Cell]) -> set[Text]:
+    """What the engine noted, with the strategies it holds for."""
+    of_strategies: dict[Text, dict[str, None]] = {}
+    for place, cell in cells.items():
+        for note in cell.done.notes if cell.done else ():
+            of_strategies.setdefault(note, {})[place.strategy] = None
+    return {f"{', '.join(strategies)}: {note}" for note, strategies in of_strategies.items()}
+
+
+def _made_from(run: Path) -> str:
+    """Digest of what a document is made from: clocks may be set back, contents cannot."""
+    record = run_record(run)
+    finished = sorted(path.parent.name for path in (run / "cells").glob("*/done.json"))
+    return digest(
+        [
+            record.cells,
+            record.study,
+            finished,
+            [variant.as_json() for variant in stored_variants(run)],
+            [failure.as_json() for failure in stored_failures(run)],
+        ]
+    )
+
+
+def write_results(run: Path) -> Document:
     """Compute the document and write RUN/results.json."""
     result = document(run)
-    write_json(run / "results.json", result)
+    write_json(run / "results.json", null(result.as_document()))
     return result
 
 
-def recomputed(run: Path) -> dict[str, Any]:
+def recomputed(run: Path) -> Document:
     """The document made anew from the stored answers, and stored. Raises UserError while another process writes."""
     with Store(run):
         return write_results(run)
 
 
-def read_results(run: Path) -> dict[str, Any]:
-    """The stored document; computed when a run was interrupted before its end, or gained answers since."""
+def read_document(run: Path) -> Document:
+    """The stored document; computed when a run was interrupted before its end, or gained answers since.
+
+    Raises UserError when the folder is no run, or the document is damaged or of another version.
+    """
     run_record(run)
     stored = run / "results.json"
-    newest = max(
-        (path.stat().st_mtime_ns for pattern in ("cells/*/done.json", "variants/*.json") for path in run.glob(pattern)),
-        default=0,
-    )
-    if stored.exists() and stored.stat().st_mtime_ns >= newest:
-        return read_json(stored)  # type: ignore[no-any-return]
-    return document(run)
+    content = read_json(stored, fix=FIX.format(run=run))
+    if content is None:
+        return document(run)
+    found = read(Document, content, where=str(stored), fix=FIX.format(run=run), schema=RESULTS)
+    fresh = found.run.made_from == _made_from(run) if found.run.made_from else not _newer_answers(run)
+    return found if fresh else document(run)
+
+
+def _newer_answers(run: Path) -> bool:
+    """For documents written before they said what they were made from: whether an answer or a fact is younger."""
+    written = (run / "results.json").stat().st_mtime_ns
+    patterns = ("cells/*/done.json", "variants/*.json")
+    return any(path.stat().st_mtime_ns > written for pattern in patterns for path in run.glob(pattern))
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """The document as JSON, as `tiltmeter results RUN --json` prints it."""
+    return null(read_document(run).as_document())  # type: ignore[no-any-return]
 
 
 def item_rows(run: Path) -> Iterator[dict[str, Any]]:
     """One row per item, sample and variant: prompt, answer, label, score, reason."""
     names = known("benchmark")
-    for key, cell in cells_of(run).items():
+    for place, cell in cells_of(run).items():
         if cell.done is None or cell.id.benchmark not in names:
             continue
         benchmark = build("benchmark", cell.id.benchmark)
@@ -252,11 +242,11 @@ def item_rows(run: Path) -> Iterator[dict[str, Any]]:
             for index, sample in enumerate(outcome.samples):
                 mine = slice(index * per_sample, (index + 1) * per_sample)
                 yield {
-                    "model": key[0],
-                    "strategy": key[1],
-                    "format": key[2],
-                    "decoding": key[3],
-                    "benchmark": key[4],
+                    "model": place.model,
+                    "strategy": place.strategy,
+                    "format": place.format,
+                    "decoding": place.decoding,
+                    "benchmark": place.benchmark,
                     "item": item.id,
                     "sample": index,
                     "cluster": item.cluster,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from functools import cache
 from importlib.resources import files
 
@@ -35,17 +36,17 @@ def _canonical(model: str) -> str:
     return ALIASES.get(model.lower(), model.lower())
 
 
-def published_value(cell: CellId, change: bool = False) -> float | None:
-    """The study's score of this cell (its change against the base with `change`), None where it printed none.
+def published_value(cell: CellId, change: bool = False) -> float:
+    """The study's score of this cell (its change against the base with `change`), NaN where it printed none.
 
     Matched by declared hub id. KV cells stand beside `read=transformers` only, whose semantics they have.
     """
     strategy = cell.strategy.replace(":read=transformers", "")
     if "kv" in strategy and "read=transformers" not in cell.strategy:
-        return None
+        return math.nan
     key = (_canonical(cell.model), strategy, cell.format, cell.decoding, cell.benchmark)
-    value = _table().get(key)
+    value = _table().get(key, math.nan)
     if not change:
         return value
-    base = _table().get((key[0], "none", *key[2:]))
-    return None if value is None or base is None or strategy == "none" else value - base
+    base = _table().get((key[0], "none", *key[2:]), math.nan)
+    return math.nan if strategy == "none" else value - base

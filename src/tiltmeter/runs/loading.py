@@ -13,6 +13,7 @@ from tiltmeter.registry import build
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.runs.store import write_json
+from tiltmeter.schema import RunRecord
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Loader:
         record: what `run.json` holds; `record_path`: where it is, None for one that only a worker sees.
     """
 
-    def __init__(self, study: Study, record: dict[str, Any], record_path: Path | None, progress: Progress) -> None:
+    def __init__(self, study: Study, record: RunRecord, record_path: Path | None, progress: Progress) -> None:
         self.study, self.record, self.record_path, self.progress = study, record, record_path, progress
         self._backends: dict[str, Backend] = {}
         self._identities: dict[str, Identity] = {}
@@ -112,11 +113,11 @@ class Loader:
 
     def budget(self, spec: VariantSpec) -> int:
         """The run's token budget. It is fixed at the first start, by the first variant that is loaded."""
-        if self.record.get("batch_tokens") is None:
-            self.record["batch_tokens"] = self.study.batch_tokens or self._measured_budget(spec)
+        if self.record.batch_tokens is None:
+            self.record.batch_tokens = self.study.batch_tokens or self._measured_budget(spec)
             if self.record_path:
-                write_json(self.record_path, {**self.record})
-        return int(self.record["batch_tokens"])
+                write_json(self.record_path, self.record.as_json())
+        return self.record.batch_tokens
 
     def _measured_budget(self, spec: VariantSpec) -> int:
         return self._backend(spec.source).auto_batch_tokens(self.load(spec))

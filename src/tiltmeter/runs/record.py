@@ -6,8 +6,6 @@ secret: no environment variables, no tokens, no keys.
 
 from __future__ import annotations
 
-from tiltmeter.datasets.catalogue import describe
-
 import os
 import platform
 from datetime import UTC, datetime
@@ -15,9 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tiltmeter.benchmarks.base import Benchmark
+from tiltmeter.datasets.catalogue import describe
 from tiltmeter.errors import UserError
 from tiltmeter.runs.store import CellId, Store, read_json, write_json
+from tiltmeter.schema import DataFacts, RunRecord
+from tiltmeter.schema.reading import read
+from tiltmeter.schema.run import SCHEMA
 from tiltmeter.study import Study
 
 PACKAGES = (
@@ -39,7 +43,7 @@ PACKAGES = (
     "scipy",
     "statsmodels",
 )
-SCHEMA = "tiltmeter/run/1"
+BROKEN = "copy the whole run folder again, or measure anew into another --out"
 
 
 def versions() -> dict[str, str]:
@@ -93,37 +97,59 @@ def check_data(benchmarks: list[Benchmark], data: Path) -> None:
             )
 
 
-def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -> dict[str, Any]:
+def run_record(run: Path) -> RunRecord:
+    """run.json. Raises UserError when the folder is no run, or one of another version, or damaged."""
+    path = run / "run.json"
+    content = read_json(path, fix=BROKEN)
+    if content is None:
+        raise UserError(
+            f"{run} is not a run folder (it has no run.json)", fix="give the folder that `tiltmeter run … --out` wrote"
+        )
+    return read(RunRecord, content, where=str(path), fix=BROKEN, schema=SCHEMA)
+
+
+def study_of(record: RunRecord, run: Path) -> Study:
+    """The study a run was asked. Raises UserError when it does not fit."""
+    try:
+        return Study(**record.study)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{run / 'run.json'} does not fit: study.{place}: {first['msg']}", fix=BROKEN) from None
+
+
+def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -> RunRecord:
     """Write (or update) run.json and return it. The token budget of the first start stays."""
     path = store.path / "run.json"
-    record = read_json(path) or {"schema": SCHEMA, "started": _now(), "cells": [], "notes": {}, "batch_tokens": None}
-    if study.batch_tokens and record["batch_tokens"] not in (None, study.batch_tokens):
+    record = run_record(store.path) if path.exists() else RunRecord(started=_now())
+    if study.batch_tokens and record.batch_tokens not in (None, study.batch_tokens):
         raise UserError(
-            f"this run was started with --batch-tokens {record['batch_tokens']}: "
-            f"another budget would change its arithmetic",
+            f"this run was started with --batch-tokens {record.batch_tokens}: another budget would change its arithmetic",
             fix=f"leave --batch-tokens out, or give another --out than {store.path}",
         )
     if study.batch_tokens:
-        record["batch_tokens"] = study.batch_tokens
-    record.update(
-        study=study.model_dump(),
-        versions=versions(),
-        hardware=hardware(),
-        data={**record.get("data", {}), **{b.name: describe(b.name, data) for b in benchmarks}},
-    )
-    write_json(path, record)
+        record.batch_tokens = study.batch_tokens
+    record.study = study.model_dump(mode="json")
+    record.versions = versions()
+    record.hardware = hardware()
+    record.data |= {b.name: DataFacts.model_validate(describe(b.name, data)) for b in benchmarks}
+    write_record(path, record)
     return record
 
 
-def remember_cell(store: Store, record: dict[str, Any], cell: CellId, notes: list[str]) -> None:
+def remember_cell(store: Store, record: RunRecord, cell: CellId, notes: list[str]) -> None:
     """Keep the order of cells and what must be said about them; the newest cell of a row is last."""
-    known = [entry for entry in record["cells"] if entry != cell.folder]
-    if [*known, cell.folder] == record["cells"] and (not notes or cell.folder in record["notes"]):
+    known = [entry for entry in record.cells if entry != cell.folder]
+    if [*known, cell.folder] == record.cells and (not notes or cell.folder in record.notes):
         return
-    record["cells"] = [*known, cell.folder]
+    record.cells = [*known, cell.folder]
     if notes:
-        record["notes"][cell.folder] = notes
-    write_json(store.path / "run.json", record)
+        record.notes[cell.folder] = list(notes)
+    write_record(store.path / "run.json", record)
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    write_json(path, record.as_json())
 
 
 def _now() -> str:

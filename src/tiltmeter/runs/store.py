@@ -30,6 +30,8 @@ from filelock import FileLock, Timeout
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
 from tiltmeter.runs.inputs import Asked, Inputs, write_inputs
+from tiltmeter.schema import Done, Failure, Place, Variant
+from tiltmeter.schema.reading import load_json, read
 from tiltmeter.scoring.requests import Answer, Request, answer_from_dict, answer_to_dict
 
 
@@ -50,11 +52,13 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(draft, path)
 
 
-def read_json(path: Path, default: Any = None) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return default
+REPAIR = "delete {path} and run the same command with the same --out again: only what is missing is computed"
+
+
+def read_json(path: Path, default: Any = None, *, fix: str | None = None) -> Any:
+    """The file's content; `default` when there is none. Raises UserError, with `fix`, when it is damaged."""
+    found = load_json(path, fix=fix or REPAIR.format(path=path))
+    return default if found is None else found
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ class CellId:
     dtype: str
     n_samples: int
     partial: bool
+
+    @property
+    def place(self) -> Place:
+        """Where the cell's row stands."""
+        return Place(self.model, self.strategy, self.format, self.decoding, self.benchmark)
 
     @property
     def key(self) -> str:
@@ -104,8 +113,11 @@ class Cell:
         self.answers_path = self.path / "answers.jsonl"
 
     @property
-    def done(self) -> dict[str, Any] | None:
-        return read_json(self.path / "done.json")  # type: ignore[no-any-return]
+    def done(self) -> Done | None:
+        """What its end wrote; None while it is not finished. Raises UserError when that is damaged."""
+        path = self.path / "done.json"
+        content = read_json(path)
+        return None if content is None else read(Done, content, where=str(path), fix=REPAIR.format(path=path))
 
     def start(self) -> None:
         write_json(self.path / "cell.json", {**self.id.__dict__, "key": self.id.key})
@@ -154,10 +166,8 @@ class Cell:
         for batch in self.batches():
             seconds, tokens, n = seconds + batch["seconds"], tokens + batch["tokens"], n + len(batch["rows"])
             notes.update(dict.fromkeys(batch["notes"]))
-        write_json(
-            self.path / "done.json",
-            {"seconds": round(seconds, 3), "tokens": tokens, "n_answers": n, "notes": sorted(notes)},
-        )
+        done = Done(seconds=round(seconds, 3), tokens=tokens, n_answers=n, notes=tuple(sorted(notes)))
+        write_json(self.path / "done.json", done.as_json())
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -243,11 +253,46 @@ def variant_file(run: Path, model: str, strategy: str) -> Path:
     return run / "variants" / f"{slug}~{digest([model, strategy])[:8]}.json"
 
 
-def finished_cells(run: Path) -> list[Cell]:
-    """Every cell of a run that has been started, finished or not, in name order."""
+def stored_variant(run: Path, model: str, strategy: str) -> Variant | None:
+    """What is known of a variant; None where nothing was stored yet. Raises UserError when the file is damaged."""
+    return _variant(variant_file(run, model, strategy))
+
+
+def stored_variants(run: Path) -> list[Variant]:
+    """The facts of every variant of a run, in name order. Raises UserError when a file is damaged."""
+    return [found for path in sorted((run / "variants").glob("*.json")) if (found := _variant(path)) is not None]
+
+
+def _variant(path: Path) -> Variant | None:
+    content = read_json(path)
+    return None if content is None else read(Variant, content, where=str(path), fix=REPAIR.format(path=path))
+
+
+def write_variant(run: Path, facts: Variant) -> None:
+    """Store what is known of a variant."""
+    write_json(variant_file(run, facts.model, facts.strategy), facts.as_json())
+
+
+def stored_failures(run: Path) -> tuple[Failure, ...]:
+    """What the last call could not compute. Raises UserError when the file is damaged."""
+    path = run / "failures.json"
+    content = read_json(path, [])
+    if not isinstance(content, list):
+        raise UserError(f"{path} holds no list", fix=REPAIR.format(path=path))
+    return tuple(read(Failure, each, where=str(path), fix=REPAIR.format(path=path)) for each in content)
+
+
+def started_cells(run: Path) -> list[Cell]:
+    """Every cell of a run that has been started, finished or not, in name order.
+
+    Raises UserError when a cell's description is damaged or does not fit.
+    """
     cells = []
     for path in sorted((run / "cells").glob("*/cell.json")):
         data = read_json(path)
-        data.pop("key")
-        cells.append(Cell(run, CellId(**data)))
+        try:
+            data.pop("key", None)
+            cells.append(Cell(run, CellId(**data)))
+        except (AttributeError, TypeError) as error:
+            raise UserError(f"{path} does not fit: {error}", fix=REPAIR.format(path=path.parent)) from None
     return cells

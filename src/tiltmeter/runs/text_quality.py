@@ -27,7 +27,9 @@ from tiltmeter.errors import UserError
 from tiltmeter.registry import build
 from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
 from tiltmeter.seeds import seed_for
-from tiltmeter.runs.store import Cell, CellId, Store, finished_cells, read_json, variant_file, write_json
+from tiltmeter.runs.store import Cell, Store, started_cells, stored_variant, write_variant
+from tiltmeter.schema import AnswerQuality, TextQuality
+from tiltmeter.schema.variant import answers_of
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
@@ -63,47 +65,43 @@ def passages(path: Path, seed: int) -> list[str]:
     return [texts[index] for index in sorted(order[:PASSAGES])]
 
 
-def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> dict[str, Any]:
+def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> TextQuality:
     """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
     path = Path(study.text).expanduser() if study.text else default_text()
     texts = passages(path, study.seed)
     scored = [answer for answer in _log_likelihoods(engine, texts) if answer is not None]
     tokens = sum(n for _, n in scored)
-    value = math.exp(min(-sum(nats for nats, _ in scored) / tokens, 700.0)) if tokens else None
-    return {
-        "perplexity": value,
-        "n_tokens": tokens,
-        "n_passages": len(scored),
-        "text": path.name,
-        "text_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "answers": {},
-    }
+    value = math.exp(min(-sum(nats for nats, _ in scored) / tokens, 700.0)) if tokens else math.nan
+    return TextQuality(
+        perplexity=value,
+        n_tokens=tokens,
+        n_passages=len(scored),
+        text=path.name,
+        text_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        answers={},
+    )
 
 
 def judge_answers(store: Store, study: Study, loader: Loader) -> None:
     """Fill `text_quality.answers` of every variant; loads each base model at most once more."""
-    cells = [cell for cell in finished_cells(store.path) if cell.done is not None]
+    cells = [cell for cell in started_cells(store.path) if cell.done is not None]
     for model in study.models:
         base = VariantSpec(model=model, strategy="none", source=model)
         for cell in cells:
             if cell.id.model != model or build("benchmark", cell.id.benchmark).request_kind != "generation":
                 continue
-            file = variant_file(store.path, model, cell.id.strategy)
-            facts = read_json(file)
+            facts = stored_variant(store.path, model, cell.id.strategy)
             if facts is None:
                 continue
-            answers = facts.setdefault("text_quality", {}).setdefault("answers", {})
-            name = cell_name(cell.id)
-            if answers.get(name, {}).get("key") == cell.id.key:
+            quality = facts.text_quality or TextQuality(answers={})
+            name = answers_of(cell.id.place)
+            if name in quality.answers and quality.answers[name].key == cell.id.key:
                 continue
             likelihood = _under_base(cell, loader.engine(base), study.seed)
-            answers[name] = {"key": cell.id.key, **_describe(cell), **likelihood}
-            write_json(file, facts)
-
-
-def cell_name(cell: CellId) -> str:
-    """Name of a generating cell inside a variant's text quality."""
-    return f"{cell.benchmark} {cell.format} {cell.decoding}"
+            found = AnswerQuality(key=cell.id.key, **_describe(cell), **likelihood)
+            answers = {**quality.answers, name: found}
+            quality = quality.model_copy(update={"answers": answers})
+            write_variant(store.path, facts.model_copy(update={"text_quality": quality}))
 
 
 def _generations(cell: Cell) -> Iterator[tuple[int, Generation, GenerationAnswer]]:

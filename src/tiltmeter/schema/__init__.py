@@ -1,9 +1,32 @@
-"""What a run stores, typed once: the results document, run.json, a variant's facts. No models, no files, no numpy.
+"""What a run stores, typed once: the results document, run.json, a variant's facts. No models, no numpy.
 
 Everybody downstream of `results` (report, gate, choose, findings, tables, demo) reads attributes of these types.
 """
 
 from tiltmeter.schema.place import Place
+from tiltmeter.schema.results import Change, Choice, Document, Flips, Group, Row, RunFacts, Spread
+from tiltmeter.schema.run import DataFacts, Done, Failure, RunRecord
+from tiltmeter.schema.variant import AnswerQuality, Proof, Speed, TextQuality, Variant
 from tiltmeter.schema.verdict import Verdict
 
-__all__ = ["Place", "Verdict"]
+__all__ = [
+    "AnswerQuality",
+    "Change",
+    "Choice",
+    "DataFacts",
+    "Document",
+    "Done",
+    "Failure",
+    "Flips",
+    "Group",
+    "Place",
+    "Proof",
+    "Row",
+    "RunFacts",
+    "RunRecord",
+    "Speed",
+    "Spread",
+    "TextQuality",
+    "Variant",
+    "Verdict",
+]

@@ -26,7 +26,7 @@ class Verdict(StrEnum):
     NOT_EXERCISED = "not exercised", "∅", "o", "idle"
     NO_USABLE_SIGNAL = "no usable signal", "✕", "x", "unusable"
 
-    def __new__(cls, value: str, sign: str, ascii: str, colour: str) -> Verdict:
+    def __new__(cls, value: str, sign: str = "", ascii: str = "", colour: str = "") -> Verdict:
         member = str.__new__(cls, value)
         member._value_ = value
         member.sign, member.ascii, member.colour = sign, ascii, colour

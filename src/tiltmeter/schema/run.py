@@ -1,0 +1,83 @@
+"""What a run folder says of itself: run.json, a finished cell's counts, what failed."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from tiltmeter.schema.base import Sentence, Stored
+
+SCHEMA: Final = "tiltmeter/run/1"
+
+
+class DataFacts(Stored):
+    """The copy of a benchmark's data that was used."""
+
+    source: str = ""
+    """Where it is published."""
+    revision: str | None = None
+    """Pinned revision, if it has one."""
+    licence: str = ""
+    """Licence of the data."""
+    rows: int | None = None
+    """Items found."""
+    files: dict[str, Any] = Field(default_factory=dict)
+    """File -> SHA-256."""
+    published: bool = False
+    """Whether every file is the published one."""
+    notes: tuple[Sentence, ...] = ()
+    """What must be said wherever numbers from this copy appear."""
+
+
+class Failure(Stored):
+    """A cell, or all cells of a variant, that could not be computed."""
+
+    model: str
+    """Hub id or folder."""
+    strategy: str
+    """Canonical strategy."""
+    reason: Sentence
+    """What went wrong."""
+    cells: tuple[str, ...] | Literal["all"] = "all"
+    """Cells as "format-decoding benchmark"; "all" for the whole variant."""
+
+
+class Done(Stored):
+    """done.json: a finished cell."""
+
+    seconds: float = 0.0
+    """Wall time of its answers, in seconds."""
+    tokens: int = 0
+    """Tokens asked."""
+    n_answers: int = 0
+    """Answers committed."""
+    notes: tuple[Sentence, ...] = ()
+    """What the engine must say about them."""
+
+
+class RunRecord(Stored):
+    """run.json: written before the first answer; it grows as cells are planned, so it is not frozen."""
+
+    model_config = ConfigDict(frozen=False, extra="allow", use_attribute_docstrings=True, validate_assignment=True)
+
+    schema_: Literal["tiltmeter/run/1"] = Field(default=SCHEMA, alias="schema")
+    """Version of the run folder."""
+    started: str = ""
+    """When the run began, ISO 8601, UTC."""
+    cells: list[str] = Field(default_factory=list)
+    """Folders of the cells in the order the study asked; the newest cell of a row is last."""
+    notes: dict[str, list[Sentence]] = Field(default_factory=dict)
+    """Cell folder -> what must be said about it."""
+    batch_tokens: int | None = None
+    """Tokens a forward pass may hold; fixed by the first variant that is loaded."""
+    study: dict[str, Any] = Field(default_factory=dict)
+    """What was asked: every field of `tiltmeter.study.Study`."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Installed versions of what can change a number."""
+    hardware: dict[str, Any] = Field(default_factory=dict)
+    """CPU, cores, threads, memory (bytes), GPUs."""
+    more_hardware: list[dict[str, Any]] | None = None
+    """Of the cluster's workers that differ from the first, where there are any."""
+    data: dict[str, DataFacts] = Field(default_factory=dict)
+    """Benchmark -> the copy of its data that was used."""
