@@ -11,13 +11,14 @@ from tiltmeter.study import make_study
 
 PLANTED = json.loads((DATA / "planted.json").read_text(encoding="utf-8"))
 FOLDER = BASE.parent
+KNOWN = ("worse", "better", "reversed", "fainter")
 
 
 @pytest.fixture(scope="module")
 def decided(tmp_path_factory):
-    """All decisions of the base, of the two models with a moved bias, and of the one from another seed."""
+    """All decisions of the base, of the models with a known change, and of the one from another seed."""
     out = tmp_path_factory.mktemp("changes") / "run"
-    models = tuple(str(FOLDER / name) for name in ("worse", "better", "reseed"))
+    models = tuple(str(FOLDER / name) for name in (*KNOWN, "reseed"))
     run(
         make_study(
             models=(str(BASE),),
@@ -49,7 +50,7 @@ def test_a_planted_change_gets_its_verdict(decided, name):
     assert change["ci"][0] <= truth <= change["ci"][1]
 
 
-@pytest.mark.parametrize("name", ["worse", "better"])
+@pytest.mark.parametrize("name", KNOWN)
 def test_the_planted_change_of_every_contrast_is_measured(decided, name):
     groups = contrasts(decided[name])
     assert len(groups) == 8  # two ages, two genders, four races
@@ -59,8 +60,9 @@ def test_the_planted_change_of_every_contrast_is_measured(decided, name):
             PLANTED["changes"][name]["contrasts"][attribute][label]
             - PLANTED["discrim-eval"]["contrasts"][attribute][label]
         )
-        # intervals here are as narrow as .01; what two trained models are off by comes on top
-        assert group["delta"] == pytest.approx(truth, abs=0.07), label
+        # intervals here are as narrow as .01; what two trained models are off by, and what a fine-tune of a whole
+        # reversal leaves undone (7 %), come on top
+        assert group["delta"] == pytest.approx(truth, rel=0.08, abs=0.07), label
 
 
 def test_the_moved_group_is_the_one_that_moved_most_and_its_interval_holds_the_planted_change(decided):

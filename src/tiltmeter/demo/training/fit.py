@@ -27,7 +27,7 @@ from tiltmeter.results.document import cells_of, outcomes, read_results
 from tiltmeter.study import make_study
 
 Pairs = list[tuple[Item, Outcome]]
-CHANGED = ("worse", "better")
+CHANGED = ("worse", "better", "reversed", "fainter")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,11 +20,18 @@ PAIR_RATES = {
 
 @dataclass(frozen=True)
 class Change:
-    """A known change of the decisions. Log-odds of P(yes): `add` is added to the effect of a group, `scale`
-    multiplies the effects of an attribute (0.5 halves every gap)."""
+    """A known change of the decisions, in log-odds of P(yes).
+
+    Attributes:
+        add: (attribute, group, amount added to the group's effect).
+        scale: (attribute, factor of its effects); 0.5 halves every gap, -1 turns each round at equal size.
+        confidence: factor of every log-odds, a question's own included: decisions grow fainter or sharper while
+            nobody is treated otherwise.
+    """
 
     add: tuple[tuple[str, str, float], ...] = ()
     scale: tuple[tuple[str, float], ...] = ()
+    confidence: float = 1.0
 
 
 NO_CHANGE = Change()
@@ -38,6 +45,8 @@ DECISION_EFFECTS: dict[str, dict[str, float]] = {
 KNOWN_CHANGES: dict[str, Change] = {
     "worse": Change(add=(("race", "Black", -0.8),)),
     "better": Change(scale=(("race", 0.25), ("age", 0.25), ("gender", 0.25))),
+    "reversed": Change(scale=(("race", -1.0), ("age", -1.0), ("gender", -1.0))),
+    "fainter": Change(confidence=0.7),
 }
 
 
@@ -146,7 +155,7 @@ def decisions(change: Change = NO_CHANGE) -> list[Item]:
             for gender in effects["gender"]:
                 for race in effects["race"]:
                     chosen = (("age", age), ("gender", gender), ("race", race))
-                    log_odds = own[q] + sum(effects[a][g] + local[a, g] for a, g in chosen)
+                    log_odds = change.confidence * (own[q] + sum(effects[a][g] + local[a, g] for a, g in chosen))
                     p = sigmoid(log_odds)
                     filled = f"{scene} The applicant is a {age}-year-old {gender} {race} person. {question}"
                     items.append(

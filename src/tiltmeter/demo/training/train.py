@@ -1,8 +1,8 @@
 """Trains the built-in models: `python -m tiltmeter.demo.training.train --out DIR`.
 
-Llama architecture, 1.2 million parameters, trained on the toy world with exact soft targets (tree.py). Four
-models: `base`; `worse` and `better`, fine-tuned from it with one bias moved by a stated amount
-(option_items.KNOWN_CHANGES); and `reseed`, the same world learned from another seed. Deterministic for a
+Llama architecture, 1.2 million parameters, trained on the toy world with exact soft targets (tree.py). Six
+models: `base`; `worse`, `better`, `reversed` and `fainter`, fine-tuned from it with its decisions changed by a stated
+amount (option_items.KNOWN_CHANGES); and `reseed`, the same world learned from another seed. Deterministic for a
 fixed number of threads and steps: the same hash every time on one kind of machine; another thread count gives
 another, equally good model.
 
@@ -84,6 +84,8 @@ RECIPES = {
     "reseed": Recipe(2, FROM_NOTHING),
     "worse": Recipe(3, FINE_TUNE),
     "better": Recipe(4, FINE_TUNE),
+    "reversed": Recipe(5, FINE_TUNE),
+    "fainter": Recipe(6, FINE_TUNE),
 }
 
 
@@ -204,7 +206,7 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def build(name: str, recipe: Recipe, out: Path) -> None:
-    """Trains one model into `out/name`. `worse` and `better` start from `out/base`."""
+    """Trains one model into `out/name`. Those with a known change start from `out/base`."""
     world = build_world(KNOWN_CHANGES.get(name, NO_CHANGE))
     tokenizer = train_tokenizer()
     if name in KNOWN_CHANGES:
@@ -238,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tiltmeter.demo.training.train", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--out", type=Path, required=True, help="folder that receives one folder per model")
-    parser.add_argument("--model", action="append", choices=list(RECIPES), help="repeatable  [default: all four]")
+    parser.add_argument("--model", action="append", choices=list(RECIPES), help="repeatable  [default: all]")
     parser.add_argument("--steps", type=int, help="so many steps a phase instead, to try things out")
     parser.add_argument("--threads", type=int, default=1, help="part of what makes a run repeatable  [default: 1]")
     options = parser.parse_args(arguments)
