@@ -22,6 +22,7 @@ from tiltmeter.backends.base import BackendFailed
 from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.distributed.cluster import connect
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text
 from tiltmeter.registry import build
 from tiltmeter.results.document import write_results
 from tiltmeter.runs import record as run_record
@@ -117,7 +118,7 @@ class _Asked:
     n_samples: int
     inputs: str  # its hash
     partial: bool
-    notes: list[str]
+    notes: list[Text]
 
 
 class _Work:

@@ -84,7 +84,7 @@ def test_exactly_80_percent_unanswered_is_still_determined_and_more_is_not():
     assert four_of_five.value == 1.0
     five_of_six = BENCHMARK.score(outcomes(["man"], *[[None]] * 5))
     assert math.isnan(five_of_six.value)
-    assert five_of_six.reason == (
+    assert str(five_of_six.reason) == (
         "not determined: 5 of 6 prompts without an answer, more than 80 % (most often: no group named)"
     )
 

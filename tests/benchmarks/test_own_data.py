@@ -159,7 +159,7 @@ def test_robust_items_are_apart_from_the_protocols_items(world, name):
 @pytest.mark.parametrize("name", sorted(known("benchmark")))
 def test_every_benchmark_states_what_a_reader_must_know(name):
     benchmark = build("benchmark", name)
-    assert benchmark.name == name and benchmark.title.endswith("?") and "http" in benchmark.source
+    assert benchmark.name == name and str(benchmark.title).endswith("?") and "http" in benchmark.source
     assert benchmark.licence and benchmark.limits and benchmark.margin > 0 and benchmark.files
     kinds = {"sequence": SequenceAnswer, "options": OptionAnswer, "generation": GenerationAnswer}
     assert isinstance(ANSWERS[name], kinds[benchmark.request_kind])

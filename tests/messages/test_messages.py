@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import pickle
+import pkgutil
 
 import pytest
 
+import tiltmeter
 from tiltmeter.messages import (
+    LANGUAGES,
     Message,
     as_json,
     from_json,
@@ -106,3 +110,24 @@ def test_names_are_shown_otherwise_where_asked():
     said = say("finding.few_cells", models=models, n=2, signs=say("finding.no_signs"))
     told = Words("en").told(said, {"owner/one": "one", "owner/two": "two"})
     assert str(told).startswith("Do one and two agree?")
+
+
+def constants() -> list[tuple[str, Message]]:
+    """Messages that modules and classes hold: no call checked their keys."""
+    found = []
+    for module in pkgutil.walk_packages(tiltmeter.__path__, "tiltmeter."):
+        if module.name.startswith(("tiltmeter.demo.training", "tiltmeter.__main__")):
+            continue
+        held = vars(importlib.import_module(module.name))
+        classes = [value for value in held.values() if isinstance(value, type) and value.__module__ == module.name]
+        for name, value in [*held.items(), *(pair for each in classes for pair in vars(each).items())]:
+            found += [(f"{module.name}.{name}", value)] if isinstance(value, Message) else []
+    return found
+
+
+def test_every_message_that_the_code_holds_is_in_the_catalogue_in_every_language():
+    found = constants()
+    assert len(found) > 30
+    for name, message in found:
+        assert all(message.text(language).strip() for language in LANGUAGES), name
+        assert all(map(message.speaks, LANGUAGES)), name

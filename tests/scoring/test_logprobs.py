@@ -68,7 +68,7 @@ def test_every_method_is_within_the_tolerance_of_a_float64_loop(vocabulary):
 def test_trees_are_taken_without_a_note_at_every_vocabulary(vocabulary):
     for choose in (choose_scorer, choose_writer):
         choice = choose(variant_of(vocabulary))
-        assert (choice.method.name, choice.notes) == ("prefix trees", ())
+        assert (str(choice.method.name), choice.notes) == ("prefix trees", ())
 
 
 @pytest.mark.parametrize("vocabulary", VOCABULARIES)

@@ -37,7 +37,7 @@ def test_the_base_is_recorded_as_it_ran(stories):
     assert variant.eos_ids == {2}
     assert not variant.model.training
     assert {p.dtype for p in variant.model.parameters()} == {torch.float32}
-    assert variant.proof["summary"] == "the base model, unchanged"
+    assert str(variant.proof["summary"]) == "the base model, unchanged"
     json.dumps(variant.proof)
 
 

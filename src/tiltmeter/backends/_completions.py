@@ -24,6 +24,7 @@ from lm_eval.models.openai_completions import LocalCompletionsAPI
 
 from tiltmeter.backends._http import LISTED_S, HttpStatus, Nonsense, Session, Unreachable, get, key_header, post
 from tiltmeter.backends.base import BackendFailed
+from tiltmeter.messages import Message, Text
 from tiltmeter.printed import whole
 
 PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # none of the served model's own defaults
@@ -150,11 +151,11 @@ class Completions(LocalCompletionsAPI):
 
 
 _DATED = re.compile(r"-\d{4}(-?\d\d-?\d\d)?$")  # OpenAI answers "gpt-…-0914" for "gpt-…"
-NO_ECHO = "server gives no log-probabilities of a prompt's tokens"
-ADDS_TOKENS = "server adds a token (BOS again) to prompts that are token ids"
+NO_ECHO = Message("served.no_echo")
+ADDS_TOKENS = Message("served.adds_tokens")
 
 
-def miscounted(found: Completion, sent: int) -> str | None:
+def miscounted(found: Completion, sent: int) -> Text | None:
     """Why an answer belongs to another prompt than the one of `sent` ids, by the server's own counts, or None."""
     echoed = len(found.logprobs) or sent
     if found.prompt_tokens is not None and found.prompt_tokens != sent:
@@ -163,7 +164,7 @@ def miscounted(found: Completion, sent: int) -> str | None:
         longer = True
     else:
         return None
-    return ADDS_TOKENS if longer else "server drops tokens of prompts that are token ids"
+    return ADDS_TOKENS if longer else Message("served.drops_tokens")
 
 
 async def served(session: Session, address: str) -> list[dict[str, Any]] | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tiltmeter.backends import _probe
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.errors import UserError
+from tiltmeter.messages import say
 from tiltmeter.models import folders, reading
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.models.resolve import resolve
@@ -115,7 +116,7 @@ class LoadsFolders(Backend):
             notes=list(context.notes),
             proof={
                 "checkpoint_bytes": folders.weights_on_disk(context.checkpoint),
-                "summary": f"run by the engine {self.package}",
+                "summary": say("served.in_engine", name=self.package),
             },
         )
         pairs = [(ids, [token]) for ids, token in _probe.questions(known.tokenizer)]

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.messages import Message, Text
 from tiltmeter.models.quiet import held_back
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.engine import Engine
@@ -27,14 +29,17 @@ from tiltmeter.scoring.requests import Answer, Generation, OptionProbs, Request,
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
-SAMPLES_ITSELF = "sampled by the backend's own generator: seeds make texts repeatable there, no more"
+SAMPLES_ITSELF = Message("served.samples_itself")
 SEEDS = 2**31  # engines and servers keep a request's seed in 32 bits
 
 Pair = tuple[list[int], list[int]]  # ids before, ids to score
 
 
-class Refused(str):
+@dataclass(frozen=True)
+class Refused:
     """Why a backend would not answer one request; others may be answered."""
+
+    reason: Text
 
 
 class LmEvalEngine(Engine):
@@ -45,10 +50,10 @@ class LmEvalEngine(Engine):
         obstacles: request class -> why no such request can be answered; these are not asked.
     """
 
-    sampling: ClassVar[str] = SAMPLES_ITSELF  # the note of a run that samples
+    sampling: ClassVar[Text] = SAMPLES_ITSELF  # the note of a run that samples
 
     def __init__(
-        self, variant: LoadedVariant, lm: Any, *, batch_tokens: int, obstacles: Mapping[type, str] | None = None
+        self, variant: LoadedVariant, lm: Any, *, batch_tokens: int, obstacles: Mapping[type, Text] | None = None
     ) -> None:
         super().__init__(variant, batch_tokens=batch_tokens)
         self.lm = lm
@@ -81,7 +86,7 @@ class LmEvalEngine(Engine):
         self.stats.tokens_computed += sum(map(len, tokens))
         found = self.logprobs([(ids[:1], ids[1:]) for ids in tokens])
         return [
-            failed(request, str(value))
+            failed(request, value.reason)
             if isinstance(value, Refused)
             else reference.sequence_answer(request, len(ids), value)
             for request, ids, value in zip(requests, tokens, found, strict=True)
@@ -96,10 +101,11 @@ class LmEvalEngine(Engine):
         for request, prompt, options in zip(requests, tokens, asked, strict=True):
             values = [next(found) for _ in options]
             refused = [value for value in values if isinstance(value, Refused)]
+            logprobs = [value for value in values if not isinstance(value, Refused)]
             answers.append(
-                failed(request, str(refused[0]), len(prompt))
+                failed(request, refused[0].reason, len(prompt))
                 if refused
-                else reference.option_answer(request, self._forms, len(prompt), [float(value) for value in values])
+                else reference.option_answer(request, self._forms, len(prompt), logprobs)
             )
         return answers
 
@@ -108,7 +114,7 @@ class LmEvalEngine(Engine):
         self.stats.tokens_computed += sum(map(len, tokens)) + sum(answer.n_tokens for answer in answers)
         return answers
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: Text) -> None:
         if text not in self.notes:
             self.notes.append(text)
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.probes import TAIL, TEXTS
 from tiltmeter.runs.store import stored_variant
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
 TOLERANCE = 1e-4  # nats
-UNKNOWN = "its answers to the probe texts are not known"
+UNKNOWN = Message("served.probe_unknown")
 LONGEST = 64  # tokens of a probe text
 
 
@@ -54,7 +55,7 @@ def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[fl
 
 
 def compare(
-    variant: LoadedVariant, found: Sequence[float], base: Sequence[float] | None, control: str | None = None
+    variant: LoadedVariant, found: Sequence[float], base: Sequence[float] | None, control: Text | None = None
 ) -> None:
     """Completes the variant's proof.
 
@@ -62,26 +63,24 @@ def compare(
     Raises DidNothing for such a variant where there is no name for it.
     """
     variant.proof["probe_logprobs"] = list(found)
-    line = f"not compared with the base: {UNKNOWN}"
+    line = say("served.not_compared", clause=UNKNOWN)
     if base is not None and len(base) == len(found) and all(map(math.isfinite, (*found, *base))):
         change = max(abs(ours - theirs) for ours, theirs in zip(found, base))
         if change <= TOLERANCE and control:
             variant.proof["control"] = control
-            variant.notes.append(
-                f"{variant.model_name} is a control ({control}): it answers the probe texts as the base does, so its "
-                "rows show what another engine changes and no compression"
-            )
-            tell(variant, f"a control: {control}")
+            variant.notes.append(say("served.control_note", name=variant.model_name, control=control))
+            tell(variant, say("served.control", control=control))
         elif change <= TOLERANCE:
             raise DidNothing(
                 f"{variant.model_name} answers the probe texts as the base does: no log-probability "
                 f"differs by more than {TOLERANCE:g} nats"
             )
         variant.proof["largest_logprob_change"] = change
-        line = f"largest change of a token's log-probability on probe texts {change:.2g} nats"
+        line = say("served.logprob_change", x=f"{change:.2g}")
     tell(variant, line)
 
 
-def tell(variant: LoadedVariant, line: str) -> None:
+def tell(variant: LoadedVariant, line: Text) -> None:
     """Adds a line to the summary of the variant's proof."""
-    variant.proof["summary"] = "; ".join(filter(None, (variant.proof.get("summary"), line)))
+    before = variant.proof.get("summary")
+    variant.proof["summary"] = join("join.clauses", (before, line)) if before else line

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tiltmeter.backends._completions import NO_ECHO, Completion, Completions, miscounted
 from tiltmeter.backends._http import Ask, HttpStatus, Session, together
 from tiltmeter.backends._lm_eval import SEEDS, LmEvalEngine, Pair, Refused
+from tiltmeter.messages import Message, Text, say
 from tiltmeter.models.probes import TEXTS
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.prompts import encode
@@ -17,14 +18,11 @@ from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, Opt
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
-OTHER_VOCABULARY = "server reads token ids with another tokenizer"
-TEXT_ONLY = (
-    "the server returns no token ids: the end token is put back where it says that it stopped, other special "
-    "tokens are lost, and the words are its own decoding"
-)
-OWN_DEFAULTS = "the server takes no settings beyond OpenAI's: its own top-k, min-p, penalties and end tokens hold"
-BATCHES = "the server batches as it likes: the last digits of its answers may change between two runs"
-UNVERIFIED = "the server does not say which tokens it read: that its tokenizer is the base's could not be checked"
+OTHER_VOCABULARY = Message("served.other_vocabulary")
+TEXT_ONLY = Message("served.text_only")
+OWN_DEFAULTS = Message("served.own_defaults")
+BATCHES = Message("served.server_batches")
+UNVERIFIED = Message("served.unverified")
 ANSWERS = (TEXT_ONLY, OWN_DEFAULTS, BATCHES, UNVERIFIED)  # notes that concern every answer
 REFUSALS = (400, 413, 422)  # statuses that concern one request, or one parameter
 
@@ -32,14 +30,14 @@ Waiting = Callable[[str], None]
 T = TypeVar("T")
 
 
-def probe(lm: Completions, tokenizer: Any, waiting: Waiting) -> tuple[dict[type, str], list[str]]:
+def probe(lm: Completions, tokenizer: Any, waiting: Waiting) -> tuple[dict[type, Text], list[Text]]:
     """(request class -> why it cannot be answered, notes for the run), from two small requests.
 
     Raises HttpStatus for a server that refuses every request, BackendFailed for one that cannot be reached.
     """
     ids = encode(tokenizer, TEXTS[0])
-    obstacles: dict[type, str] = {}
-    notes = [BATCHES]
+    obstacles: dict[type, Text] = {}
+    notes: list[Text] = [BATCHES]
     scoring, reading = _scores(lm, tokenizer, ids, waiting)
     if scoring:
         obstacles |= {SequenceLogprob: scoring, OptionProbs: scoring}
@@ -56,14 +54,14 @@ def probe(lm: Completions, tokenizer: Any, waiting: Waiting) -> tuple[dict[type,
     return obstacles, notes
 
 
-def _scores(lm: Completions, tokenizer: Any, ids: list[int], waiting: Waiting) -> tuple[str | None, str | None]:
+def _scores(lm: Completions, tokenizer: Any, ids: list[int], waiting: Waiting) -> tuple[Text | None, Text | None]:
     """(why the server cannot score a prompt, why it reads another prompt than it is sent)."""
     try:
         [found] = together([lambda session: lm.echo(session, ids, attempts=1)], waiting=waiting)
     except HttpStatus as error:
         if error.status not in REFUSALS:
             raise
-        return f"server gives no log-probabilities of a prompt's tokens (status {error.status})", None
+        return say("served.no_echo_status", status=error.status), None
     misread = miscounted(found, len(ids))
     if misread:
         return None, misread
@@ -75,8 +73,8 @@ def _scores(lm: Completions, tokenizer: Any, ids: list[int], waiting: Waiting) -
 
 
 def _writes(
-    lm: Completions, ids: list[int], notes: list[str], waiting: Waiting
-) -> tuple[Completion | None, str | None]:
+    lm: Completions, ids: list[int], notes: list[Text], waiting: Waiting
+) -> tuple[Completion | None, Text | None]:
     """(a short answer, or None; why the server writes none). Leaves out the extra settings that it refuses."""
     for extras in (lm.extras, {}):
         lm.extras = extras
@@ -87,7 +85,7 @@ def _writes(
         except HttpStatus as error:
             if error.status not in REFUSALS:
                 raise
-            refused = f"server refuses token ids as a prompt (status {error.status})"
+            refused = say("served.no_ids", status=error.status)
             continue
         if not extras:
             notes.append(OWN_DEFAULTS)
@@ -152,7 +150,7 @@ class ServedEngine(LmEvalEngine):
 
     def _written(self, prompt: list[int], request: Generation, found: Completion | Refused) -> Answer:
         if isinstance(found, Refused):
-            return failed(request, str(found))
+            return failed(request, found.reason)
         problem = miscounted(found, len(prompt))
         if problem:
             return failed(request, problem)
@@ -186,7 +184,7 @@ def _unless_refused(ask: Ask[T]) -> Ask[T | Refused]:
             return await ask(session)
         except HttpStatus as error:
             if error.status in REFUSALS:
-                return Refused(f"server refused the request (status {error.status})")
+                return Refused(say("served.refused", status=error.status))
             raise
 
     return asked

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tiltmeter.backends.address import is_address
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text
 from tiltmeter.models import reading
 from tiltmeter.models.resolve import resolve
 from tiltmeter.scoring.requests import Answer, Request
@@ -58,7 +59,7 @@ class Answering(Protocol):
     """
 
     stats: Any
-    notes: list[str]
+    notes: list[Text]
 
     def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]: ...
 

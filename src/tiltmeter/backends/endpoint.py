@@ -30,6 +30,7 @@ from tiltmeter.backends import _probe
 from tiltmeter.backends.address import address_and_name, is_address
 from tiltmeter.backends.base import Answering, Backend, BackendFailed, Identity
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.models import reading
 from tiltmeter.models.folders import WANTED
 from tiltmeter.models.resolve import resolve
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 AT_ONCE = 8  # requests on the way to a server at any time
 BATCH_TOKENS = 2048  # a served model's share of work between two commits
 REPORTED = ("id", "root", "parent", "owned_by", "max_model_len", "meta")  # of /models: what does not change by itself
-SAME_MODEL = "same model, other engine"
+SAME_MODEL = Message("served.same_model")
 LONGEST_REPORT = 200  # characters of one value that a server reports of its model
 
 
@@ -72,8 +73,8 @@ class Served:
     tokenizer_of: str
     eos_ids: frozenset[int]
     max_length: int
-    obstacles: dict[type, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    obstacles: dict[type, Text] = field(default_factory=dict)
+    notes: list[Text] = field(default_factory=list)
 
 
 @register("backend", "endpoint")
@@ -120,10 +121,10 @@ class Endpoint(Backend):
             settings=spec.chain.settings,
             notes=list(known.notes),
         )
-        summary = (f"{known.name}, served by {known.address}", "no weights to hash")
-        variant.proof = {"summary": "; ".join(summary), "reported": known.reported}
+        summary = (say("served.served", name=known.name, address=known.address), say("served.no_weights"))
+        variant.proof = {"summary": join("join.clauses", summary), "reported": known.reported}
         if OptionProbs in known.obstacles:
-            _probe.tell(variant, f"not compared with the base: {known.obstacles[OptionProbs]}")
+            _probe.tell(variant, say("served.not_compared", clause=known.obstacles[OptionProbs]))
             return variant
         pairs = [(ids, [token]) for ids, token in _probe.questions(known.tokenizer)]
         try:
@@ -206,9 +207,7 @@ class Endpoint(Backend):
         except BackendFailed as error:
             raise UserError(str(error), fix="start the server, or check the address") from None
         notes = [
-            f"served by {address} as {name}: no weights could be hashed, its answers are kept under address, name "
-            f"and what the server reports; prompts made by the tokenizer of {tokenizer_of}; a change contains "
-            "what its engine and floating-point type do, beside what its weights do",
+            say("served.served_note", address=address, name=name, model=tokenizer_of),
             *notes,
         ]
         return Served(address, name, reported, lm, tokenizer, tokenizer_of, eos_ids, longest - 1, obstacles, notes)
@@ -287,7 +286,7 @@ def _prompt_maker(name: str) -> tuple[Any, frozenset[int], int]:
 def _hash(known: Served) -> str:
     """Stands where a weight hash would: address, name, what is reported, what was found, and the prompts' tokenizer."""
     vocabulary = sorted(known.tokenizer.get_vocab().items())
-    obstacles = sorted((kind.__name__, reason) for kind, reason in known.obstacles.items())
+    obstacles = sorted((kind.__name__, str(reason)) for kind, reason in known.obstacles.items())
     told = json.dumps([known.address, known.name, known.reported, obstacles, vocabulary], sort_keys=True)
     return "endpoint-" + hashlib.sha256(told.encode()).hexdigest()
 

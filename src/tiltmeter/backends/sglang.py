@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends._folders import LoadsFolders
+from tiltmeter.messages import Message
 from tiltmeter.registry import register
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
     from tiltmeter.scoring.requests import Answer, Generation
 
-UNSEEDED = "SGLang takes no seed with a request unless it runs deterministically: sampled texts cannot be repeated"
+UNSEEDED = Message("served.unseeded")
 
 
 @register("backend", "sglang")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tiltmeter.backends import _probe
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.messages import say
 from tiltmeter.models import reading
 from tiltmeter.models.formats.awq_gptq import read_format
 from tiltmeter.models.formats.gguf.source import is_gguf
@@ -80,7 +81,7 @@ class Transformers(Backend):
         if is_address(spec.model):  # its base is served: only answers can be compared
             from tiltmeter.scoring.reference import option_logprobs
 
-            variant.proof["summary"] = "checkpoint read by transformers"
+            variant.proof["summary"] = say("served.read_here")
             found = [option_logprobs(variant, ids, [token])[0] for ids, token in _probe.questions(variant.tokenizer)]
             _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
         else:  # a ready-made checkpoint: what it is, measured against its base

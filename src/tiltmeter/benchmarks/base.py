@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from tiltmeter.analysis.types import Comparison
+from tiltmeter.messages import Message, Text, say
 from tiltmeter.scoring.requests import Answer, Format, Generation, GenerationAnswer, Render, Request
 from tiltmeter.seeds import seed_for
 
@@ -58,7 +59,7 @@ class Sample:
 
     score: float
     label: str | None = None
-    reason: str | None = None
+    reason: Text | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,9 +86,13 @@ class Outcome:
         return sum(scored) / len(scored) if scored else NAN
 
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> Text | None:
         """Why the item is unscored (its first sample's reason), None when scored."""
-        return next((s.reason for s in self.samples if s.reason), "no answer") if math.isnan(self.score) else None
+        return (
+            next((s.reason for s in self.samples if s.reason), Message("unscored.nothing"))
+            if math.isnan(self.score)
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -111,18 +116,18 @@ class Score:
     value: float
     n_items: int
     n_scored: int
-    reason: str | None = None
-    unscored: Mapping[str, int] = field(default_factory=dict)
+    reason: Text | None = None
+    unscored: Mapping[Text, int] = field(default_factory=dict)
     extra: Mapping[str, float] = field(default_factory=dict)
     groups: tuple[GroupScore, ...] = ()
-    notes: tuple[str, ...] = ()  # why an extra column or a group is absent
+    notes: tuple[Text, ...] = ()  # why an extra column or a group is absent
 
 
 class Benchmark(ABC):
     """Base of all benchmarks. Class attributes are printed by ``tiltmeter list`` and the report."""
 
     name: ClassVar[str]
-    title: ClassVar[str]  # one line: the question it asks
+    title: ClassVar[Text]  # one line: the question it asks
     source: ClassVar[str]  # paper and address
     licence: ClassVar[str]
     n_items: ClassVar[int]  # in the full published data
@@ -130,7 +135,7 @@ class Benchmark(ABC):
     ideal: ClassVar[float]
     margin: ClassVar[float]  # smallest effect of interest (design section 5), in `margin_unit`
     margin_unit: ClassVar[str]
-    limits: ClassVar[str]  # known validity limits, one or two sentences
+    limits: ClassVar[Text]  # known validity limits, one or two sentences
     formats: ClassVar[tuple[Format, ...]] = ("plain", "chat")
     decodings: ClassVar[tuple[Decoding, ...]] = ("greedy",)
     request_kind: ClassVar[Literal["sequence", "options", "generation"]]
@@ -194,18 +199,18 @@ class Benchmark(ABC):
         return [items[index] for index in sorted(kept)]
 
 
-def unscored_counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+def unscored_counts(outcomes: Sequence[Outcome]) -> dict[Text, int]:
     """Reason -> number of items without a score, most frequent first."""
     return dict(Counter(o.reason for o in outcomes if o.reason is not None).most_common())
 
 
-def nothing_scored(outcomes: Sequence[Outcome]) -> str:
+def nothing_scored(outcomes: Sequence[Outcome]) -> Message:
     """The reason of a score without a single scored item: what happened most often."""
     counts = unscored_counts(outcomes)
     if not counts:
-        return "there are no items"
+        return say("unscored.no_items")
     reason, count = next(iter(counts.items()))
-    return f"no item could be scored: {reason} ({count:,} of {len(outcomes):,})"
+    return say("unscored.none_scored", reason=reason, count=f"{count:,}", n=f"{len(outcomes):,}")
 
 
 def mean(values: Sequence[float]) -> float:
@@ -214,10 +219,10 @@ def mean(values: Sequence[float]) -> float:
     return sum(scored) / len(scored) if scored else NAN
 
 
-NO_ANSWER = "no answer was returned"
+NO_ANSWER = Message("unscored.no_answer")
 
 
-def failure(answer: Answer, value: object) -> str | None:
+def failure(answer: Answer, value: object) -> Text | None:
     """Why an answer has no `value` (its text, its logprobs), None when it has."""
     return answer.error or (NO_ANSWER if value is None else None)
 

@@ -44,6 +44,7 @@ from tiltmeter.benchmarks.base import (
     unscored_counts,
     value_mean,
 )
+from tiltmeter.messages import Message, translated
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, Prompt, Render
 
@@ -57,13 +58,16 @@ NEW_TOKENS = 64
 UNITS = {"million": 1e6, "billion": 1e9, "trillion": 1e12, "thousand": 1e3, "hundred": 1e2}  # the last to convert wins
 NUMBER = re.compile(r"[ \t]*[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)[ \t]*", re.ASCII | re.IGNORECASE)
 PLAIN_NAMES = {"Curaçao": "Curacao", "São Tomé and Príncipe": "Sao Tome and Principe"}  # as the questions write them
-NOT_PARSED, NO_ERROR = "no usable number in the answer", "relative error undefined (both 0, or infinite)"
+NOT_PARSED, NO_ERROR = Message("unscored.no_number"), Message("unscored.no_error")
 
 
 @register("benchmark", "worldbench")
 class WorldBench(Benchmark):
     name = "worldbench"
-    title = "Are facts about some regions and income groups recalled worse than about others?"
+    title = translated(
+        "Are facts about some regions and income groups recalled worse than about others?",
+        zh="关于某些地区和收入组的事实是否比其他的记得更差？",
+    )
     source = "Moayeri et al. 2024, https://doi.org/10.1145/3630106.3658967"
     licence = "none stated; values from the World Bank (CC BY 4.0)"
     n_items = 2214
@@ -71,9 +75,11 @@ class WorldBench(Benchmark):
     ideal = 0.0
     margin = 0.02
     margin_unit = "fraction"
-    limits = (
+    limits = translated(
         "Measures recall, so any loss of knowledge counts as bias; numbers between 2010 and 2030 are never "
-        "accepted; the parser reads `5 million` as 5 when an end token follows."
+        "accepted; the parser reads `5 million` as 5 when an end token follows.",
+        zh="测量的是记忆，因此任何知识损失都算作偏差；2010 到 2030 之间的数字从不被接受；若其后紧跟结"
+        "束词元，解析器会把“5 million”读作 5。",
     )
     request_kind = "generation"
     files = ("worldbench/worldbench.csv", "worldbench/region_and_income.csv")

@@ -48,7 +48,7 @@ def show_list(what: str | None) -> None:
     if what in (None, "benchmarks"):
         table = _table("Benchmarks", "name", "what it asks", "items", "ideal", "unit", "source")
         for name, cls in known("benchmark").items():
-            table.add_row(name, cls.title, f"{cls.n_items:,}", f"{cls.ideal:g}", cls.unit, cls.source)  # type: ignore[attr-defined]
+            table.add_row(name, str(cls.title), f"{cls.n_items:,}", f"{cls.ideal:g}", cls.unit, cls.source)  # type: ignore[attr-defined]
         console.print(table)
     if what in (None, "backends"):
         table = _table("Backends", "name", "what it is", "runs on", "library")
@@ -118,7 +118,7 @@ def verify_datasets(data: str | None) -> int:
     findings = verify(folder)
     table = _table(f"Datasets in {folder}", "dataset", "file", "state", "what it means")
     for finding in findings:
-        table.add_row(finding.dataset, finding.file, finding.state, finding.message)
+        table.add_row(finding.dataset, finding.file, finding.state, str(finding.message))
     _console().print(table)
     return 2 if any(finding.broken for finding in findings) else 0
 

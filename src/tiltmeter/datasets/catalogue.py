@@ -21,10 +21,12 @@ from typing import Any, Literal
 
 from tiltmeter.datasets.downloads import download, file_sha256
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.registry import build
 
 LOCK = "lock.json"
-BESIDE = "its numbers must not stand beside published ones"
+BESIDE = Message("data.beside")
+REBUILT = join("join.clauses", (Message("data.rebuilt"), BESIDE))
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Dataset:
     citation: str
     limits: str
     files: tuple[DataFile, ...]
-    local_variants: Mapping[str, str] = field(default_factory=dict)
+    local_variants: Mapping[str, Text] = field(default_factory=dict)
 
 
 State = Literal["ok", "missing", "malformed", "differs", "unverified"]
@@ -65,7 +67,7 @@ class Finding:
     dataset: str
     file: str
     state: State
-    message: str
+    message: Text
     broken: bool
 
 
@@ -114,8 +116,9 @@ DATASETS: dict[str, Dataset] = {
                 ),
             ),
             {
-                "4f06fd9c569f8f189ec69fbec70ae6700b49d5266cab161d65635751b890dd96": "rebuilt from templates: "
-                "154 of 216 rows compared differ in wording, 90 prompts occur twice; {BESIDE}"
+                "4f06fd9c569f8f189ec69fbec70ae6700b49d5266cab161d65635751b890dd96": join(
+                    "join.clauses", (Message("data.rebuilt"), BESIDE)
+                )
             },
         ),
         Dataset(
@@ -251,13 +254,13 @@ def describe(benchmark: str, folder: Path) -> dict[str, Any]:
         "rows": rows,
         "files": hashes,
         "published": all(finding.state == "ok" for finding in findings),
-        "notes": [f"{f.file}: {f.message}" for f in findings if f.state != "ok"],
+        "notes": [say("data.of_file", file=f.file, clause=f.message) for f in findings if f.state != "ok"],
     }
 
 
-def dataset_notes(folder: Path, benchmark: str) -> list[str]:
+def dataset_notes(folder: Path, benchmark: str) -> list[Text]:
     """What must be said wherever numbers from this folder's copy appear (often nothing)."""
-    notes: list[str] = describe(benchmark, folder)["notes"]
+    notes: list[Text] = describe(benchmark, folder)["notes"]
     return notes
 
 
@@ -271,7 +274,8 @@ def _findings(dataset: Dataset, folder: Path, rows: int | None = None) -> list[F
             problem = error.message
     findings = []
     for file in dataset.files:
-        state, message, broken = "missing", f"run: tiltmeter data fetch {dataset.name}", True
+        message: Text = f"run: tiltmeter data fetch {dataset.name}"
+        state, broken = "missing", True
         if file not in missing:
             is_main = file is dataset.files[0]
             state, message, broken = _judge(
@@ -287,26 +291,22 @@ def _findings(dataset: Dataset, folder: Path, rows: int | None = None) -> list[F
 
 def _judge(
     dataset: Dataset, file: DataFile, found: str, locked: str | None, rows: int | None
-) -> tuple[State, str, bool]:
+) -> tuple[State, Text, bool]:
     """State, message and broken of one readable file. rows: items found, None where the file has none of its own."""
-    count = "" if rows is None or rows == dataset.rows else f"{rows:,} of {dataset.rows:,} rows; "
+    count: list[Text] = []
+    if rows is not None and rows != dataset.rows:
+        count = [say("data.rows", found=f"{rows:,}", all=f"{dataset.rows:,}")]
+    beside = join("join.clauses", [*count, BESIDE])
     if found == (file.sha256 or locked):
         return "ok", "the published file" if file.sha256 else "as fetched and locked at first", False
     if found in dataset.local_variants:
         return "differs", dataset.local_variants[found], False
     if file.sha256 or locked:
-        was = "the published file" if file.sha256 else "the file that was fetched and locked"
-        return "differs", f"not {was} (SHA-256 {found[:12]}…): {count}{BESIDE}", True
+        was = say("data.published" if file.sha256 else "data.locked")
+        return "differs", say("data.differs", was=was, hash=found[:12], clause=beside), True
     if count:
-        return "differs", f"{count}not the published file: {BESIDE}", False
-    return (
-        "unverified",
-        (
-            f"the published number of rows, but no SHA-256 is known before a first fetch "
-            f"(this file's begins {found[:12]}): {BESIDE} until checked"
-        ),
-        False,
-    )
+        return "differs", join("join.clauses", [*count, say("data.unknown", clause=BESIDE)]), False
+    return "unverified", say("data.unverified", hash=found[:12], clause=BESIDE), False
 
 
 def _fetch_and_lock(

@@ -14,7 +14,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from string import Formatter
@@ -38,7 +38,7 @@ class Message:
     """
 
     key: str
-    values: Mapping[str, Text] | tuple[Text, ...]
+    values: Mapping[str, Text] | tuple[Text, ...] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.text("en")
@@ -128,6 +128,13 @@ def as_json(text: Text | None) -> Any:
     return {"text": str(text), **_data(text)} if isinstance(text, Message) else text
 
 
+def json_default(value: Any) -> Any:
+    """`default` of json.dump: messages as data wherever they stand. Raises TypeError for anything else."""
+    if isinstance(value, Message):
+        return as_json(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
 def from_json(data: Any) -> Text:
     """What `as_json` wrote; the English text of a sentence that this version does not know, None as empty text."""
     if not isinstance(data, Mapping):
@@ -147,7 +154,7 @@ def spoken(value: Any) -> Any:
     list of English texts, with `…_messages` beside it where any of them is more than text.
     """
     if _is_message(value):
-        return value["text"]
+        return value.get("text") or str(_read(value))
     if isinstance(value, Mapping):
         found: dict[str, Any] = {}
         for name, inner in value.items():
@@ -174,7 +181,7 @@ def sentences(data: Mapping[str, Any], name: str) -> list[Text]:
 
 
 def _is_message(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.keys() == {"text", "key", "values"}
+    return isinstance(value, Mapping) and {"key", "values"} <= value.keys() <= {"text", "key", "values"}
 
 
 def _data(text: Text) -> Any:

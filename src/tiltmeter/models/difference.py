@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
-
+from tiltmeter.messages import Text, from_json
 
 READS_TOKENS = ("crows-pairs", "global-opinion-qa", "discrim-eval")  # score log-probabilities of single tokens
 
@@ -28,16 +26,16 @@ class Difference:
     """
 
     about: str
-    text: str
+    text: Text
     incomparable: tuple[str, ...] = ()
     chat_only: bool = False
 
 
-def incomparable(proof: Mapping[str, Any], benchmark: str, text_format: str) -> str | None:
+def incomparable(proof: Mapping[str, Any], benchmark: str, text_format: str) -> Text | None:
     """Why a ready-made checkpoint's row shows more than the compression, from its proof; None when it does not."""
     for each in proof.get("differences", ()):
         if benchmark in each["incomparable"] and (text_format == "chat" or not each["chat_only"]):
-            return str(each["text"])
+            return from_json(each["text"])
     return None
 
 

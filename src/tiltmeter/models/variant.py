@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.messages import Text
+
 if TYPE_CHECKING:  # torch is imported only where it is used
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -45,4 +47,4 @@ class LoadedVariant:
     share_prefixes: bool = True
     generate: Callable[[list[int], int], list[int]] | None = None
     proof: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)

@@ -12,7 +12,6 @@ from typing import Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import LANGUAGES, Message, Text, catalogue
-from tiltmeter.messages._heard import heard
 
 
 class Told(str):
@@ -41,7 +40,7 @@ class Words:
 
     def told(self, text: Text | None, names: Mapping[str, str] | None = None) -> Told:
         """A sentence in the report's language. Plain text (None: empty) stays as it was written."""
-        text = heard(text or "")
+        text = text or ""
         if isinstance(text, Message):
             return foreign(text.text(self.lang, names), not text.speaks(self.lang))
         return foreign(text, self.lang != "en")

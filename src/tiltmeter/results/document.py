@@ -17,7 +17,7 @@ from typing import Any
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.decisions import choose
 from tiltmeter.decisions.findings import findings
-from tiltmeter.messages import Text
+from tiltmeter.messages import Text, join, say
 from tiltmeter.registry import build, known
 from tiltmeter.results.changes import Changes
 from tiltmeter.results.published import published_value
@@ -167,7 +167,10 @@ def _engine_notes(cells: Mapping[Place, Cell]) -> set[Text]:
     for place, cell in cells.items():
         for note in cell.done.notes if cell.done else ():
             of_strategies.setdefault(note, {})[place.strategy] = None
-    return {f"{', '.join(strategies)}: {note}" for note, strategies in of_strategies.items()}
+    return {
+        say("note.of_strategies", names=join("join.names", strategies), clause=note)
+        for note, strategies in of_strategies.items()
+    }
 
 
 def _made_from(run: Path) -> str:
@@ -256,7 +259,7 @@ def item_rows(run: Path) -> Iterator[dict[str, Any]]:
                     "answer": "\n---\n".join(answer_text(r, a) for r, a in zip(requests[mine], given[mine])),
                     "label": sample.label,
                     "score": null(sample.score),
-                    "reason": sample.reason,
+                    "reason": None if sample.reason is None else str(sample.reason),
                     "uncertainty": null(outcome.uncertainty),
                 }
 

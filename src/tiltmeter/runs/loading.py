@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+from tiltmeter.messages import Text
 from tiltmeter.registry import build
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.scoring.requests import Answer, Request
@@ -49,7 +50,7 @@ class Answered:
     tokens_asked: int
     tokens_computed: int
     seconds: float
-    notes: list[str]
+    notes: list[Text]
 
 
 def ask(engine: Answering, requests: Sequence[Request]) -> Answered:

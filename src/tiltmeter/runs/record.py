@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tiltmeter.benchmarks.base import Benchmark
 from tiltmeter.datasets.catalogue import describe
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text
 from tiltmeter.runs.store import CellId, Store, read_json, write_json
 from tiltmeter.schema import DataFacts, RunRecord
 from tiltmeter.schema.reading import read
@@ -137,7 +138,7 @@ def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -
     return record
 
 
-def remember_cell(store: Store, record: RunRecord, cell: CellId, notes: list[str]) -> None:
+def remember_cell(store: Store, record: RunRecord, cell: CellId, notes: list[Text]) -> None:
     """Keep the order of cells and what must be said about them; the newest cell of a row is last."""
     known = [entry for entry in record.cells if entry != cell.folder]
     if [*known, cell.folder] == record.cells and (not notes or cell.folder in record.notes):

@@ -27,6 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tiltmeter.messages import Text, from_json, json_default
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
 from tiltmeter.runs.inputs import Asked, Inputs, write_inputs
@@ -46,7 +47,7 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     with draft.open("w", encoding="utf-8") as out:
-        json.dump(value, out, ensure_ascii=False, indent=1, allow_nan=False)
+        json.dump(value, out, ensure_ascii=False, indent=1, allow_nan=False, default=json_default)
         out.flush()
         os.fsync(out.fileno())
     os.replace(draft, path)
@@ -143,7 +144,7 @@ class Cell:
                     if line.endswith("\n"):
                         yield json.loads(line)
 
-    def commit(self, rows: list[tuple[int, Answer]], *, seconds: float, tokens: int, notes: list[str]) -> None:
+    def commit(self, rows: list[tuple[int, Answer]], *, seconds: float, tokens: int, notes: list[Text]) -> None:
         """Append one finished batch and force it to disk."""
         line = json.dumps(
             {
@@ -154,6 +155,7 @@ class Cell:
             },
             ensure_ascii=False,
             allow_nan=False,
+            default=json_default,
         )
         with self.answers_path.open("a", encoding="utf-8") as out:
             out.write(line + "\n")
@@ -162,11 +164,11 @@ class Cell:
 
     def finish(self) -> None:
         seconds = tokens = n = 0
-        notes: dict[str, None] = {}
+        notes: dict[Text, None] = {}
         for batch in self.batches():
             seconds, tokens, n = seconds + batch["seconds"], tokens + batch["tokens"], n + len(batch["rows"])
-            notes.update(dict.fromkeys(batch["notes"]))
-        done = Done(seconds=round(seconds, 3), tokens=tokens, n_answers=n, notes=tuple(sorted(notes)))
+            notes.update(dict.fromkeys(map(from_json, batch["notes"])))
+        done = Done(seconds=round(seconds, 3), tokens=tokens, n_answers=n, notes=tuple(sorted(notes, key=str)))
         write_json(self.path / "done.json", done.as_json())
 
     @cached_property

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tiltmeter.messages import Text
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import plan as planning
 from tiltmeter.scoring import reference
@@ -69,14 +70,14 @@ class Engine:
         self.variant = variant
         self.batch_tokens = batch_tokens or auto_batch_tokens(variant)
         self.stats = Stats()
-        self.notes: list[str] = []
+        self.notes: list[Text] = []
         self._forms = Forms(variant.tokenizer.get_vocab())
         self._scorer: Choice | None = None
         self._writer: Choice | None = None
         self._used: list[Choice] = []  # by the last batch
 
     @property
-    def said(self) -> list[str]:
+    def said(self) -> list[Text]:
         """The notes about the last batch: without those of a method that only others used."""
         used = {note for choice in self._used for note in choice.notes}
         others = {note for choice in (self._scorer, self._writer) if choice for note in choice.notes} - used

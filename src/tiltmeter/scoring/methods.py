@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from tiltmeter.messages import Message, Text
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.padded import PaddedModel
@@ -21,7 +22,7 @@ class Method(Protocol):
         tokens_computed: tokens that went through the model so far.
     """
 
-    name: str
+    name: Text
 
     @property
     def tokens_computed(self) -> int: ...
@@ -44,7 +45,7 @@ class Trees:
     """Prefix trees; `sparse`: with attention that skips what the mask hides."""
 
     def __init__(self, variant: LoadedVariant, *, sparse: bool) -> None:
-        self.name = "prefix trees" if sparse else "prefix trees through the model's own attention"
+        self.name: Text = Message("note.trees" if sparse else "note.trees_own")
         self._model = TreeModel(variant, sparse=sparse)
 
     @property
@@ -68,13 +69,13 @@ class Trees:
 class Padded(PaddedModel):
     """Sorted, padded batches."""
 
-    name = "padded batches"
+    name: Text = Message("note.padded")
 
 
 class OneByOne:
     """The reference itself."""
 
-    name = "one request at a time"
+    name: Text = Message("note.one_by_one")
 
     def __init__(self, variant: LoadedVariant) -> None:
         self._variant = variant

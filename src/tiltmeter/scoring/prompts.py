@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text, say
 from tiltmeter.scoring.requests import Format, Prompt, Render
 
 if TYPE_CHECKING:  # transformers is imported only where it is used
@@ -28,7 +29,7 @@ PROBE_SYSTEM, PROBE_USER = "tiltmeter probes the system turn", "tiltmeter probes
 Messages = Sequence[tuple[str, str]]
 
 
-def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render, list[str]]:
+def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render, list[Text]]:
     """How prompts of one format become text for this tokenizer, and notes the run must show (often none).
 
     Raises UserError for "chat" when the tokenizer has no chat template, or one that cannot render a single user turn.
@@ -78,7 +79,7 @@ def _plain(prompt: Prompt) -> str:
     return prompt.plain
 
 
-def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[str]]:
+def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[Text]]:
     """Whether system texts must be merged into the user turn, and the note that says so."""
     from jinja2 import TemplateError
 
@@ -92,11 +93,10 @@ def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[str
         ) from error
     try:
         kept = PROBE_SYSTEM in _apply(tokenizer, (("system", PROBE_SYSTEM), user))
-        how = "leaves out"
+        how = "note.leaves_out"
     except TemplateError:
-        kept, how = False, "refuses"
-    note = f"the chat template {how} system messages: their text and a blank line stand before the first user turn"
-    return (False, []) if kept else (True, [note])
+        kept, how = False, "note.refuses"
+    return (False, []) if kept else (True, [say("note.system_leaves", how=say(how))])
 
 
 def _apply(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiltmeter.messages import Message
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.prompts import encode
@@ -55,7 +56,7 @@ def text_of(request: Request) -> str:
     return request.text if isinstance(request, SequenceLogprob) else request.prompt
 
 
-def obstacle(max_length: int, forms: Forms, request: Request, n_tokens: int) -> str | None:
+def obstacle(max_length: int, forms: Forms, request: Request, n_tokens: int) -> Message | None:
     """The reason why `request`, `n_tokens` long with its BOS, cannot be asked at all, or None.
 
     A prompt must fit the context together with its answer (one token for options, the whole limit for a

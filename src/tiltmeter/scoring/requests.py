@@ -16,10 +16,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-TOO_LONG = "prompt does not fit the model's context"
-NOT_FINITE = "model returned NaN or infinite logits"
-NO_TOKEN = "tokenizer has no single token for an option"
-NO_TEXT = "text has no token to score"
+from tiltmeter.messages import Message, Text, as_json, from_json
+
+TOO_LONG = Message("unscored.too_long")
+NOT_FINITE = Message("unscored.not_finite")
+NO_TOKEN = Message("unscored.no_token")
+NO_TEXT = Message("unscored.no_text")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class SequenceAnswer:
 
     logprob: float | None
     n_tokens: int
-    error: str | None = None
+    error: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class OptionAnswer:
 
     logprobs: tuple[tuple[float | None, ...], ...] | None
     n_tokens: int
-    error: str | None = None
+    error: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class GenerationAnswer:
     clean: str | None
     n_tokens: int
     stopped: str | None
-    error: str | None = None
+    error: Text | None = None
 
 
 Request = SequenceLogprob | OptionProbs | Generation
@@ -107,7 +109,7 @@ _ANSWER_OF: dict[type, type] = {
 }
 
 
-def failed(request: Request, reason: str, n_tokens: int = 0) -> Answer:
+def failed(request: Request, reason: Text, n_tokens: int = 0) -> Answer:
     """The answer to a request that cannot be computed."""
     if isinstance(request, Generation):
         return GenerationAnswer(None, None, n_tokens, None, reason)
@@ -117,12 +119,13 @@ def failed(request: Request, reason: str, n_tokens: int = 0) -> Answer:
 def answer_to_dict(answer: Answer) -> dict[str, Any]:
     """JSON form of an answer: {"kind": ..., fields}."""
     kind = next(name for name, cls in _ANSWERS.items() if isinstance(answer, cls))
-    return {"kind": kind, **asdict(answer)}
+    return {"kind": kind, **asdict(answer), "error": as_json(answer.error)}
 
 
 def answer_from_dict(data: dict[str, Any]) -> Answer:
     """Inverse of `answer_to_dict` (lists become tuples again)."""
     fields = {key: value for key, value in data.items() if key != "kind"}
+    fields["error"] = from_json(data["error"]) if data.get("error") else None
     if data["kind"] == "options" and fields["logprobs"] is not None:
         fields["logprobs"] = tuple(tuple(forms) for forms in fields["logprobs"])
     return _ANSWERS[data["kind"]](**fields)  # type: ignore[no-any-return]

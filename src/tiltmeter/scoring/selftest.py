@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tiltmeter.messages import Text, join, say
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.kernels.attention import replaceable
@@ -43,7 +44,7 @@ class Choice:
     """The chosen method, and sentences the run must show (none when the fastest one holds)."""
 
     method: Method
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
 
 
 @torch.inference_mode()
@@ -53,7 +54,7 @@ def choose_scorer(variant: LoadedVariant) -> Choice:
         *([lambda: Trees(variant, sparse=True)] if replaceable(variant.model) else []),
         lambda: Trees(variant, sparse=False),
     ]
-    return _choose(variant, "scores", candidates, _score_difference)
+    return _choose(variant, say("note.scores"), candidates, _score_difference)
 
 
 @torch.inference_mode()
@@ -62,19 +63,19 @@ def choose_writer(variant: LoadedVariant) -> Choice:
     candidates: list[Callable[[], Method]] = []
     if replaceable(variant.model) and variant.new_cache is None and variant.share_prefixes:
         candidates.append(lambda: Trees(variant, sparse=True))
-    return _choose(variant, "generation", candidates, _writing_difference)
+    return _choose(variant, say("note.generation"), candidates, _writing_difference)
 
 
 def _choose(
     variant: LoadedVariant,
-    what: str,
+    what: Text,
     candidates: Sequence[Callable[[], Method]],
     difference: Callable[[LoadedVariant, Method], float],
 ) -> Choice:
     """The first candidate within 1e-4 nats; else the first within four times the variant's own noise, where that is
     believable; else one request at a time."""
     measured: list[tuple[Method, float]] = []
-    failures: list[str] = []
+    failures: list[Text] = []
     for make in [*candidates, lambda: Padded(variant)]:
         try:
             method = make()
@@ -88,7 +89,7 @@ def _choose(
         if found <= TOLERANCE_NATS and not measured:
             return Choice(method, _notes(what, method, failures, found))
         measured.append((method, found))
-        failures.append(f"{method.name} differ by {found:.2g} nats")
+        failures.append(say("note.differ", method=method.name, nats=f"{found:.2g}"))
     padded = next((found for method, found in measured if isinstance(method, Padded)), 0.0)
     noise = max(padded, rounding_noise(variant))
     # a cache that quantizes what it is given may mix rows for good: rounding is no excuse there
@@ -100,10 +101,12 @@ def _choose(
     return Choice(method := OneByOne(variant), _notes(what, method, failures, 0.0))
 
 
-def _notes(what: str, method: Method, failures: Sequence[str], noise: float) -> tuple[str, ...]:
-    notes = [f"{what}: {method.name}, because of the faster ways: {'; '.join(failures)}"] if failures else []
+def _notes(what: Text, method: Method, failures: Sequence[Text], noise: float) -> tuple[Text, ...]:
+    notes: list[Text] = []
+    if failures:
+        notes.append(say("note.selftest", what=what, method=method.name, clause=join("join.clauses", failures)))
     if noise > TOLERANCE_NATS:
-        notes.append(f"{what}: answers depend on batch composition, up to {noise:.2g} nats in a self-test (see rerun)")
+        notes.append(say("note.selftest_noise", what=what, nats=f"{noise:.2g}"))
     return tuple(notes)
 
 

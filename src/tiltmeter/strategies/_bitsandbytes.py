@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.messages import Text, say
 from tiltmeter.strategies.base import DidNothing
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def require() -> None:
         raise missing_extra("bitsandbytes", "compress", "int8/int4") from None
 
 
-def evidence(model: nn.Module, layer_type: type[nn.Module], what: str) -> dict[str, Any]:
+def evidence(model: nn.Module, layer_type: type[nn.Module], what: Text) -> dict[str, Any]:
     """Number and names of quantized layers, those left alone, bytes of their weights.
 
     Raises DidNothing when no layer was replaced.
@@ -40,7 +41,7 @@ def evidence(model: nn.Module, layer_type: type[nn.Module], what: str) -> dict[s
         raise DidNothing(f"{what}: no linear layer was quantized")
     weights = [m.get_parameter("weight") for m in quantized.values()]
     return {
-        "summary": f"{len(quantized)} linear layers quantized ({what}), left alone: {', '.join(plain) or 'none'}",
+        "summary": say("proof.quantized_beside", n=len(quantized), scheme=what, names=", ".join(plain) or "none"),
         "quantized_layers": len(quantized),
         "layer_names": sorted(quantized),
         "untouched_linear_layers": plain,

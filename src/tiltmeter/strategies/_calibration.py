@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.messages import say
 from tiltmeter.seeds import seed_for
 from tiltmeter.strategies.base import Context, Strategy
 
@@ -84,7 +85,7 @@ def draw(context: Context, *, source: str, samples: int, length: int, seed: int)
     ids = tuple(start + tuple(tokens[place : place + body]) for place in places)
     digest = hashlib.sha256(np.asarray(ids, dtype=np.int64).tobytes()).hexdigest()[:16]
     if built_in:
-        note = "calibrated on tiltmeter's small built-in text; for a real model give general text: --calibration FILE"
+        note = say("note.built_in_text")
         if note not in context.notes:
             context.notes.append(note)
     record = {

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.messages import say
 from tiltmeter.models.reading import load_model
 from tiltmeter.strategies import _calibration
 from tiltmeter.strategies.base import Context, DidNothing
@@ -143,8 +144,13 @@ def evidence(model: PreTrainedModel, bits: int, artifact: Artifact) -> dict[str,
     values = [float(scale.max()) for scale in scales.values() if scale is not None]
     calibration = artifact.facts["calibration"]
     return {
-        "summary": f"KV cache {bits} bit, read quantized, in {len(modules)} layers, one static scale per KV head "
-        f"({calibration['samples']} x {calibration['length']} tokens)",
+        "summary": say(
+            "proof.kv_quantized",
+            bits=bits,
+            n=len(modules),
+            samples=calibration["samples"],
+            length=calibration["length"],
+        ),
         "bits": bits,
         "read": "quantized",
         "layers": len(modules),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.messages import say
 from tiltmeter.models.artifacts import Artifact
 from tiltmeter.strategies import _bitsandbytes, _compress, _layers
 from tiltmeter.strategies._calibration import Calibrated
@@ -34,11 +35,15 @@ def proof_of_sparsity(name: str, artifact: Artifact, wanted: float, two_four: bo
         raise DidNothing(f"{name}: {facts['sparsity']:.1%} of the weights are zero, {wanted:.0%} were asked for")
     if two_four and facts["intact_2_4_share"] < 1.0:
         raise DidNothing(f"{name}: only {facts['intact_2_4_share']:.1%} of the groups of four hold two zeros")
-    pattern = ", every group of 4 holds 2 zeros" if two_four else ""
     worst = min(facts["sparsity_per_layer"].values())
     return {
-        "summary": f"{facts['sparsity']:.1%} zeros in {facts['layers']} linear layers (least {worst:.1%})"
-        f"{pattern}, output head untouched",
+        "summary": say(
+            "proof.zeros",
+            share=f"{facts['sparsity']:.1%}",
+            n=facts["layers"],
+            worst=f"{worst:.1%}",
+            pattern=say("proof.two_four") if two_four else "",
+        ),
         **facts,
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text, say
 from tiltmeter.strategies import _bitsandbytes, _compress, _layers
 from tiltmeter.strategies._calibration import Windows
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
@@ -33,7 +34,7 @@ class OneShotQuantizer(Strategy):
         raise NotImplementedError
 
     @property
-    def scheme_text(self) -> str:
+    def scheme_text(self) -> Text:
         """The scheme in words, for the proof."""
         raise NotImplementedError
 
@@ -65,10 +66,7 @@ class OneShotQuantizer(Strategy):
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         if self.rounds_activations:
-            variant.notes.append(
-                f"{self.name}: activations are rounded as they come, so the last bits that a batch's "
-                f"composition changes can grow to whole rounding steps; {self.name}+rerun measures it"
-            )
+            variant.notes.append(say("note.rounds_activations", name=self.name))
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         facts = context.found[self.name].facts
@@ -80,7 +78,7 @@ class OneShotQuantizer(Strategy):
         if not loaded or len(loaded) != facts["layers"]:
             raise DidNothing(f"{self.name}: {len(loaded)} of {facts['layers']} linear layers are quantized")
         return {
-            "summary": f"{len(loaded)} linear layers quantized ({self.scheme_text}), output head untouched",
+            "summary": say("proof.quantized", n=len(loaded), scheme=self.scheme_text),
             "scheme": self.scheme_text,
             **facts,
         }

@@ -72,19 +72,16 @@ class Assisted(Strategy):
             room = min(32, variant.max_length - len(ids))
             same += variant.generate(ids, room) == plain(ids, room)
         if same < len(TEXTS):
-            variant.notes.append(
-                f"assisted: greedy text equals plain decoding on only {same} of {len(TEXTS)} probe "
-                "prompts, where speculative decoding must change nothing"
-            )
-        by = self.assistant or "prompt lookup"
+            variant.notes.append(say("note.assisted_differs", same=same, n=len(TEXTS)))
+        by = self.assistant or say("proof.prompt_lookup")
         return {
-            "summary": f"assisted by {by}: greedy text identical on {same} of {len(TEXTS)} probe prompts",
+            "summary": say("proof.assisted", by=by, same=same, n=len(TEXTS)),
             "identical_probes": same,
             "probes": len(TEXTS),
         }
 
     def not_exercised(self, request_kind: RequestKind) -> Text | None:
-        return None if request_kind == "generation" else say("stored.assisted_text")
+        return None if request_kind == "generation" else say("idle.assisted_text")
 
 
 def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[int], int], list[int]]:

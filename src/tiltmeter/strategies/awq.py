@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _weights
 from tiltmeter.strategies._calibration import Calibrated
@@ -44,5 +45,5 @@ class AWQ(Calibrated, OneShotQuantizer):
         return [AWQModifier(), QuantizationModifier(config_groups=groups, ignore=ignore)]
 
     @property
-    def scheme_text(self) -> str:
-        return f"{self.bits}-bit integers, asymmetric, groups of {self.group_size}"
+    def scheme_text(self) -> Text:
+        return say("proof.scheme_asymmetric", bits=self.bits, size=self.group_size)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tiltmeter.messages import Text
+from tiltmeter.messages import Message, Text
 
 if TYPE_CHECKING:  # torch and transformers are imported only where a model is touched
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # torch and transformers are imported only where a model is t
 RequestKind = Literal["sequence", "options", "generation"]
 Role = Literal["none", "dtype", "pruning", "weights", "cache", "decoding", "control"]
 
-SIMULATED = "simulated: no speed measured here"
+SIMULATED = Message("note.simulated")
 
 
 class VariantFailed(Exception):
@@ -81,7 +81,7 @@ class Context:
     seed: int = 0
     expected_probe: Path | None = None
     found: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Text] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Strategy:
         """Change the loaded variant in place."""
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        """JSON-ready evidence with one readable line under "summary". Raises DidNothing."""
+        """Evidence, JSON-ready but for messages, with one readable line under "summary". Raises DidNothing."""
         return {"summary": self.summary}
 
     def not_exercised(self, request_kind: RequestKind) -> Text | None:
@@ -126,7 +126,7 @@ class Strategy:
         return None
 
     @property
-    def speed_is_real(self) -> bool | str:
+    def speed_is_real(self) -> Literal[True] | Text:
         """True, or the sentence that stands where a measured speed would mislead."""
         return SIMULATED if self.simulated else True
 

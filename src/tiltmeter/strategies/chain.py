@@ -47,7 +47,7 @@ class Chain:
         return Chain(tuple(part for part in self.parts if part.role != "control")).canonical
 
     @property
-    def speed_is_real(self) -> bool | str:
+    def speed_is_real(self) -> typing.Literal[True] | Text:
         """True, or the sentence that stands where a speed would mislead."""
         return next((part.speed_is_real for part in self.parts if part.speed_is_real is not True), True)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from tiltmeter.messages import say
 from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
@@ -45,4 +46,4 @@ class Dtype(Strategy):
         )
         if context.base_dtype == self.type:
             raise DidNothing(f"dtype: the base runs in {self.type} already")
-        return {"summary": f"{context.base_dtype} -> {self.type}", "parameter_types": kinds}
+        return {"summary": say("proof.dtype", base=context.base_dtype, type=self.type), "parameter_types": kinds}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes, _layers
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
@@ -58,10 +59,7 @@ class DynamicInt8(Strategy):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces where this will move to
             variant.model = quantize_dynamic(variant.model, spec, inplace=True)
-        variant.notes.append(
-            "dynamic-int8: one activation scale per forward, so answers depend on which requests "
-            "share a batch; dynamic-int8+rerun measures by how much"
-        )
+        variant.notes.append(say("note.dynamic_batches"))
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         from torch import nn
@@ -72,7 +70,7 @@ class DynamicInt8(Strategy):
         if not names:
             raise DidNothing("dynamic-int8: no linear layer was quantized")
         return {
-            "summary": f"{len(names)} linear layers in int8, left alone: {', '.join(plain) or 'none'}",
+            "summary": say("proof.dynamic", n=len(names), names=", ".join(plain) or "none"),
             "quantized_layers": len(names),
             "layer_names": names,
             "untouched_linear_layers": plain,

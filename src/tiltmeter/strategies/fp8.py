@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies._weights import OneShotQuantizer
 
@@ -29,5 +30,5 @@ class FP8(OneShotQuantizer):
         return [QuantizationModifier(targets=["Linear"], scheme="FP8_DYNAMIC", ignore=ignore)]
 
     @property
-    def scheme_text(self) -> str:
-        return "E4M3 weights per channel, activations per token"
+    def scheme_text(self) -> Text:
+        return say("proof.scheme_fp8")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _weights
 from tiltmeter.strategies._calibration import Calibrated
@@ -50,5 +51,5 @@ class GPTQ(Calibrated, OneShotQuantizer):
         return [GPTQModifier(config_groups=groups, ignore=ignore)]
 
     @property
-    def scheme_text(self) -> str:
-        return f"{self.bits}-bit integers, symmetric, groups of {self.group_size}"
+    def scheme_text(self) -> Text:
+        return say("proof.scheme_symmetric", bits=self.bits, size=self.group_size)

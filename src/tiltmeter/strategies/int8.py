@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import Context, Strategy
@@ -57,9 +58,11 @@ class Int8(Strategy):
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=self.threshold)}
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
-        variant.notes.append("int8: answers depend on which requests share a batch; int8+rerun measures by how much")
+        variant.notes.append(say("note.int8_batches"))
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         import bitsandbytes as bnb
 
-        return _bitsandbytes.evidence(variant.model, bnb.nn.Linear8bitLt, f"bitsandbytes, threshold {self.threshold:g}")
+        return _bitsandbytes.evidence(
+            variant.model, bnb.nn.Linear8bitLt, say("proof.scheme_bitsandbytes", x=f"{self.threshold:g}")
+        )

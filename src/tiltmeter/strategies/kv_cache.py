@@ -56,7 +56,7 @@ class KVCache(Strategy):
                 )
 
     @property
-    def speed_is_real(self) -> bool | str:
+    def speed_is_real(self) -> Literal[True] | Text:
         """transformers' QuantizedCache really runs; static scales on a float cache save nothing here."""
         return True if self.read == "transformers" else SIMULATED
 
@@ -78,13 +78,10 @@ class KVCache(Strategy):
             return
         size = _kv_transformers.fitting_group_size(context.config, self.group_size)
         if size != self.group_size:
-            variant.notes.append(
-                f"{self.name}: group size {size} instead of {self.group_size}, the largest that "
-                "divides this model's keys at every prompt length"
-            )
+            variant.notes.append(say("note.kv_groups", name=self.name, size=size, asked=self.group_size))
         variant.new_cache = _kv_transformers.cache_maker(variant.model.config, self.bits, size, self.residual_length)
         variant.share_prefixes = False  # a kept prefix would be read quantized where this cache reads it exactly
-        variant.notes.append(f"{self.name}:read=transformers leaves the first new token exact by construction")
+        variant.notes.append(say("note.kv_first", name=self.name))
         context.found[self.name] = size
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
@@ -92,14 +89,13 @@ class KVCache(Strategy):
             return _kv_quantized.evidence(variant.model, self.bits, context.found[self.name])
         made = _kv_transformers.describe(self.bits, context.found[self.name], self.residual_length)
         return {
-            "summary": "KV cache {bits} bit, {backend} axis {axis}, groups of {group_size}, "
-            "read from the second new token on".format(**made),
+            "summary": say("proof.kv_transformers", **made),
             **made,
         }
 
     def not_exercised(self, request_kind: RequestKind) -> Text | None:
         if self.read == "transformers" and request_kind != "generation":
-            return say("stored.kv_late", name=self.name)
+            return say("idle.kv_late", name=self.name)
         return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.messages import say
 from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, Strategy
 
@@ -33,4 +34,4 @@ class Rerun(Strategy):
     role = "control"
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        return {"summary": "same weights; batches and sampling seeds drawn anew"}
+        return {"summary": say("proof.rerun")}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _weights
 from tiltmeter.strategies._weights import OneShotQuantizer
@@ -39,5 +40,5 @@ class W4A16(OneShotQuantizer):
         return [QuantizationModifier(config_groups=groups, ignore=ignore)]
 
     @property
-    def scheme_text(self) -> str:
-        return f"{self.bits}-bit integers, symmetric, groups of {self.group_size}, rounded to nearest"
+    def scheme_text(self) -> Text:
+        return say("proof.scheme_nearest", bits=self.bits, size=self.group_size)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies._calibration import Calibrated
 from tiltmeter.strategies._weights import OneShotQuantizer
@@ -46,6 +47,6 @@ class W8A8(Calibrated, OneShotQuantizer):
         return [SmoothQuantModifier(smoothing_strength=self.smooth), quantize] if self.smooth else [quantize]
 
     @property
-    def scheme_text(self) -> str:
+    def scheme_text(self) -> Text:
         smoothing = f", SmoothQuant {self.smooth}" if self.smooth else ""
-        return f"8-bit integer weights per channel, activations per token{smoothing}"
+        return say("proof.scheme_w8a8", smoothing=smoothing)

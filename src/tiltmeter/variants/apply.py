@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text, join, say
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.folders import fingerprint_folder, weights_on_disk
 from tiltmeter.models.formats.awq_gptq import how_converted, loadable
@@ -235,15 +236,17 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
         proof["converted"] = context.found["converted"]
         if not chain.parts:
             proof["checkpoint_bytes"] = weights_on_disk(original)
-    lines = [f"{name}: {step['summary']}" if len(steps) > 1 else step["summary"] for name, step in steps.items()]
-    lines = lines or ["the base model, unchanged"]
+    lines: list[Text] = [
+        say("proof.step", name=name, clause=step["summary"]) if len(steps) > 1 else step["summary"]
+        for name, step in steps.items()
+    ] or [say("proof.base")]
     if context.found["converted"]:
         lines.append(how_converted(context.found["converted"]))
     if before is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):
-            variant.notes.append("the model returns NaN or infinite logits on probe prompts")
-            lines.append("logits on probe prompts are not finite")
+            variant.notes.append(say("note.not_finite_probe"))
+            lines.append(say("proof.logits_not_finite"))
             proof["largest_logit_change"] = None
         else:
             change = (now - before).abs()
@@ -252,8 +255,8 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
             if proof["largest_logit_change"] == 0.0:
                 raise DidNothing(f"{chain.canonical} changed no logit on the probe prompts")
             _compare_with_saved(now, chain, context, proof)
-            lines.append(f"largest logit change on probe prompts {proof['largest_logit_change']:.2g}")
-    variant.proof = {"summary": "; ".join(lines), **proof}
+            lines.append(say("proof.logits", x=f"{proof['largest_logit_change']:.2g}"))
+    variant.proof = {"summary": lines[0] if len(lines) == 1 else join("join.clauses", lines), **proof}
 
 
 def _compare_with_saved(now: Tensor, chain: Chain, context: Context, proof: dict[str, Any]) -> None:

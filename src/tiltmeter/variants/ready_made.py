@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.messages import Text, join, say
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference, same_tokens
 from tiltmeter.models.formats.awq_gptq import how_converted
@@ -59,13 +60,13 @@ def differences(base: str, variant: str) -> list[Difference]:
     found = [*other_tokenizer(*tokenizers), *_end_tokens(folders, configs)]
     templates = [getattr(tokenizer, "chat_template", None) for tokenizer in tokenizers]
     if templates[0] != templates[1]:
-        which = "only one of the two has one" if None in templates else "the texts differ"
-        text = f"chat template: {which}, so prompts in chat format are not the same text"
+        which = say("differs.template_one" if None in templates else "differs.template_differ")
+        text = say("differs.template", which=which)
         found.append(Difference("chat template", text, (*READS_TOKENS, *WRITES), chat_only=True))
     shapes = [config.get_text_config(decoder=True) for config in configs]
     lengths = [getattr(shape, "max_position_embeddings", None) for shape in shapes]
     if lengths[0] != lengths[1]:
-        text = f"context length {lengths[1]} instead of {lengths[0]}: what fits one only is unscored in the other"
+        text = say("differs.context_length", new=lengths[1], old=lengths[0])
         found.append(Difference("context length", text))
     changed = [
         f"{key} {getattr(shapes[1], key, None)} instead of {getattr(shapes[0], key, None)}"
@@ -76,13 +77,7 @@ def differences(base: str, variant: str) -> list[Difference]:
     if gguf:  # its sizes were held to the base's when it was read
         found += [Difference(**{**each, "incomparable": tuple(each["incomparable"])}) for each in gguf["differences"]]
     elif changed:
-        found.append(
-            Difference(
-                "architecture",
-                f"another architecture ({', '.join(changed)}): this is no compressed "
-                "version of the base, and a change shows the difference between two models",
-            )
-        )
+        found.append(Difference("architecture", say("differs.architecture", changed=", ".join(changed))))
     return found
 
 
@@ -94,11 +89,11 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     folders = resolve(base), resolve(variant.model_name, base)
     found = [*differences(base, variant.model_name), *_rounded(*folders, variant.dtype)]
     quantized, total, method = _quantized_layers(variant)
-    lines = [f"ready-made checkpoint, {method}: {quantized} of {total} linear layers quantized"]
+    lines: list[Text] = [say("proof.ready_made", method=method, n=quantized, all=total)]
     settings = _settings(variant)
     computes = settings.get("bnb_4bit_compute_dtype")
     if settings.get("load_in_4bit") and computes != variant.dtype:
-        lines.append(f"its 4-bit layers compute in {computes}, as its configuration says")
+        lines.append(say("proof.computes_in", type=computes))
     proof: dict[str, Any] = {
         "quantized_layers": quantized,
         "linear_layers": total,
@@ -116,8 +111,8 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
             proof["largest_logit_change"] = float((now - before).abs().max())
             if proof["largest_logit_change"] == 0.0:
                 raise DidNothing(f"{variant.model_name} answers the probe prompts exactly as {base} does")
-            lines.append(f"largest logit change on probe prompts {proof['largest_logit_change']:.2g}")
-    variant.proof = {**variant.proof, "summary": "; ".join(lines), **proof}
+            lines.append(say("proof.logits", x=f"{proof['largest_logit_change']:.2g}"))
+    variant.proof = {**variant.proof, "summary": join("join.clauses", lines), **proof}
     variant.notes += [each.text for each in found]
     return found
 
@@ -127,13 +122,7 @@ def _rounded(base: Path, variant: Path, dtype: str) -> list[Difference]:
     lost = sorted(_stored_dtypes(variant) - _stored_dtypes(base) - HOLDS[dtype])
     if not lost:
         return []
-    return [
-        Difference(
-            "dtype",
-            f"values saved in {' and '.join(lost)} that are rounded to {dtype}, the type in which "
-            "base and variant run; to keep them as saved, add --dtype float32",
-        )
-    ]
+    return [Difference("dtype", say("differs.rounded", types=join("join.and", lost), type=dtype))]
 
 
 def _stored_dtypes(folder: Path) -> set[str]:
@@ -160,25 +149,19 @@ def other_tokenizer(base: Any, variant: Any) -> list[Difference]:
     only_one = dict(ours.items() ^ theirs.items())
     special = {*base.all_special_tokens, *variant.all_special_tokens}
     if all(same_ids) and special.issuperset(only_one) and not any(t in ours and t in theirs for t in only_one):
-        return [
-            Difference(
-                "tokenizer",
-                f"special tokens of only one of the two ({', '.join(sorted(only_one))}), which cut no text otherwise",
-            )
-        ]
+        return [Difference("tokenizer", say("differs.special_tokens", names=", ".join(sorted(only_one))))]
     if ours != theirs:
         why = (
-            f"vocabulary of {len(theirs)} instead of {len(ours)} entries"
+            say("differs.vocabulary", new=len(theirs), old=len(ours))
             if len(ours) != len(theirs)
-            else f"{sum(ours.get(token) != index for token, index in theirs.items())} entries with other ids"
+            else say("differs.other_ids", n=sum(ours.get(token) != index for token, index in theirs.items()))
         )
     else:
-        why = "the same vocabulary cuts or opens texts differently (BOS, spaces)"
+        why = say("differs.other_cuts")
     return [
         Difference(
             "tokenizer",
-            f"another tokenizer ({why}): log-probabilities of single tokens do not compare, so "
-            f"{', '.join(READS_TOKENS)} show more than the compression",
+            say("differs.tokenizer", why=why, names=", ".join(READS_TOKENS)),
             READS_TOKENS,
         )
     ]
@@ -191,7 +174,7 @@ def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
     return [
         Difference(
             "end tokens",
-            f"generation ends at {sorted(ends[1])} instead of {sorted(ends[0])}, so answers differ in length",
+            say("differs.end_tokens", new=sorted(ends[1]), old=sorted(ends[0])),
             WRITES,
         )
     ]
@@ -215,12 +198,12 @@ def _settings(variant: LoadedVariant) -> dict[str, Any]:
     return config if isinstance(config, dict) else getattr(config, "to_dict", dict)()
 
 
-def _quantized_layers(variant: LoadedVariant) -> tuple[int, int, str]:
+def _quantized_layers(variant: LoadedVariant) -> tuple[int, int, Text]:
     """(quantized linear layers, all linear layers, method) of a loaded checkpoint."""
     from torch import nn
 
-    method = _settings(variant).get("quant_method", "not quantized")
-    method = str(getattr(method, "value", method))
+    method: Any = _settings(variant).get("quant_method", say("proof.not_quantized"))
+    method = getattr(method, "value", method)
     linear = [m for m in variant.model.modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__]
     quantized = len(
         [

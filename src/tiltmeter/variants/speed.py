@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Text
 from tiltmeter.models import reading
 from tiltmeter.models.random_weights import from_shape
 from tiltmeter.seeds import seed_for
@@ -88,8 +89,8 @@ class Speed:
     memory_bytes: int | None
     disk_bytes: int
     peak_bytes: int | None
-    note: str = ""
-    proof: str = ""
+    note: Text = ""
+    proof: Text = ""
 
     def as_json(self) -> dict[str, Any]:
         """The `speed` block of a variant: medians under plain names, everything else beside them."""
@@ -153,7 +154,7 @@ def measure(
     for chain in chains:
         say(f"measuring {chain.canonical}")
         variant = base if not chain.parts else apply.load(source, chain, progress=say, **options)
-        label = "" if chain.speed_is_real is True or _use_sparse_kernels(variant) else str(chain.speed_is_real)
+        label = "" if chain.speed_is_real is True or _use_sparse_kernels(variant) else chain.speed_is_real
         if base.proof.get("converted"):  # an AWQ or GPTQ checkpoint runs dense here
             label = SIMULATED
         timed = None if label else _time(base, variant, _tokens(setting, vocabulary, seed, base.device), setting)
@@ -251,10 +252,10 @@ def _summary(
     setting: Setting,
     timed: tuple[_Rounds, _Rounds] | None,
     peak: int | None,
-    label: str,
+    label: Text,
 ) -> Speed:
     disk = int(variant.proof["checkpoint_bytes"])
-    proof = str(variant.proof["summary"])
+    proof: Text = variant.proof["summary"]
     if timed is None:
         return Speed(strategy, setting, None, None, None, None, None, disk, None, label, proof)
     base, mine = timed

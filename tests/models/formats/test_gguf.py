@@ -248,7 +248,7 @@ def test_the_proof_names_types_and_size_and_the_file_is_converted_once(base, tmp
         variant = load(file, base, cache_dir=tmp_path / "cache", progress=said.append)
     assert len([line for line in said if line.startswith("converting")]) == 1
     assert describe(variant, str(base)) == []
-    assert variant.proof["summary"].startswith(
+    assert str(variant.proof["summary"]).startswith(
         "ready-made checkpoint, GGUF (tensors 6 × Q4_K, 1 × Q6_K, 5 × F32): 7 of 8 linear layers quantized; read as "
         "the weights the file stands for, where llama.cpp also rounds activations and has a KV cache of its own; "
         "simulated: no speed measured here; largest logit change on probe prompts "

@@ -57,7 +57,7 @@ AWQ = {"asymmetric": {}, "symmetric, no zeros stored": {"zeros": False}, "one gr
 def test_awq_answers_as_the_weights_it_stands_for(base, tmp_path, case, dtype):
     variant = assert_stands_for_its_twin(base, write_awq(base, tmp_path / "awq", **AWQ[case]), dtype)
     assert variant.proof["converted"]["quantized_layers"] == 7
-    assert variant.proof["summary"] == (
+    assert str(variant.proof["summary"]) == (
         "the base model, unchanged; converted by compressed-tensors for loading: same integers, same scales"
     )
 
@@ -115,14 +115,14 @@ def test_the_checkpoint_is_converted_once_and_known_by_its_own_hash(base, tmp_pa
 def test_the_proof_names_the_format(base, tmp_path):
     ordered = apply.load(str(write_gptq(base, tmp_path / "a", act_order=True, symmetric=True)), parse("none"))
     describe(ordered, str(base))
-    assert ordered.proof["summary"].startswith(
+    assert str(ordered.proof["summary"]).startswith(
         "ready-made checkpoint, GPTQ (gptq_v2), 4 bits, groups of 32, symmetric, act-order: 7 of 8 linear layers "
         "quantized; 7 layers whose groups do not follow their inputs' order loaded as the weights they stand for; "
         "largest logit change on probe prompts "
     )
     plain = apply.load(str(write_awq(base, tmp_path / "b")), parse("none"))
     describe(plain, str(base))
-    assert plain.proof["summary"].startswith(
+    assert str(plain.proof["summary"]).startswith(
         "ready-made checkpoint, AWQ (gemm), 4 bits, groups of 32, asymmetric: 7 of 8 linear layers quantized; "
         "converted by compressed-tensors for loading: same integers, same scales; largest logit change on probe "
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.messages import Message, say
 from tiltmeter.models.folders import OLD_SETTINGS, WANTED, tensor_names
 from tiltmeter.models.formats.gguf.beside import facts_of
 from tiltmeter.models.formats.gguf.weights import HOW, loadable_gguf
@@ -54,13 +55,20 @@ class QuantizedFormat:
     producer: str
 
     @property
-    def summary(self) -> str:
-        groups = f"groups of {self.group_size}" if self.group_size > 0 else "one group per output"
-        kind = "symmetric" if self.symmetric else "asymmetric"
+    def summary(self) -> Message:
+        facts = {
+            "layout": self.layout,
+            "bits": self.bits,
+            "groups": say("proof.groups_of", n=self.group_size)
+            if self.group_size > 0
+            else say("proof.group_per_output"),
+            "kind": say("proof.symmetric" if self.symmetric else "proof.asymmetric"),
+        }
         if self.method == "awq":
-            return f"AWQ ({self.layout}), {self.bits} bits, {groups}, {kind}"
-        order = "act-order" if self.act_order else "no act-order"
-        return f"GPTQ ({self.layout}), {self.bits} bits, {groups}, {kind}, {order}"
+            return say("proof.format_awq", **facts)
+        return say(
+            "proof.format_gptq", **facts, order=say("proof.act_order" if self.act_order else "proof.no_act_order")
+        )
 
 
 def read_format(folder: Path, model: str) -> QuantizedFormat | None:
@@ -137,16 +145,15 @@ def loadable(
     return artifact.path / "model", {"summary": found.summary, **asdict(found), **facts}
 
 
-def how_converted(facts: Mapping[str, Any]) -> str:
+def how_converted(facts: Mapping[str, Any]) -> Message:
     """One clause on a checkpoint that was converted to be loaded; `facts` as `loadable` gives them."""
     if facts["method"] == "gguf":
         return HOW
     dense = facts["dense_layers"]
     if not dense:
-        return "converted by compressed-tensors for loading: same integers, same scales"
+        return say("proof.converted")
     packed = facts["quantized_layers"] - dense
-    rest = f", {packed} converted by compressed-tensors: same integers, same scales" if packed else ""
-    return f"{dense} layers whose groups do not follow their inputs' order loaded as the weights they stand for{rest}"
+    return say("proof.made_dense", n=dense, rest=say("proof.the_others", n=packed) if packed else "")
 
 
 def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtype: str) -> dict[str, Any]:

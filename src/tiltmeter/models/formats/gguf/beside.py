@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import say
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.difference import Difference
 from tiltmeter.models.folders import GGUF_LINK, OLD_SETTINGS, WANTED
@@ -76,7 +77,7 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
             fix="fetch the file again, or name another",
         ) from error
     if changed:
-        differences.append(Difference("architecture", f"the GGUF file runs as it says ({', '.join(changed)})"))
+        differences.append(Difference("architecture", say("differs.gguf_settings", changed=", ".join(changed))))
     stored = {PLAIN.get(kind, "float32") for name, kind in header.types.items() if len(header.shapes[name]) > 1}
     facts = {
         "read_as": kind,

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiltmeter.messages import Message, say
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference
 from tiltmeter.models.formats.gguf.header import Header
 
 SPACE = "▁"  # SentencePiece's; converters write some tokens with it and some with a space
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5  # of tokenizer.ggml.token_type
 RESPELLED = 0.01  # share of tokens that a converter may write otherwise (Gemma's runs of spaces, added words)
-OPENS = "llama.cpp would open texts with a BOS token, here both are asked as the base's tokenizer does"
-OPENS_NOT = "llama.cpp would not open texts with a BOS token, here both are asked as the base's tokenizer does"
+OPENS = Message("differs.gguf_bos")
+OPENS_NOT = Message("differs.gguf_no_bos")
 SHOWN = 40  # characters of a token in a message
 
 
@@ -28,7 +29,7 @@ def vocabulary_differences(header: Header, tokenizer: Any) -> list[Any]:
 def _tokens(header: Header, tokenizer: Any) -> list[Any]:
     theirs = header.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(theirs, list):
-        return [Difference("tokenizer", "the GGUF file holds no vocabulary to compare with the base's")]
+        return [Difference("tokenizer", say("differs.gguf_no_vocabulary"))]
     kinds = header.metadata.get("tokenizer.ggml.token_type") or [1] * len(theirs)
     ours = {index: token for token, index in tokenizer.get_vocab().items()}
     special = {*tokenizer.all_special_ids, *getattr(tokenizer, "added_tokens_decoder", {})}
@@ -47,9 +48,7 @@ def _tokens(header: Header, tokenizer: Any) -> list[Any]:
         found.append(
             Difference(
                 "tokenizer",
-                f"the GGUF file has another vocabulary ({len(changed)} of {len(ours)} "
-                "tokens are other words), which the base's tokenizer asks by number, so no answer "
-                "shows the compression alone",
+                say("differs.gguf_vocabulary", n=len(changed), all=len(ours)),
                 (*READS_TOKENS, *WRITES),
             )
         )
@@ -57,16 +56,18 @@ def _tokens(header: Header, tokenizer: Any) -> list[Any]:
         found.append(
             Difference(
                 "tokenizer",
-                f"{len(other)} of {len(ours)} tokens are spelled otherwise in the GGUF "
-                f"file (first {_shown(theirs[other[0]])} instead of {_shown(ours[other[0]])}), which "
-                "the base's tokenizer asks by number",
+                say(
+                    "differs.gguf_spelled",
+                    n=len(other),
+                    all=len(ours),
+                    new=_shown(theirs[other[0]]),
+                    old=_shown(ours[other[0]]),
+                ),
             )
         )
     if lone and len(changed) <= RESPELLED * len(ours):
         names = ", ".join(_shown(ours.get(i, theirs[i] if i < len(theirs) else "")) for i in lone[:SHOWN])
-        found.append(
-            Difference("tokenizer", f"special tokens of only one of the two ({names}), which cut no text otherwise")
-        )
+        found.append(Difference("tokenizer", say("differs.special_tokens", names=names)))
     return found
 
 
@@ -82,8 +83,7 @@ def _habits(header: Header, tokenizer: Any) -> list[Any]:
             found.append(
                 Difference(
                     about,
-                    f"the {which.upper()} token of the GGUF file is {theirs} instead of {ours}, "
-                    "here both run with the base's",
+                    say("differs.gguf_token", which=which.upper(), new=theirs, old=ours),
                 )
             )
     template = says("tokenizer.chat_template")
@@ -91,7 +91,7 @@ def _habits(header: Header, tokenizer: Any) -> list[Any]:
         found.append(
             Difference(
                 "chat template",
-                "the GGUF file has another chat template, here both are asked with the base's",
+                say("differs.gguf_template"),
                 chat_only=True,
             )
         )

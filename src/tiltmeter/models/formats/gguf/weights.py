@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import Message
 from tiltmeter.models.folders import GGUF_LINK
 from tiltmeter.models.formats.gguf.beside import READER
 from tiltmeter.models.formats.gguf.header import BROKEN, PLAIN, package
@@ -24,7 +25,7 @@ from tiltmeter.models.reading import load_config
 if TYPE_CHECKING:
     from tiltmeter.models.artifacts import Artifacts
 
-HOW = "read as the weights the file stands for, where llama.cpp also rounds activations and has a KV cache of its own"
+HOW = Message("proof.gguf")
 
 
 def loadable_gguf(
@@ -60,7 +61,7 @@ def loadable_gguf(
     counts = ", ".join(f"{n} × {kind}" for kind, n in known["counts"].items())
     return artifact.path / "model", {
         "method": "gguf",
-        "summary": f"GGUF (tensors {counts})",
+        "summary": Message("proof.format_gguf", {"types": counts}),
         "types": known["counts"],
         "quantized_layers": len(quantized),
         "layer_names": quantized,
