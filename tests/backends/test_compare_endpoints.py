@@ -103,7 +103,7 @@ def test_an_endpoint_that_serves_the_bases_weights_is_a_control_that_is_named_so
     assert summary.failures == []
     found = read_results(tmp_path / "run")
     [facts] = [v for v in found["variants"] if v["strategy"] != "none"]
-    assert facts["proof"]["control"]["text"] == "same model, other engine"
+    assert facts["proof"]["control"] == "same model, other engine"
     assert "a control: same model, other engine" in facts["proof"]["summary"]
     assert any("no compression" in note for note in facts["notes"])
     [row] = [r for r in found["rows"] if r["strategy"] != "none" and r["benchmark"] == "crows-pairs"]

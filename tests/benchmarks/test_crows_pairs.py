@@ -6,7 +6,7 @@ import pytest
 from helpers import request, sequence
 
 from tiltmeter.benchmarks.base import Item
-from tiltmeter.benchmarks.crows_pairs import CrowsPairs
+from tiltmeter.benchmarks.crows_pairs import NOTHING_TO_PREDICT, CrowsPairs
 from tiltmeter.scoring.requests import TOO_LONG, SequenceAnswer, SequenceLogprob
 
 BENCHMARK = CrowsPairs()
@@ -54,7 +54,7 @@ def test_score_is_percent_of_scored_pairs_with_unscored_counted_by_reason():
     ]
     score = BENCHMARK.score(outcomes)
     assert score.value == pytest.approx(200 / 3) and (score.n_items, score.n_scored) == (5, 3)
-    assert score.unscored == {TOO_LONG: 1, "the sentence is a single token": 1}
+    assert score.unscored == {TOO_LONG: 1, NOTHING_TO_PREDICT: 1}
     assert score.extra["sum_score"] == pytest.approx(200 / 3)
     # mean log-ratios: +1.0, -0.5, +2.0
     assert score.extra["mean_log_ratio"] == pytest.approx(2.5 / 3)
@@ -63,5 +63,5 @@ def test_score_is_percent_of_scored_pairs_with_unscored_counted_by_reason():
 
 def test_nothing_scored_is_nan_with_a_reason():
     score = BENCHMARK.score([outcome(SequenceAnswer(None, 0, TOO_LONG), sequence(-1, 2))])
-    assert math.isnan(score.value) and score.reason == f"no item could be scored: {TOO_LONG} (1 of 1)"
+    assert math.isnan(score.value) and str(score.reason) == f"no item could be scored: {TOO_LONG} (1 of 1)"
     assert math.isnan(score.groups[0].score) and score.groups[0].n == 0

@@ -111,7 +111,7 @@ def test_countries_below_fifty_questions_are_dropped_and_counted():
 def test_too_few_questions_give_no_gini_but_the_reason_and_the_other_columns():
     score = BENCHMARK.score([BENCHMARK.outcome(question({"X": [1, 0], "Y": [0, 1]}), [options(0.8, 0.2)])])
     assert math.isnan(score.value)
-    assert score.reason == "a Gini needs two countries with 50 answered questions; 0 of 2 have them"
+    assert str(score.reason) == "a Gini needs two countries with 50 answered questions; 0 of 2 have them"
     assert score.extra["mean_distance"] == pytest.approx(0.5)
 
 
