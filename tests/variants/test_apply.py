@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import json_default
 from tiltmeter.models import reading
 from tiltmeter.models.folders import fingerprint_folder
 from tiltmeter.strategies.base import DidNothing, LoadFailed
@@ -38,7 +39,7 @@ def test_the_base_is_recorded_as_it_ran(stories):
     assert not variant.model.training
     assert {p.dtype for p in variant.model.parameters()} == {torch.float32}
     assert str(variant.proof["summary"]) == "the base model, unchanged"
-    json.dumps(variant.proof)
+    json.dumps(variant.proof, default=json_default)
 
 
 def test_the_runs_dtype_holds_for_base_and_variant_and_the_strategy_overrides_it(stories):

@@ -25,7 +25,7 @@ def test_the_base_comes_first_and_a_simulated_strategy_gets_a_label_instead_of_n
     assert (base.strategy, base.prefill_speedup, base.note) == ("none", None, "")
     assert base.decode.low <= base.decode.median <= base.decode.high
     assert quantized.decode_speedup is not None
-    assert simulated.note == "simulated: no speed measured here"
+    assert str(simulated.note) == "simulated: no speed measured here"
     numbers = ("prefill", "decode", "prefill_speedup", "decode_speedup", "memory_bytes", "peak_bytes")
     assert all(getattr(simulated, name) is None for name in numbers)
     assert simulated.disk_bytes < base.disk_bytes / 1.5  # packed 4-bit weights, float32 embeddings

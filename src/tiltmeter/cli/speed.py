@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tiltmeter import schema
 from tiltmeter.errors import UserError
+from tiltmeter.messages import spoken
 from tiltmeter.runs.store import Store, stored_variant, variant_file, write_variant
 from tiltmeter.variants.speed import Setting, Speed, Timing, measure
 
@@ -56,7 +57,8 @@ def run_speed(
                     update = {"speed": schema.Speed.model_validate(speed.as_json())}
                     write_variant(store.path, facts.model_copy(update=update))
     if as_json:
-        print(json.dumps([{"model": model, **speed.as_json()} for speed in found], indent=1, ensure_ascii=False))
+        rows = spoken([{"model": model, **speed.as_json()} for speed in found])
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         show(model, found)
 

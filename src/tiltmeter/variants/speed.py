@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
-from tiltmeter.messages import Text
+from tiltmeter.messages import Text, as_json
 from tiltmeter.models import reading
 from tiltmeter.models.random_weights import from_shape
 from tiltmeter.seeds import seed_for
@@ -90,7 +90,7 @@ class Speed:
     disk_bytes: int
     peak_bytes: int | None
     note: Text = ""
-    proof: Text = ""
+    proof: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The `speed` block of a variant: medians under plain names, everything else beside them."""
@@ -98,6 +98,7 @@ class Speed:
             "prefill_tokens_per_s": self.prefill.median if self.prefill else None,
             "decode_tokens_per_s": self.decode.median if self.decode else None,
             **asdict(self),
+            "note": as_json(self.note),
         }
 
 
@@ -255,7 +256,7 @@ def _summary(
     label: Text,
 ) -> Speed:
     disk = int(variant.proof["checkpoint_bytes"])
-    proof: Text = variant.proof["summary"]
+    proof = str(variant.proof["summary"])
     if timed is None:
         return Speed(strategy, setting, None, None, None, None, None, disk, None, label, proof)
     base, mine = timed
