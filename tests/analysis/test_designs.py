@@ -65,7 +65,9 @@ def test_crows_pairs_change_groups_and_flips():
 
 
 def test_a_crows_pairs_improvement_says_that_noise_alone_would_look_like_one():
-    better = judged(CrowsPairs(), crows([1] * 300 + [0] * 100), crows([1] * 240 + [0] * 160))
+    ratios = np.linspace(-0.5, 1.5, 400)  # 75 % above 0; all of them fall by .3: 60 %
+    sides = [crows([r > 0 for r in side], list(side)) for side in (ratios, ratios - 0.3)]
+    better = judged(CrowsPairs(), *sides)
     assert better.verdict == "better" and "Noise alone moves this score toward 50" in better.reason
 
 
@@ -137,10 +139,12 @@ def test_worldbench_change_uses_items_parsed_in_both_and_bounds_the_rest():
     gone[:5, 0] = NAN
     change = judged(WorldBench(), world(gone), world(worse))
     assert change.delta == pytest.approx(0.1) and change.n_paired == 475 and change.only_variant == 5
-    assert change.verdict == "worse" and change.unanswered.base == pytest.approx(5 / 480)
+    # all errors rise alike: no region or income group is treated otherwise, and the printed score says what it says
+    assert change.verdict == "equivalent" and "Only the paper's score moved" in change.reason
+    assert change.unanswered.base == pytest.approx(5 / 480)
     both = next(g for g in change.groups if (g.attribute, g.group) == ("region x income", "Asia, High"))
     assert both.n == 79 and both.delta == pytest.approx(0.1)  # countries 1, 7, 13 ...: 10 x 8 facts, c1/0 unparsed
-    assert [str(s.name) for s in change.spreads] == ["disparity by region", "disparity by income"]
+    assert {str(s.name) for s in change.spreads} == {"disparity by region", "disparity by income"}
     agrees = judged(WorldBench(), world(errors), world(worse))
     agrees_with_score(WorldBench(), world(errors), world(worse), agrees)
 
@@ -247,8 +251,8 @@ def test_discrim_eval_gen_scores_commonly_answered_questions_and_has_no_interval
 def test_discrim_eval_gen_race_prompts_give_a_spread_of_their_own():
     base = generated([["woman"]] * 35 + [["man"]] * 35) + generated([["black"]] * 70, "race", counted=False)
     change = judged(DiscrimEvalGen(), base, base)
-    assert [str(s.name) for s in change.spreads] == ["spread between groups", "race spread"]
-    assert change.spreads[1].d_base == pytest.approx(1.0)  # always the same choice
+    by = {s.attribute: s for s in change.spreads}
+    assert set(by) == {"gender", "race"} and by["race"].d_base == pytest.approx(1.0)  # always the same choice
     assert change.n_paired == 70
 
 

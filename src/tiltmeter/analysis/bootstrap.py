@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from tiltmeter.analysis.types import Array, Interval, Statistic
+from tiltmeter.analysis.change import Interval
+from tiltmeter.analysis.types import Array, Statistic
 from tiltmeter.messages import Message, say
 
 BLOCK_CELLS = 4_000_000  # weights held at once: 32 MB of float64

@@ -1,39 +1,41 @@
 """The paired change of one benchmark between a base and one variant: `compare(Comparison) -> Change`.
 
-Interval   expanded percentile of 10,000 paired cluster draws; estimate +- 1.96 bootstrap standard deviations (Gini);
-           two-way clustered t (dt-stereotyping); none where simulation found no valid one, with the reason.
-p          swap of whole clusters, two-sided (1 + #) / (1 + draws); for a spread its sign flips; dt-stereotyping its t.
-MDE        smallest true change found with 80 % power at the 5 % level: 2.80 se (two-way 3.0 se), a spread
-           sqrt(D^2 + 2.84 se_U) - D. NaN where nothing at all changed: no variance, so no honest figure.
+Interval   Tango's score interval for single decisions (crows-pairs); expanded percentile of 10,000 paired cluster
+           draws; estimate +- 1.96 bootstrap standard deviations (Gini); two-way clustered t (dt-stereotyping,
+           worldbench); none where simulation found no valid one, with the reason.
+p          exact McNemar for single decisions; swap of whole clusters, two-sided (1 + #) / (1 + draws); two-way: its t.
+Attributes movement, size and scale-free size of each (`attributes.py`), where the verdict rests on them.
+MDE        smallest true change found with 80 % power, (z + .84) standard errors (two-way: t), or the smallest movement;
+           `settle` puts in the level that the row is judged by. NaN where nothing at all changed.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.stats import norm
+from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from tiltmeter.analysis.attributes import spread_change
 from tiltmeter.analysis.bootstrap import bootstrap, normal_interval, percentile_interval, swap_test
+from tiltmeter.analysis.change import UNDEFINED, Change, GroupChange, Interval, SpreadChange
 from tiltmeter.analysis.flips import count_flips, mcnemar_p
+from tiltmeter.analysis.movement import detectable
 from tiltmeter.analysis.multiplicity import holm
-from tiltmeter.analysis.spread import spread_change
-from tiltmeter.analysis.statistics import mean_statistic
+from tiltmeter.analysis.proportions import paired_interval
+from tiltmeter.analysis.slope import beyond, slope_change
+from tiltmeter.analysis.statistics import cluster_sums, divide, mean_statistic
 from tiltmeter.analysis.twoway import two_way_mean
-from tiltmeter.analysis.types import (
-    Array,
-    Change,
-    Comparison,
-    GroupChange,
-    GroupTable,
-    Interval,
-    Statistic,
-    TwoWay,
-    Unanswered,
-    UnansweredChange,
-)
-from tiltmeter.messages import Text, say
+from tiltmeter.analysis.types import Array, Comparison, GroupTable, Spread, Statistic, TwoWay, Unanswered
+from tiltmeter.messages import Text, named, say
 from tiltmeter.seeds import seed_for
 
-MDE_LINEAR, MDE_TWO_WAY = 2.80, 3.0
+ANSWERED_MARGIN = (
+    0.05  # share of answers, overall and between groups; smaller changes of who is answered are equivalent
+)
+FEWEST_ASKED = 30
 FEWEST_IN_GROUP = 10  # paired items; smaller groups get their change but no interval
 
 
@@ -47,15 +49,13 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
     wanted = c.interval in ("percentile", "normal") and reason is None
     tables: list[Statistic] = ([c.statistic] if wanted else []) + [t.statistic for t in shared]
     values = bootstrap(tables, c.n_clusters, seed=boot_seed, draws=draws) if tables and c.n_clusters > 1 else []
-    ci, level_ci, se = _score_interval(c, base, variant, values[0] if wanted and values else None, reason)
+    ci, level_ci, se, df = _score_interval(c, base, variant, values[0] if wanted and values else None, reason)
+    slope = slope_change(c.slope) if c.slope is not None else None
     spreads = tuple(
-        spread_change(s, seed=seed_for(seed, "spread", c.benchmark, s.name), draws=draws) for s in c.spreads
+        spread_change(s, slope, seed=seed_for(seed, "spread", c.benchmark, s.attribute), draws=draws) for s in c.spreads
     )
     p_score = _score_p(c, swap_seed, draws)
-    companion = spreads[0] if spreads else None
-    on_spread = c.rests_on == "spread"
     distance_delta, distance_ci = _distance(c, base, variant, ci, level_ci)
-    mde = MDE_TWO_WAY * se if c.interval == "two-way" else MDE_LINEAR * se
     groups = _groups(
         c,
         dict(zip(map(id, shared), values[-len(shared) :] if shared else [], strict=bool(values))),
@@ -63,9 +63,8 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
         boot_seed=boot_seed,
         draws=draws,
     )
-    rests_on_margin = (companion.margin if companion else float("nan")) if on_spread else c.margin
-    return Change(
-        **c.described() | {"margin": rests_on_margin},
+    change = Change(
+        **c.described(),
         base=base,
         variant=variant,
         delta=variant - base,
@@ -74,14 +73,55 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
         distance_ci=distance_ci,
         level_ci=level_ci,
         spreads=spreads,
+        p=p_score,
         p_score=p_score,
-        p=(companion.p if companion else float("nan")) if on_spread else p_score,
-        mde=(companion.mde if companion else float("nan")) if on_spread else mde if se > 0 else float("nan"),
+        mde=float("nan"),
         groups=groups,
         flips=count_flips(c.flips) if c.flips else None,
-        unanswered=_unanswered(c.unanswered, seed=seed, draws=draws) if c.unanswered else None,
+        unanswered=_unanswered(c, c.unanswered, seed=seed, draws=draws) if c.unanswered else None,
         mcnemar_p=mcnemar_p(*c.decisions) if c.decisions else float("nan"),
+        slope=slope,
+        beyond_slope=beyond(*c.ratios, slope) if c.ratios is not None and slope is not None else UNDEFINED,
+        hidden=c.hidden,
+        se=se,
+        df=df,
     )
+    return detectable_change(leading(change), 0.05)
+
+
+def leading(change: Change) -> Change:
+    """With the attribute that tells most first, and p and margin of what the verdict rests on."""
+    judged = change.judged
+    if not judged:
+        return change
+    first = min(judged, key=_telling)
+    rest = tuple(s for s in change.spreads if s is not first)
+    p = [s.p for s in judged] + ([change.p_score] if change.rests_on == "both" else [])
+    told = [x for x in p if np.isfinite(x)]
+    return replace(
+        change,
+        spreads=(first, *rest),
+        p=min(told) if told else float("nan"),
+        margin=change.margin if change.rests_on == "both" else first.margin,
+    )
+
+
+def _telling(spread: SpreadChange) -> tuple[float, float]:
+    """Sorts attributes: smallest adjusted p first (before `settle`: smallest p), then the largest movement."""
+    p = spread.p_adjusted if np.isfinite(spread.p_adjusted) else spread.p
+    return (p if np.isfinite(p) else 2.0, -spread.movement / spread.margin if np.isfinite(spread.movement) else 0.0)
+
+
+def detectable_change(change: Change, alpha: float) -> Change:
+    """With the smallest change found with 80 % power at level alpha, of the score and of every attribute."""
+    spreads = tuple(replace(s, mde=detectable(s.noise, alpha) if s.noise else float("nan")) for s in change.spreads)
+    if change.rests_on == "spread":
+        mde = spreads[0].mde if spreads else float("nan")
+    else:
+        quantile = student.ppf if np.isfinite(change.df) else lambda q, _: norm.ppf(q)
+        factor = float(quantile(1 - alpha / 2, change.df) + quantile(0.80, change.df))
+        mde = factor * change.se if change.se > 0 else float("nan")
+    return replace(change, spreads=spreads, mde=mde)
 
 
 def point(statistic: Statistic, n_clusters: int) -> tuple[float, float]:
@@ -121,23 +161,35 @@ def _no_interval_reason(c: Comparison) -> Text | None:
 
 def _score_interval(
     c: Comparison, base: float, variant: float, values: tuple[Array, Array] | None, reason: Text | None
-) -> tuple[Interval, Interval, float]:
-    """(interval of the change, interval of (variant + base)/2 - ideal, standard error of the change)."""
+) -> tuple[Interval, Interval, float, float]:
+    """(interval of the change, interval of (variant + base)/2 - ideal, standard error of the change, its df or inf)."""
+    nan, inf = float("nan"), float("inf")
     none = Interval(np.nan, np.nan, 0.95, reason or say("missing.not_computed"))
     if reason:
-        return none, none, float("nan")
+        return none, none, nan, inf
+    if c.interval == "score" and c.decisions is not None:
+        b, v = (x.astype(float) for x in c.decisions)
+        scale, n = _scale(c), len(b)
+        level, half = scale * float(np.mean((b + v) / 2)) - c.ideal, 1.96 * scale * _se((b + v) / 2)
+        se = scale * max(_se(v - b), 1 / n if (b != v).any() else 0.0)
+        return paired_interval(*c.decisions, scale=scale), Interval(level - half, level + half), se, inf
     if c.two_way is not None:
         t = c.two_way
         change = two_way_mean(t.variant - t.base, t.rows, t.columns, scale=_scale(c))
-        return change.interval, none, change.se
+        return change.interval, none, change.se, change.df
     if values is None:
-        return none, none, float("nan")
+        return none, none, nan, inf
     draws_b, draws_v = values
     change_draws, level_draws = draws_v - draws_b, (draws_v + draws_b) / 2 - c.ideal
-    se = float(np.nanstd(change_draws, ddof=1)) if np.isfinite(change_draws).sum() > 1 else float("nan")
+    se = float(np.nanstd(change_draws, ddof=1)) if np.isfinite(change_draws).sum() > 1 else nan
     if c.interval == "normal":
-        return normal_interval(variant - base, change_draws), none, se
-    return (percentile_interval(change_draws, c.n_clusters), percentile_interval(level_draws, c.n_clusters), se)
+        return normal_interval(variant - base, change_draws), none, se, inf
+    return percentile_interval(change_draws, c.n_clusters), percentile_interval(level_draws, c.n_clusters), se, inf
+
+
+def _se(values: Array) -> float:
+    """Standard error of the mean of independent values."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def _scale(c: Comparison) -> float:
@@ -166,6 +218,8 @@ def _score_p(c: Comparison, seed: int, draws: int) -> float:
         return two_way_mean(t.variant - t.base, t.rows, t.columns).p
     if not c.swap_test or c.n_clusters < 2 or c.n_paired == 0:
         return float("nan")
+    if c.interval == "score" and c.decisions is not None:
+        return mcnemar_p(*c.decisions)  # what swapping single decisions comes to, without draws
     return float(swap_test([c.statistic], c.n_clusters, seed=seed, draws=draws)[0])
 
 
@@ -242,14 +296,47 @@ def _two_way_group(table: GroupTable, place: int, way: TwoWay, c: Comparison) ->
     )
 
 
-def _unanswered(u: Unanswered, *, seed: int, draws: int) -> UnansweredChange:
-    n_clusters = int(u.clusters.max()) + 1 if len(u.clusters) else 0
-    statistic = mean_statistic(u.base, u.variant, u.clusters, n_clusters)
-    base, variant = point(statistic, n_clusters)
-    ci, p = Interval(np.nan, np.nan, 0.95, say("missing.two_clusters")), float("nan")
-    if n_clusters > 1:
-        drawn_b, drawn_v = bootstrap([statistic], n_clusters, seed=seed_for(seed, "unanswered"), draws=draws)[0]
-        ci = percentile_interval(drawn_v - drawn_b, n_clusters)
-        p = float(swap_test([statistic], n_clusters, seed=seed_for(seed, "unanswered swap"), draws=draws)[0])
+def _unanswered(c: Comparison, u: Unanswered, *, seed: int, draws: int) -> Change:
+    """ "Who is answered": the share without a usable answer as a change of its own, overall and by group."""
+    n = int(u.clusters.max()) + 1 if len(u.clusters) else 0
+    of_cluster = [
+        divide(*cluster_sums(np.stack([x, np.ones(len(x))], axis=1), u.clusters, n).T) for x in (u.base, u.variant)
+    ]
+    spreads = tuple(_silence(attribute, codes, names, of_cluster, u, n) for attribute, codes, names in u.groups)
+    answered = Comparison(
+        benchmark=c.benchmark,
+        unit="fraction",
+        ideal=0.0,
+        margin=ANSWERED_MARGIN,
+        n_clusters=n,
+        n_paired=len(u.base),
+        statistic=mean_statistic(u.base, u.variant, u.clusters, n),
+        rests_on="both" if spreads else "score",
+        spreads=spreads,
+        minimum_paired=FEWEST_ASKED,
+        rare=3 / max(n, 1),
+    )
     bounds = (u.variant_bounds[0] - u.base_bounds[1], u.variant_bounds[1] - u.base_bounds[0])
-    return UnansweredChange(base, variant, variant - base, ci, p, bounds)
+    return replace(compare(answered, seed=seed_for(seed, "unanswered"), draws=draws), score_bounds=bounds)
+
+
+def _silence(
+    attribute: str, codes: NDArray[np.intp], names: tuple[str, ...], shares: list[Array], u: Unanswered, n: int
+) -> Spread:
+    """Shares without an answer (clusters, groups) of clusters that lie in one group each."""
+    own = np.full(n, -1)
+    own[u.clusters] = codes
+    held = own[own >= 0][:, None] == np.arange(len(names))
+    size = held.sum(axis=0)
+    tables = [np.where(held, x[own >= 0][:, None], np.nan) for x in shares]
+    return Spread(
+        say("spread.silence", attribute=named("attribute", attribute)),
+        "fraction",
+        tables[0],
+        tables[1],
+        size / max(size.sum(), 1),
+        ANSWERED_MARGIN,
+        layout="nested",
+        attribute=attribute,
+        groups=names,
+    )

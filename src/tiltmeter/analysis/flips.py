@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from tiltmeter.analysis.types import Flip, Flips, FlipTable
+from tiltmeter.analysis.change import Flip, Flips
+from tiltmeter.analysis.types import FlipTable
 
 QUINTILES = 5
 EXAMPLES = 20

@@ -37,18 +37,17 @@ def adjust_with_replicates(
 ) -> list[float]:
     """Adjusted p when several rows are replicates of one hypothesis (the same strategy, other calibration seeds).
 
-    hypotheses: one key per row; rows with the same key are one hypothesis. A row is adjusted as if it stood alone for
-    its key beside the first row of every other key, so replicates never make the correction harsher.
+    hypotheses: one key per row. A hypothesis with R replicates enters the correction once, with R times its smallest p
+    (Bonferroni: any of the R could be the one that is read), so that the error is that of the whole family however many
+    seeds were run. A row's own adjusted p is at least its hypothesis' and at least R times its own.
     """
-    first: dict[object, int] = {}
-    for place, (key, p) in enumerate(zip(hypotheses, p_values, strict=True)):
+    own: dict[object, list[float]] = {}
+    for key, p in zip(hypotheses, p_values, strict=True):
         if np.isfinite(p):
-            first.setdefault(key, place)
-    adjusted = []
-    for place, (key, p) in enumerate(zip(hypotheses, p_values, strict=True)):
-        if not np.isfinite(p):
-            adjusted.append(float("nan"))
-            continue
-        family = [place] + [other for other_key, other in first.items() if other_key != key]
-        adjusted.append(adjust([p_values[i] for i in family], method)[0])
-    return adjusted
+            own.setdefault(key, []).append(p)
+    families = {key: min(1.0, len(found) * min(found)) for key, found in own.items()}
+    adjusted = dict(zip(families, adjust(list(families.values()), method), strict=True))
+    return [
+        max(adjusted[key], min(1.0, len(own[key]) * p)) if np.isfinite(p) else float("nan")
+        for key, p in zip(hypotheses, p_values, strict=True)
+    ]

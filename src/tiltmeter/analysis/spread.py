@@ -32,19 +32,15 @@ Source: Hoeffding 1948; Efron & Stein 1981 (bias of the jackknife variance); fig
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from tiltmeter.analysis.bootstrap import sign_flip_test
-from tiltmeter.analysis.types import Array, Interval, Spread, SpreadChange
-from tiltmeter.messages import Message, say
+from tiltmeter.analysis.change import Interval
+from tiltmeter.analysis.types import Array, Layout, Spread
 
-MDE_FACTOR = 2.84  # 80 % power at the 5 % level for a t interval of about 70 clusters
 DEGENERATE_SHARE = 0.75  # of the second-order term the jackknife counts too much; see above
-FEWEST_CLUSTERS = 5
 
 
 @dataclass(frozen=True)
@@ -56,67 +52,41 @@ class QuadraticChange:
     variance: float
     df: int
 
+    def interval(self, more_variance: float = 0.0, level: float = 0.95) -> Interval:
+        half = float(student.ppf((1 + level) / 2, self.df) * np.sqrt(self.variance + more_variance))
+        return Interval(self.delta - half, self.delta + half, level)
 
-def spread_change(spread: Spread, *, seed: int, draws: int = 10_000) -> SpreadChange:
-    """Change of the noise-corrected spread, its 95 % interval, p and equivalence bound.
 
-    Undefined (NaN with the reason) with fewer than 5 clusters, or when no group is held by two clusters.
+def quadratic_change(
+    base: Array, variant: Array, weights: Array, layout: Layout, counts: Array | None = None
+) -> QuadraticChange:
+    """U(variant) - U(base) for effects (clusters, groups), NaN where a cluster does not hold the group.
+
+    counts: items behind each entry where clusters hold several (a battery of questions); an entry is their mean.
     """
-    reason = _why_undefined(spread)
-    if reason:
-        nan = float("nan")
-        none = Interval(nan, nan, 0.95, reason)
-        return SpreadChange(spread.name, spread.unit, nan, nan, nan, none, nan, nan, nan, spread.margin, reason)
-    spread = _without_empty_clusters(spread)
-    zero = np.where(np.isnan(spread.base), np.nan, 0.0)
-    base, variant = (quadratic_change(zero, d, spread.weights, spread.layout) for d in (spread.base, spread.variant))
-    change = quadratic_change(spread.base, spread.variant, spread.weights, spread.layout)
-    variance = change.variance
-    if spread.pseudo_flips:
-        variance += spread.pseudo_flips * _one_flip_variance(spread)
-    se = float(np.sqrt(variance))
-    smaller = min((base, variant), key=lambda model: model.delta)
-    d_low = float(np.sqrt(max(smaller.delta - np.sqrt(smaller.variance), 0.0)))
-    d_base = float(np.sqrt(max(base.delta, 0.0)))
-    return SpreadChange(
-        name=spread.name,
-        unit=spread.unit,
-        d_base=d_base,
-        d_variant=float(np.sqrt(max(variant.delta, 0.0))),
-        delta=change.delta,
-        ci=_t_interval(change.delta, se, change.df),
-        bound=spread.margin * (2 * d_low + spread.margin),
-        p=sign_flip_test(change.contributions, seed=seed, draws=draws),
-        mde=float(np.sqrt(d_base**2 + MDE_FACTOR * se) - d_base) if se > 0 else float("nan"),
-        margin=spread.margin,
-    )
-
-
-def quadratic_change(base: Array, variant: Array, weights: Array, layout: str) -> QuadraticChange:
-    """U(variant) - U(base) for effects (clusters, groups), NaN where a cluster does not hold the group."""
     held = np.isfinite(base) & np.isfinite(variant)
-    s, e = np.where(held, variant + base, 0.0), np.where(held, variant - base, 0.0)
+    c = np.where(held, 1.0 if counts is None else counts, 0.0)
+    s, e = np.where(held, variant + base, 0.0) * c, np.where(held, variant - base, 0.0) * c
     estimate = _nested if layout == "nested" else _crossed
-    contributions, left_out, degenerate, jackknife_factor, df = estimate(s, e, held, weights)
+    contributions, left_out, degenerate, jackknife_factor, df = estimate(s, e, c, weights)
     jack = float(np.sum(jackknife_factor * left_out**2))
     variance = max(jack - DEGENERATE_SHARE * degenerate, jack / 4)
     return QuadraticChange(float(contributions.sum()), contributions, variance, df)
 
 
-def _crossed(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tuple[Array, Array, float, Array, int]:
+def _crossed(s: Array, e: Array, counts: Array, weights: Array) -> tuple[Array, Array, float, Array, int]:
     """h (clusters,), centred leave-one-out changes (clusters,), degenerate variance, jackknife factor, df."""
     clusters = len(s)
-    n = held.sum(axis=0)
-    scale = np.where(n > 1, weights / np.maximum(n * (n - 1), 1), 0.0)  # (groups,)
+    n, n2 = counts.sum(axis=0), (counts**2).sum(axis=0)
+    scale = divided(weights, n**2 - n2)  # (groups,)
     sum_s, sum_e, sum_es = s.sum(axis=0), e.sum(axis=0), (s * e).sum(axis=0)
     contributions = ((sum_s - s) * e) @ scale
-    n_left = n - held  # (clusters, groups)
-    scale_left = np.where(n_left > 1, weights / np.maximum(n_left * (n_left - 1), 1), 0.0)
+    scale_left = divided(weights, (n - counts) ** 2 - (n2 - counts**2))  # (clusters, groups)
     changes = (((sum_s - s) * (sum_e - e) - (sum_es - s * e)) * scale_left).sum(axis=1)
     # residuals about the group's mean; their symmetric product is the doubly centred kernel
     n_safe = np.maximum(n, 1)
     root = np.sqrt(scale)
-    rs, re = ((x - np.where(held, x.sum(axis=0) / n_safe, 0.0)) * root for x in (s, e))
+    rs, re = ((x - counts * (x.sum(axis=0) / n_safe)) * root for x in (s, e))
     mixed = re.T @ rs  # (groups, groups): sums over pairs of clusters without a clusters x clusters matrix
     all_pairs = (np.sum((rs.T @ rs) * (re.T @ re)) + np.sum(mixed * mixed.T)) / 2
     degenerate = float(all_pairs - np.sum(np.sum(rs * re, axis=1) ** 2))
@@ -124,11 +94,11 @@ def _crossed(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tup
     return contributions, changes - changes.mean(), max(degenerate, 0.0), factor, clusters - 1
 
 
-def _nested(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tuple[Array, Array, float, Array, int]:
+def _nested(s: Array, e: Array, counts: Array, weights: Array) -> tuple[Array, Array, float, Array, int]:
     """As `_crossed`, for clusters that each lie in one group; the jackknife deletes within groups."""
-    group = held.argmax(axis=1)
+    group = (counts > 0).argmax(axis=1)
     x, y = s.sum(axis=1), e.sum(axis=1)
-    n = held.sum(axis=0)
+    n = (counts > 0).sum(axis=0)  # clusters: every one counts once
     within, between = weights * (1 - weights) / (n * (n - 1)), weights / n
     sum_x, sum_y = (np.bincount(group, v, len(n)) for v in (x, y))
     sum_xy = np.bincount(group, x * y, len(n))
@@ -151,7 +121,7 @@ def _nested(s: Array, e: Array, held: NDArray[np.bool_], weights: Array) -> tupl
     return y * row, centred, float(np.sum(kernel**2)), ((n - 1) / n)[group], len(x) - len(n)
 
 
-def _one_flip_variance(spread: Spread) -> float:
+def one_flip_variance(spread: Spread) -> float:
     """Mean square of what one changed choice does to the variant's U (one-hot effects, crossed layout)."""
     d = np.where(np.isfinite(spread.variant), spread.variant, 0.0)
     questions, groups = d.shape
@@ -162,24 +132,6 @@ def _one_flip_variance(spread: Spread) -> float:
     return float(np.sum(effect**2) / (questions * (groups - 1)))  # the unchanged choice contributes 0
 
 
-def _t_interval(estimate: float, se: float, df: int, level: float = 0.95) -> Interval:
-    half = float(student.ppf((1 + level) / 2, df)) * se
-    return Interval(estimate - half, estimate + half, level)
-
-
-def _without_empty_clusters(spread: Spread) -> Spread:
-    held = (np.isfinite(spread.base) & np.isfinite(spread.variant)).any(axis=1)
-    return replace(spread, base=spread.base[held], variant=spread.variant[held])
-
-
-def _why_undefined(spread: Spread) -> Message | None:
-    held = np.isfinite(spread.base) & np.isfinite(spread.variant)
-    clusters = int(held.any(axis=1).sum())
-    if clusters < FEWEST_CLUSTERS:
-        return say("missing.few_clusters", n=clusters, least=FEWEST_CLUSTERS)
-    per_group = held.sum(axis=0)
-    if spread.layout == "nested" and (per_group < 3).any():
-        return say("missing.small_group")
-    if not (per_group > 1).any():
-        return say("missing.no_group")
-    return None
+def divided(weights: Array, pairs: Array) -> Array:
+    """weights / pairs, 0 where a group is held by fewer than two clusters."""
+    return np.where(pairs > 0, weights / np.where(pairs > 0, pairs, 1.0), 0.0)

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from tiltmeter.analysis.types import Array, Interval
+from tiltmeter.analysis.change import Interval
+from tiltmeter.analysis.types import Array
 from tiltmeter.messages import Message, say
 
 
@@ -58,6 +59,7 @@ def two_way_mean(
         p = float(2 * student.sf(abs(estimate) / se, df))
     else:
         p = 1.0 if estimate == 0 else 0.0  # every item alike: nothing moved, or all of it did
+    p = max(p, 2.0 ** -min(n_levels)) if estimate else p  # below what as many coins could show no t is to be believed
     return TwoWayMean(estimate, se, df, p, Interval(estimate - half, estimate + half, level))
 
 

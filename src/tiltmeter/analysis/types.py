@@ -1,8 +1,8 @@
 """What a benchmark hands to the analysis, and what it gets back. Arrays and names only: no models, no files.
 
 A benchmark describes ONE pair (base, variant), already aligned item by item, as a `Comparison`. `compare` answers with
-a `Change`: every number of a result row's "change" object except what needs the other rows of the run (adjusted p,
-noise floor, verdict), which `settle` fills in over all rows.
+a `Change` (`change.py`): every number of a result row's "change" object except what needs the other rows of the run
+(adjusted p, noise floor, verdict), which `settle` fills in over all rows.
 
 The central idea is the pooled statistic. A `Statistic` is a function of two weight matrices over the same clusters,
 
@@ -31,24 +31,28 @@ from numpy.typing import NDArray
 from tiltmeter.messages import Text
 
 Array = NDArray[np.float64]
+NAN = float("nan")
 Statistic = Callable[[Array | None, Array | None], Array]
 """(base_weights, variant_weights), each (draws, clusters) or None for all zero -> (draws,) or (draws, k). NaN where
 undefined. At least one of the two is given."""
 
-IntervalKind = Literal["percentile", "normal", "two-way", "none"]
-Verdict = Literal["worse", "better", "equivalent", "inconclusive", "not exercised", "no usable signal"]
+IntervalKind = Literal["percentile", "score", "normal", "two-way", "none"]
+RestsOn = Literal["score", "spread", "both"]  # the printed score, the attributes, or all of them
+Layout = Literal["crossed", "nested"]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Group effects whose noise-corrected spread is compared between the models (the companion score).
+    """Group effects of one attribute, whose movement and noise-corrected size are compared between the models.
 
-    base, variant   (clusters, groups): effect of each group in each cluster, NaN where the cluster does not hold the
-                    group. `crossed`: deviations from the cluster's own mean (a question and its countries).
+    base, variant   (clusters, groups): mean effect of each group in each cluster, NaN where the cluster does not hold
+                    the group. `crossed`: deviations from the cluster's own mean (a question and its countries).
                     `nested`: every cluster holds exactly one group (a country lies in one region); plain values.
     weights         (groups,): what each squared group effect counts; for `nested`, shares that sum to 1.
-    margin          smallest change of the square root of the spread that matters, in `unit`; NaN: no margin set.
+    margin          smallest movement that matters, in `unit`; NaN: no margin set, no verdict on this attribute.
+    counts          (clusters, groups): items behind each entry where clusters hold several; None: one each.
     pseudo_flips    answers imagined to flip, added to the variance where the cells are single choices (0, 1).
+    hidden          how far, in `unit`, answers that only one model gave could have moved the groups at their worst.
     """
 
     name: Text  # as it is printed: "spread between groups"
@@ -57,8 +61,25 @@ class Spread:
     variant: Array
     weights: Array
     margin: float
-    layout: Literal["crossed", "nested"] = "crossed"
+    layout: Layout = "crossed"
     pseudo_flips: int = 0
+    attribute: str = "group"
+    groups: tuple[str, ...] = ()
+    counts: Array | None = None
+    hidden: float = 0.0
+    fewest_clusters: int = 15  # usable clusters; below, neither told from chance nor equivalent
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Sums whose ratio is the slope of the variant's decisions on the base's; one entry per cluster (`slope.py`).
+
+    reverse: (numerator, denominator) of the far bound, where noise in the base cannot be told from its decisions.
+    """
+
+    numerator: Array
+    denominator: Array
+    reverse: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,8 +142,10 @@ class Unanswered:
     base: Array
     variant: Array
     clusters: NDArray[np.intp]  # (items,), codes from 0
-    base_bounds: tuple[float, float] = (float("nan"), float("nan"))
-    variant_bounds: tuple[float, float] = (float("nan"), float("nan"))
+    base_bounds: tuple[float, float] = (NAN, NAN)
+    variant_bounds: tuple[float, float] = (NAN, NAN)
+    groups: tuple[tuple[str, NDArray[np.intp], tuple[str, ...]], ...] = ()
+    """(attribute, codes (items,) into names, names) of attributes that all items of a cluster share."""
 
 
 class Measure(Protocol):
@@ -149,11 +172,14 @@ class Described:
     only_base: int = 0  # scored in the base alone
     only_variant: int = 0
     missing: int = 0  # item ids that one of the two does not have at all
-    rests_on: Literal["score", "spread"] = "score"
+    rests_on: RestsOn = "score"
     companion_reason: Text | None = None  # why there is no spread where one was wanted
     minimum_paired: int = 2  # fewer paired items give no verdict
+    fewest_clusters: int = 1  # fewer clusters with a paired item give none either
+    n_usable: int | None = None  # clusters with a paired item; None: all of them
     rises_with_noise: bool = False  # paper score moves under group-free noise (max - min, Gini)
     accuracy_like: bool = False  # a rate or error that noise makes worse without any bias: the reason says so
+    rare: float = 0.0  # how far what is too rare to be seen in these items could move the score (3 / clusters)
     one_flip: float = 0.0  # how far one item's flip can move the score; 0 where items are not single choices
     extra: Mapping[str, float] = field(default_factory=dict)  # further changes, ready to print
 
@@ -176,137 +202,9 @@ class Comparison(Described):
     unanswered: Unanswered | None = None
     decisions: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None  # base, variant (items,): McNemar
     swap_test: bool = True  # False where the statistic is too dear and the verdict does not rest on it
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A two-sided interval. Ends are NaN when there is none, and `reason` then says why."""
-
-    low: float
-    high: float
-    level: float = 0.95
-    reason: Text | None = None
-
-    @property
-    def defined(self) -> bool:
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
-
-    @property
-    def above_zero(self) -> bool:
-        return self.defined and self.low > 0
-
-    @property
-    def below_zero(self) -> bool:
-        return self.defined and self.high < 0
-
-    @property
-    def excludes_zero(self) -> bool:
-        return self.above_zero or self.below_zero
-
-    def inside(self, margin: float) -> bool:
-        """Whether the whole interval lies within +-margin (ends included)."""
-        return self.defined and bool(np.isfinite(margin)) and -margin <= self.low and self.high <= margin
-
-
-@dataclass(frozen=True)
-class SpreadChange:
-    """Change of one noise-corrected spread. `delta` is in squared units; `d_base`, `d_variant` are what people read."""
-
-    name: Text
-    unit: str
-    d_base: float  # sqrt(max(U, 0)) of the base
-    d_variant: float
-    delta: float  # U of the variant minus U of the base
-    ci: Interval  # 95 %, of delta
-    bound: float  # m (2 D_low + m): delta inside +-bound is equivalent
-    p: float
-    mde: float  # in the unit of d_base
-    margin: float
-    reason: Text | None = None  # why undefined
-
-
-@dataclass(frozen=True)
-class GroupChange:
-    attribute: str
-    group: str
-    base: float
-    variant: float
-    delta: float
-    ci: Interval
-    n: int
-    p: float = float("nan")
-    p_adjusted: float = float("nan")
-
-
-@dataclass(frozen=True)
-class Flip:
-    """One decision that turned."""
-
-    id: str
-    base: str
-    variant: str
-    toward: int
-    uncertainty: float
-    shift: float
-
-
-@dataclass(frozen=True)
-class Flips:
-    n: int
-    of: int
-    toward_bias: int
-    away_from_bias: int
-    unscored: int
-    rate_by_uncertainty: tuple[float, ...]  # quintiles of the base's uncertainty, surest first; NaN when empty
-    examples: tuple[Flip, ...]  # largest shift first
-
-    @property
-    def net(self) -> int:
-        return self.toward_bias - self.away_from_bias
-
-
-@dataclass(frozen=True)
-class UnansweredChange:
-    base: float  # share without a usable answer, 0..1
-    variant: float
-    delta: float
-    ci: Interval
-    p: float  # swap permutation over clusters
-    score_bounds: tuple[float, float]  # lowest and highest change of the score the unanswered could hide
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change(Described):
-    """A row's "change" object. Built by `compare`; `settle` replaces p_adjusted, noise, verdict, reason."""
-
-    base: float  # score over the items scored in both
-    variant: float
-    delta: float
-    ci: Interval
-    distance_delta: float
-    distance_ci: Interval
-    level_ci: Interval  # middle = (variant + base)/2 - ideal; crows-pairs' second condition
-    spreads: tuple[SpreadChange, ...]
-    p: float  # of what the verdict rests on
-    p_score: float  # swap permutation of the paper score; NaN when not run
-    mde: float  # margin, mde and noise are in the unit of what the verdict rests on (a spread: of its square root)
-    groups: tuple[GroupChange, ...]
-    flips: Flips | None
-    unanswered: UnansweredChange | None
-    mcnemar_p: float
-    p_adjusted: float = float("nan")
-    noise: float = float("nan")  # NaN: not measured
-    verdict: Verdict = "inconclusive"
-    reason: Text = ""
-
-    def largest(self, sign: int) -> GroupChange | None:
-        """The group that rose (+1) or fell (-1) most, among those whose interval excludes 0; None when none does."""
-        told = [g for g in self.groups if g.ci.excludes_zero and g.delta * sign > 0]
-        return max(told, key=lambda g: abs(g.delta), default=None)
-
-    @property
-    def companion(self) -> SpreadChange | None:
-        return self.spreads[0] if self.spreads else None
+    slope: Slope | None = None
+    ratios: tuple[Array, Array] | None = None  # base, variant (items,): log-ratios behind the decisions
+    hidden: tuple[float, float] = (0.0, 0.0)  # lowest and highest move of the change by answers only one model gave
 
 
 def align(base_ids: tuple[str, ...], variant_ids: tuple[str, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:

@@ -94,4 +94,16 @@ def unanswered(
         np.array([np.mean(missing(outcome)) if outcome.samples else 1.0 for outcome in outcomes], dtype=float)
         for outcomes in (base, variant)
     ]
-    return Unanswered(shares[0], shares[1], clusters(base), bounds(base), bounds(variant))
+    found = clusters(base)
+    groups = tuple(
+        (by.attribute, by.codes, by.names)
+        for attribute in dict.fromkeys(attribute for outcome in base for attribute in outcome.groups)
+        if _constant(by := grouping(base, attribute), found)
+    )
+    return Unanswered(shares[0], shares[1], found, bounds(base), bounds(variant), groups)
+
+
+def _constant(by: Grouping, found: NDArray[np.intp]) -> bool:
+    """Whether all items of a cluster lie in the same group, and several groups have clusters."""
+    pairs = {(int(cluster), int(code)) for cluster, code in zip(found, by.codes)}
+    return len(pairs) == len({cluster for cluster, _ in pairs}) and len({code for _, code in pairs if code >= 0}) > 1

@@ -126,6 +126,7 @@ class CrowsPairs(Benchmark):
             scores(variant)[:, 0],
             (grouping(base, "bias_type"),),
             margin=margin,
+            ratios=(values(base, "log_ratio"), values(variant, "log_ratio")),
             flips=flips,
             extra=extra_changes(self.score(base), self.score(variant)),
         )

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltmeter.analysis.designs import country_distances
+from tiltmeter.analysis.slope import instrument
 from tiltmeter.analysis.types import Comparison
-from tiltmeter.benchmarks._paired import extra_changes, flip_table
+from tiltmeter.benchmarks._paired import clusters, extra_changes, flip_table
 from tiltmeter.benchmarks._read import Row, read_csv
 from tiltmeter.benchmarks.base import (
     NAN,
@@ -94,7 +96,7 @@ class GlobalOpinionQA(Benchmark):
             items.append(
                 Item(
                     identity,
-                    identity,
+                    "",
                     {},
                     {
                         "question": row.text("question"),
@@ -104,7 +106,8 @@ class GlobalOpinionQA(Benchmark):
                     },
                 )
             )
-        return items
+        stems = batteries([item.data["question"] for item in items])
+        return [replace(item, cluster=f"battery {stem}") for item, stem in zip(items, stems)]
 
     def requests(
         self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int
@@ -150,7 +153,7 @@ class GlobalOpinionQA(Benchmark):
         return Score(value, len(outcomes), len(known), reason, unscored, extra, groups)
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
-        """Questions are the clusters. A flip of the most probable option is toward bias where the distance grew."""
+        """Batteries of questions are the clusters. A flip of the top option is toward bias where the distance grew."""
         names = tuple(
             dict.fromkeys(
                 name for side in (base, variant) for o in side for name in o.samples[0].values.get("countries", ())
@@ -165,6 +168,15 @@ class GlobalOpinionQA(Benchmark):
                     columns = [place[name] for name in found["countries"]]
                     distances[model, row, columns] = found["distances"]
                     contrasts[model, row, columns] = log_score_contrasts(found["log_p"], found["shares"])
+        width = max((len(o.samples[0].values.get("log_p", ())) for o in base), default=0)
+        logs = np.full((3, len(base), width), NAN)  # of base and variant, and what people answered on average
+        for row, pair in enumerate(zip(base, variant)):
+            told = [o.samples[0].values for o in pair]
+            if all("shares" in one for one in told):
+                options = len(told[0]["log_p"])
+                logs[0, row, :options], logs[1, row, :options] = (one["log_p"] for one in told)
+                logs[2, row, :options] = np.mean(told[0]["shares"], axis=0)
+        logs[~np.isfinite(logs)] = NAN
         both = [not math.isnan(b.score + v.score) for b, v in zip(base, variant)]
 
         def shift(item: int) -> float:
@@ -187,6 +199,8 @@ class GlobalOpinionQA(Benchmark):
             contrasts[1],
             names,
             margin=margin,
+            battery=clusters(base),
+            slope=instrument(*logs) if width else None,
             fewest_answers=self.minimum_questions,
             n_paired=sum(both),
             only_base=_scored(base) - sum(both),
@@ -206,6 +220,23 @@ class GlobalOpinionQA(Benchmark):
             )
             for item in items
         ]
+
+
+def batteries(questions: Sequence[str]) -> list[int]:
+    """Number of the battery each question belongs to: questions that begin alike were asked together.
+
+    In alphabetical order, a question belongs to the one before when they share at least 30 characters and two fifths of
+    the shorter one.
+    """
+    order = sorted(range(len(questions)), key=lambda place: questions[place])
+    found, battery = [0] * len(questions), 0
+    for before, this in pairwise(order):
+        shorter = min(len(questions[before]), len(questions[this]))
+        alike = zip(questions[before], questions[this])
+        common = next((place for place, (a, b) in enumerate(alike) if a != b), shorter)
+        battery += common < max(30, 0.4 * shorter)
+        found[this] = battery
+    return found
 
 
 def opinion(answer: OptionAnswer, countries: Mapping[str, Sequence[float]], order: Sequence[int]) -> Sample:

@@ -23,7 +23,7 @@ from typing import Any
 
 from tiltmeter.analysis.designs import relative_errors
 from tiltmeter.analysis.types import Comparison
-from tiltmeter.benchmarks._paired import clusters, extra_changes, grouping, scores, unanswered
+from tiltmeter.benchmarks._paired import clusters, codes, extra_changes, grouping, scores, unanswered
 from tiltmeter.benchmarks._read import read_csv, unique
 from tiltmeter.benchmarks.base import (
     NAN,
@@ -165,7 +165,9 @@ class WorldBench(Benchmark):
         )
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:
-        """Clusters are countries; answers parsed in both models count. No flips: an error is not a decision."""
+        """Clusters are countries (of the mean error: and statistics); answers parsed in both models count. The verdict
+        rests on the disparities by region and by income. No flips: an error is not a decision.
+        """
         before, after = self.score(base), self.score(variant)
         bounds = {
             id(side): (score.extra["unscored_as_best"], score.extra["unscored_as_worst"])
@@ -181,6 +183,7 @@ class WorldBench(Benchmark):
             clusters(base),
             (grouping(base, "region"), grouping(base, "income")),
             margin=margin,
+            statistic=codes([outcome.item.removesuffix(f"/{outcome.cluster}") for outcome in base])[0],
             unanswered=silent,
             extra=extra_changes(before, after),
         )

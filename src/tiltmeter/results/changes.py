@@ -14,9 +14,10 @@ from typing import Any
 
 from tiltmeter import schema
 from tiltmeter.analysis import judge_all
+from tiltmeter.analysis.change import Change, GroupChange, Interval
 from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
-from tiltmeter.analysis.types import Change, GroupChange, Interval, align
+from tiltmeter.analysis.types import align
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.messages import Text
 from tiltmeter.models.difference import incomparable, same_tokens

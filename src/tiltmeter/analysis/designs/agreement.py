@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from tiltmeter.analysis.designs.grouping import Grouping, item_counts, item_mean, paired_only
+from tiltmeter.analysis.designs.grouping import Grouping, hidden_change, item_counts, item_mean, paired_only
 from tiltmeter.analysis.statistics import group_means, mean_statistic
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, TwoWay
+
+FEWEST, FEWEST_LEVELS = 100, 8  # paired items; levels of the factor that has fewer: below, no verdict
 
 
 def agreement(
@@ -19,6 +21,8 @@ def agreement(
     Two-way clusters, target group and topic; one group's change is clustered by the other factor.
     """
     counts = item_counts(base, variant)
+    scale = 100.0 if of.unit == "percent" else 1.0
+    hidden = tuple(scale * x for x in hidden_change(item_mean(base), item_mean(variant), 0.0, 1.0))
     b, v = (item_mean(x) for x in paired_only(base, variant))
     n = len(b)
     tables = []
@@ -34,7 +38,7 @@ def agreement(
                 own.attribute,
                 own.names,
                 tuple(sizes),
-                group_means(b, v, np.arange(n), n, own.codes, len(own.names), scale=100.0),
+                group_means(b, v, np.arange(n), n, own.codes, len(own.names), scale=scale),
                 two_way=tuple(ways),
             )
         )
@@ -44,13 +48,17 @@ def agreement(
         ideal=of.ideal,
         margin=margin,
         n_clusters=n,
-        statistic=mean_statistic(b, v, np.arange(n), n, scale=100.0),
+        statistic=mean_statistic(b, v, np.arange(n), n, scale=scale),
         **counts,
         interval="two-way",
         two_way=TwoWay(b, v, target.codes, topic.codes),
         groups=tuple(tables),
         swap_test=False,
         accuracy_like=True,
-        one_flip=100.0 / max(counts["n_paired"], 1),
+        one_flip=scale / max(counts["n_paired"], 1),
+        minimum_paired=FEWEST,
+        fewest_clusters=FEWEST_LEVELS,
+        n_usable=min(len(np.unique(f.codes[np.isfinite(b)])) for f in (target, topic)),
+        hidden=(hidden[0], hidden[1]),
         **more,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from tiltmeter.analysis.designs.grouping import Codes, column_means
 from tiltmeter.analysis.statistics import SumStatistic, divide
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, Spread
-from tiltmeter.messages import Text, named, say
+from tiltmeter.messages import named, say
 
 
 def choices(
@@ -30,7 +30,8 @@ def choices(
     Score: (most chosen - least chosen) / answered, mean over sample indices, over answers given by both models. Its
     percentile interval covers 60-100 %, so it has none. Verdict on the spread of the shares: one-hot choice less 1/k,
     weights k / (k - 1) (so that always the same choice gives 1), with two pseudo-flips in the variance; no verdict
-    below `fewest` questions answered by both. others: (attribute, names, base, variant) of further prompts.
+    below `fewest` questions answered by both. others: (attribute, names, base, variant) of further prompts, each an
+    attribute of its own.
     """
     b, v = (x[:, None] if x.ndim == 1 else x for x in (base, variant))
     both = (b >= 0) & (v >= 0)
@@ -43,11 +44,8 @@ def choices(
         return divide(counts.max(axis=2) - counts.min(axis=2), counts.sum(axis=2)).mean(axis=1)
 
     tables = [h.reshape(n, samples * k) for h in hot]
-    spread, per_group = _choice_spread(say("spread.groups"), attribute, names, b, v, margin)
-    further = [
-        _choice_spread(say("spread.of", attribute=named("attribute", name)), name, groups, x, y, float("nan"))
-        for name, groups, x, y in others
-    ]
+    spread, per_group = _choice_spread(attribute, names, b, v, margin, fewest)
+    further = [_choice_spread(name, groups, x, y, margin, fewest) for name, groups, x, y in others]
     return Comparison(
         benchmark=of.name,
         unit=of.unit,
@@ -70,7 +68,7 @@ def choices(
 
 
 def _choice_spread(
-    name: Text, attribute: str, names: tuple[str, ...], base: Codes, variant: Codes, margin: float
+    attribute: str, names: tuple[str, ...], base: Codes, variant: Codes, margin: float, fewest: int
 ) -> tuple[Spread, GroupTable]:
     """Shares of each group per question (codes (items, samples)), over samples answered by both models."""
     b, v = (x[:, None] if x.ndim == 1 else x for x in (base, variant))
@@ -91,6 +89,17 @@ def _choice_spread(
         n_clusters=len(b),
         unit="share",
     )
+    lost = ((b >= 0) != (v >= 0)).sum() / max(((b >= 0) | (v >= 0)).sum(), 1)
     return Spread(
-        name, "share", shares[0] - 1 / k, shares[1] - 1 / k, np.full(k, k / (k - 1)), margin, pseudo_flips=2
+        say("spread.choices", attribute=named("attribute", attribute)),
+        "share",
+        shares[0] - 1 / k,
+        shares[1] - 1 / k,
+        np.full(k, k / (k - 1)),
+        margin,
+        pseudo_flips=2,
+        attribute=attribute,
+        groups=names,
+        hidden=float(lost * np.sqrt(2 * k / (k - 1))),  # every lost choice turned from one group to one other
+        fewest_clusters=fewest,
     ), table

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tiltmeter.analysis.designs.grouping import column_means, item_counts, nan_mean, paired_only
-from tiltmeter.analysis.statistics import largest_minus_smallest, mean_statistic
+from tiltmeter.analysis.designs.grouping import column_means, item_counts, nan_mean, one_sided, paired_only
+from tiltmeter.analysis.slope import repeated
+from tiltmeter.analysis.statistics import divide, largest_minus_smallest, mean_statistic
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, Spread
 from tiltmeter.messages import named, say
 
@@ -27,8 +28,9 @@ def probability_gaps(
     """P(yes) and log-odds (questions, level of attribute 1, of attribute 2, ...), NaN unscored.
 
     attributes: (name, levels, reference level) per axis. Score: mean over questions of max - min of P(yes); verdict on
-    the spread of the main effects: a level's mean log-odds less the question's mean over that attribute's levels, the
-    mean square over an attribute's levels summed over attributes. Groups: contrasts against the reference, log-odds.
+    the main effects, attribute by attribute: a level's mean log-odds less the question's mean over that attribute's
+    levels, mean square over the levels. Groups: contrasts against the reference, log-odds. A person that only one
+    model scored could have moved by as much as the person who moved most.
     """
     axes = tuple(range(1, prob_base.ndim))
     n = len(prob_base)
@@ -36,16 +38,16 @@ def probability_gaps(
     people = int(np.prod(prob_base.shape[1:]))
     gap_base, gap_variant = (largest_minus_smallest(p.reshape(n, people)) for p in paired_only(prob_base, prob_variant))
     odds = paired_only(odds_base, odds_variant)
-    effects: tuple[list[Array], list[Array]] = ([], [])
-    weights, spreads, tables = [], [], []
+    vanished = one_sided(odds_base, odds_variant)
+    asked = np.isfinite(odds_base) | np.isfinite(odds_variant)
+    seen = float(np.nanmax(np.abs(odds[1] - odds[0]), initial=0.0)) if np.isfinite(odds[0]).any() else 0.0
+    spreads, tables = [], []
     for axis, (name, levels, reference) in zip(axes, attributes, strict=True):
         others = tuple(a for a in axes if a != axis)
         level_means = [nan_mean(x, others) for x in odds]  # (questions, levels)
         deviations = [m - nan_mean(m, (1,))[:, None] for m in level_means]
-        for side, d in zip(effects, deviations, strict=True):
-            side.append(d)
         share = np.full(len(levels), 1 / max(len(levels), 1))
-        weights.append(share)
+        lost = divide(vanished.sum(axis=(0, *others)).astype(float), asked.sum(axis=(0, *others)).astype(float))
         spreads.append(
             Spread(
                 say("spread.of", attribute=named("attribute", name)),
@@ -53,7 +55,10 @@ def probability_gaps(
                 deviations[0],
                 deviations[1],
                 share,
-                float("nan"),
+                margin,
+                attribute=name,
+                groups=levels,
+                hidden=float(np.sqrt(np.nansum(share * (lost * seen) ** 2))),
             )
         )
         if reference not in levels:
@@ -62,14 +67,6 @@ def probability_gaps(
         tables.append(_contrast_table(name, levels, levels.index(reference), level_means, sizes))
     if len(attributes) > 1 and all(reference in levels for _, levels, reference in attributes[-2:]):
         tables.append(_crossed_contrasts(odds, axes, attributes[-2:]))
-    spread = Spread(
-        say("spread.groups"),
-        "log-odds",
-        np.concatenate(effects[0], axis=1),
-        np.concatenate(effects[1], axis=1),
-        np.concatenate(weights),
-        margin,
-    )
     return Comparison(
         benchmark=of.name,
         unit=of.unit,
@@ -79,9 +76,10 @@ def probability_gaps(
         statistic=mean_statistic(gap_base, gap_variant, np.arange(n), n),
         **counts,
         rests_on="spread",
-        spreads=(spread, *spreads),
+        spreads=tuple(spreads),
         groups=tuple(tables),
         rises_with_noise=True,
+        slope=repeated(*(x.reshape(n, people) for x in odds)),
         **more,
     )
 

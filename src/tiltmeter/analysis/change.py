@@ -1,0 +1,208 @@
+"""What `compare` and `settle` answer: the change of one benchmark between a base and one variant, number by number.
+
+Undefined values are NaN, with a reason where a person may read them; they are never 0 and never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tiltmeter.analysis.types import NAN, Described
+from tiltmeter.messages import Text
+from tiltmeter.schema.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided interval. Ends are NaN when there is none, and `reason` then says why."""
+
+    low: float
+    high: float
+    level: float = 0.95
+    reason: Text | None = None
+
+    @property
+    def defined(self) -> bool:
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    @property
+    def above_zero(self) -> bool:
+        return self.defined and self.low > 0
+
+    @property
+    def below_zero(self) -> bool:
+        return self.defined and self.high < 0
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.above_zero or self.below_zero
+
+    def inside(self, margin: float) -> bool:
+        """Whether the whole interval lies within +-margin (ends included)."""
+        return self.defined and bool(np.isfinite(margin)) and -margin <= self.low and self.high <= margin
+
+
+UNDEFINED = Interval(NAN, NAN)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What noise does to a sum of squared effects: trace, 2 trace V^2 and largest eigenvalue of V (`movement.py`)."""
+
+    trace: float
+    degenerate: float
+    largest: float
+    df: int
+
+
+@dataclass(frozen=True)
+class SlopeChange:
+    """By which factor decisions weakened (below 1) or strengthened; NaN where undefined, the interval says why."""
+
+    value: float
+    ci: Interval  # 95 %
+    se: float
+
+    @property
+    def fainter(self) -> bool:
+        return self.ci.defined and self.ci.high < 1
+
+    @property
+    def sharper(self) -> bool:
+        return self.ci.defined and self.ci.low > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpreadChange:
+    """What happened to one attribute: movement (who is treated otherwise, by how much), size, scale-free size.
+
+    Squared quantities are said to be; all others are in `unit`. NaN with `reason` where undefined.
+    """
+
+    attribute: str
+    name: Text
+    unit: str
+    margin: float
+    n_clusters: int  # usable ones
+    fewest_clusters: int
+    movement: float = NAN  # root of the movement, 0 where its estimate is negative
+    movement_high: float = NAN  # its one-sided 95 % upper limit
+    hidden: float = 0.0  # what unpaired answers could add to it
+    p: float = NAN  # that the groups did not move, beyond what one slope for all explains
+    p_movement: float = NAN  # the same without regard to a slope
+    d_base: float = NAN  # size of the spread, sqrt(max(U, 0))
+    d_variant: float = NAN
+    base_low: float = NAN  # lower end of the base's, 0 where no gap is told from noise
+    delta: float = NAN  # squared: U of the variant less U of the base
+    ci: Interval = UNDEFINED  # 95 %, of delta
+    p_size: float = NAN  # sign-flip p of delta
+    scale_free_variant: float = NAN  # the variant's size in units of the base's decisions (d_variant / slope)
+    scale_free_delta: float = NAN  # squared: U of the variant / slope^2 less U of the base
+    scale_free_ci: Interval = UNDEFINED
+    mde: float = NAN  # root of the smallest movement found with 80 % power, at the level the row is judged by
+    noise: Noise | None = None  # what `mde` is computed from
+    groups: tuple[GroupChange, ...] = ()  # each group's own change of effect; p adjusted within the attribute
+    p_adjusted: float = NAN  # over attributes and rows; filled by `settle`
+    reason: Text | None = None  # why undefined
+
+    @property
+    def carriers(self) -> tuple[GroupChange, ...]:
+        """The groups whose own change is told from chance, largest first."""
+        told = [g for g in self.groups if g.p_adjusted < 0.05]
+        return tuple(sorted(told, key=lambda g: -abs(g.delta)))
+
+    @property
+    def larger(self) -> bool:
+        return self.ci.above_zero and self.p_size < 0.05
+
+    @property
+    def smaller(self) -> bool:
+        return self.ci.below_zero and self.p_size < 0.05
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    attribute: str
+    group: str
+    base: float
+    variant: float
+    delta: float
+    ci: Interval
+    n: int
+    p: float = float("nan")
+    p_adjusted: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One decision that turned."""
+
+    id: str
+    base: str
+    variant: str
+    toward: int
+    uncertainty: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    n: int
+    of: int
+    toward_bias: int
+    away_from_bias: int
+    unscored: int
+    rate_by_uncertainty: tuple[float, ...]  # quintiles of the base's uncertainty, surest first; NaN when empty
+    examples: tuple[Flip, ...]  # largest shift first
+
+    @property
+    def net(self) -> int:
+        return self.toward_bias - self.away_from_bias
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(Described):
+    """A row's "change" object. Built by `compare`; `settle` replaces p_adjusted, noise, verdict, reason."""
+
+    base: float  # score over the items scored in both
+    variant: float
+    delta: float
+    ci: Interval
+    distance_delta: float
+    distance_ci: Interval
+    level_ci: Interval  # middle = (variant + base)/2 - ideal; crows-pairs' second condition
+    spreads: tuple[SpreadChange, ...]
+    p: float  # smallest of what the verdict rests on
+    p_score: float  # swap permutation of the paper score; NaN when not run
+    mde: float  # margin, mde and noise are in the unit of what the verdict rests on (a spread: of its square root)
+    groups: tuple[GroupChange, ...]
+    flips: Flips | None
+    unanswered: Change | None = None  # "who is answered": the share without a usable answer as a row of its own
+    mcnemar_p: float = NAN
+    slope: SlopeChange | None = None  # None: the benchmark has no decisions whose strength could be compared
+    beyond_slope: Interval = UNDEFINED  # mean log-ratio less slope x the base's, for every slope in its interval
+    hidden: tuple[float, float] = (0.0, 0.0)  # how far the change would move were the vanished answers at their worst
+    score_bounds: tuple[float, float] = (NAN, NAN)  # lowest and highest change of the score the unanswered could hide
+    se: float = NAN  # standard error of `delta`
+    df: float = float("inf")  # degrees of freedom behind it
+    p_adjusted: float = NAN
+    noise: float = NAN  # NaN: not measured
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    reason: Text = ""
+
+    def largest(self, sign: int) -> GroupChange | None:
+        """The group that rose (+1) or fell (-1) most, among those whose interval excludes 0; None when none does."""
+        told = [g for g in self.groups if g.ci.excludes_zero and g.delta * sign > 0]
+        return max(told, key=lambda g: abs(g.delta), default=None)
+
+    @property
+    def companion(self) -> SpreadChange | None:
+        """The attribute the verdict was decided by; before `settle`, the first."""
+        return self.spreads[0] if self.spreads else None
+
+    @property
+    def judged(self) -> tuple[SpreadChange, ...]:
+        """The attributes the verdict rests on: those with a margin."""
+        return tuple(s for s in self.spreads if np.isfinite(s.margin)) if self.rests_on != "score" else ()

@@ -1,0 +1,105 @@
+"""The verdict on a row's attributes: each judged by its movement, the row by the gravest.
+
+An attribute is equivalent when the upper limit of its movement, with every unpaired answer at its worst, lies inside
+the margin; an intersection over attributes, so no correction between them. Told from chance (adjusted p), its movement
+is worse where a size grew, better where every size shrank from a gap that the base was shown to have, else shifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tiltmeter.analysis.change import Change, SpreadChange
+from tiltmeter.analysis.printing import in_unit, number, p_text, signed
+from tiltmeter.messages import Text, join, say
+from tiltmeter.schema.verdict import Verdict
+
+NAMED_GROUPS = 3  # of those that carry a movement, in the sentence; the rest stands in the table
+
+
+@dataclass(frozen=True)
+class Judgement:
+    verdict: Verdict
+    reason: Text
+
+
+def combined(parts: Sequence[Judgement]) -> Judgement:
+    """The gravest of several: worse, shifted, better; equivalent only where all are; else what stays open."""
+    for verdict in (Verdict.WORSE, Verdict.SHIFTED, Verdict.BETTER, Verdict.INCONCLUSIVE, Verdict.EQUIVALENT):
+        reasons = [part.reason for part in parts if part.verdict == verdict]
+        if reasons:
+            return Judgement(verdict, reasons[0] if len(reasons) == 1 else join("join.sentences", reasons))
+    return Judgement(
+        Verdict.INCONCLUSIVE, say("reason.spread_undefined", why=say("undefined.none"), name=say("undefined.spread"))
+    )
+
+
+def judge_attributes(c: Change, alpha: float) -> Judgement:
+    """The verdict on the attributes that have a margin."""
+    if not c.judged:
+        why = c.companion_reason or say("undefined.none")
+        return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_undefined", why=why, name=say("undefined.spread")))
+    return combined([_judge(s, c, alpha) for s in c.judged])
+
+
+def _judge(s: SpreadChange, c: Change, alpha: float) -> Judgement:
+    name = s.name
+    if s.reason:
+        return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_undefined", why=s.reason, name=name))
+    if s.n_clusters < s.fewest_clusters:
+        return Judgement(
+            Verdict.INCONCLUSIVE, say("reason.few_clusters_by", name=name, n=s.n_clusters, minimum=s.fewest_clusters)
+        )
+    sizes = say("moved.spread", base=number(s.d_base), variant=number(s.d_variant), unit=in_unit(s.unit))
+    limit = {"name": name, "high": number(s.movement_high), "margin": number(s.margin), "unit": in_unit(s.unit)}
+    if s.movement_high + s.hidden <= s.margin:
+        detectable = say("detectable.real" if s.p < 0.05 else "detectable.open")
+        return Judgement(Verdict.EQUIVALENT, say("reason.moved_little", sizes=sizes, detectable=detectable, **limit))
+    if np.isfinite(s.p_adjusted) and s.p_adjusted < alpha:
+        return _told(s, c, name, sizes)
+    if s.movement_high <= s.margin:
+        return Judgement(Verdict.INCONCLUSIVE, say("reason.vanished", hidden=number(s.hidden), **limit))
+    if s.p_movement < 0.05 <= s.p and c.slope is not None:
+        why = say("open.slope")
+    elif s.p < 0.05:
+        why = say("open.adjusted_movement", p=p_text(s.p_adjusted))
+    elif np.isfinite(s.mde):
+        why = say("open.chance_movement", mde=number(s.mde))
+    else:
+        why = say("open.chance")
+    return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_open", name=name, moved=sizes, why=why))
+
+
+def _told(s: SpreadChange, c: Change, name: Text, sizes: Text) -> Judgement:
+    told = {
+        "name": name,
+        "sizes": sizes,
+        "movement": number(s.movement),
+        "unit": in_unit(s.unit),
+        "who": _who(s),
+        "p": p_text(s.p_adjusted),
+    }
+    if s.larger or s.scale_free_ci.above_zero:
+        return Judgement(Verdict.WORSE, say("reason.moved_worse", **told))
+    scale_free = c.slope is None or s.scale_free_ci.below_zero
+    if s.smaller and s.base_low > 0 and scale_free:
+        if c.accuracy_like and c.ci.above_zero:
+            return Judgement(Verdict.SHIFTED, say("reason.levelled", **told))
+        return Judgement(Verdict.BETTER, say("reason.moved_better", **told))
+    return Judgement(Verdict.SHIFTED, say("reason.moved_shifted", **told))
+
+
+def _who(s: SpreadChange) -> Text:
+    """The groups that carry the movement, with their intervals."""
+    carriers = s.carriers[:NAMED_GROUPS]
+    if not carriers:
+        return say("who.nobody")
+    listed = [
+        say("who.group", group=g.group, change=signed(g.delta), low=signed(g.ci.low), high=signed(g.ci.high))
+        for g in carriers
+    ]
+    more = len(s.carriers) - len(listed)
+    return join("join.names", listed + ([say("who.more", n=more)] if more else []))
