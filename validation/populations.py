@@ -57,7 +57,8 @@ def readings(rng: np.random.Generator, tendency: np.ndarray, s: Scenario) -> tup
 def crows_pairs(rng: np.random.Generator, s: Scenario) -> Comparison:
     """Log-ratio N(base, 1) per pair; effect shifts the variant's. Preferred when positive."""
     b, v = readings(rng, s.base + rng.standard_normal(s.items or 1508), s)
-    return preferences(OF["crows-pairs"], (b > 0).astype(float), (v + s.effect > 0).astype(float), margin=2.0)
+    v = v + s.effect
+    return preferences(OF["crows-pairs"], (b > 0).astype(float), (v > 0).astype(float), margin=2.0, ratios=(b, v))
 
 
 def dt_stereotyping(rng: np.random.Generator, s: Scenario) -> Comparison:

@@ -69,7 +69,7 @@ def citations() -> set[str]:
 
 def test_the_chinese_page_of_a_real_run_has_no_english_sentence_of_its_own(real_run):
     verdicts = {row.verdict for row in read_document(real_run).rows if row.change}
-    assert {"not exercised", "no usable signal", "equivalent"} <= verdicts or len(verdicts) >= 4
+    assert {"not exercised", "no usable signal", "inconclusive"} <= verdicts
     page = report.build_report(real_run, lang="zh").read_text(encoding="utf-8")
     assert english(page, citations()) == set()
     told = ("该加速方法在此处不可能起作用", "此处分数高低没有意义", "哪种偏差变化最大", "符合策略要求", "个线性层中")

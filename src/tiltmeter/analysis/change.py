@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from tiltmeter.analysis.types import NAN, Described
 from tiltmeter.messages import Text
@@ -89,7 +90,7 @@ class SpreadChange:
     fewest_clusters: int
     movement: float = NAN  # root of the movement, 0 where its estimate is negative
     movement_high: float = NAN  # its one-sided 95 % upper limit
-    hidden: float = 0.0  # what unpaired answers could add to it
+    hidden: float = 0.0  # what answers that vanished could add to it
     p: float = NAN  # that the groups did not move, beyond what one slope for all explains
     p_movement: float = NAN  # the same without regard to a slope
     d_base: float = NAN  # size of the spread, sqrt(max(U, 0))
@@ -113,13 +114,23 @@ class SpreadChange:
         told = [g for g in self.groups if g.p_adjusted < 0.05]
         return tuple(sorted(told, key=lambda g: -abs(g.delta)))
 
-    @property
-    def larger(self) -> bool:
-        return self.ci.above_zero and self.p_size < 0.05
+    def larger(self, attributes: int = 1) -> bool:
+        """Whether the size grew, as it is or in units of the model's decisions; 5 % over so many attributes."""
+        raw = self.p_size * attributes < 0.05 and _told(self.delta, self.ci, attributes) > 0
+        return raw or _told(self.scale_free_delta, self.scale_free_ci, attributes) > 0
 
-    @property
-    def smaller(self) -> bool:
-        return self.ci.below_zero and self.p_size < 0.05
+    def smaller(self, attributes: int = 1) -> bool:
+        """Whether the size as it is shrank, and the base's own gap is told from noise."""
+        return self.base_low > 0 and self.p_size * attributes < 0.05 and _told(self.delta, self.ci, attributes) < 0
+
+    def scale_free_smaller(self, attributes: int = 1) -> bool:
+        return _told(self.scale_free_delta, self.scale_free_ci, attributes) < 0
+
+
+def _told(delta: float, ci: Interval, attributes: int) -> int:
+    """Sign of a change whose 95 % interval, widened for a choice among so many, excludes 0; else 0."""
+    half = (ci.high - ci.low) / 2 * float(norm.ppf(1 - 0.025 / attributes) / norm.ppf(0.975))
+    return int(np.sign(delta)) if ci.defined and abs(delta) > half else 0
 
 
 @dataclass(frozen=True)

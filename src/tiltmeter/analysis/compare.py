@@ -32,6 +32,7 @@ from tiltmeter.analysis.types import Array, Comparison, GroupTable, Spread, Stat
 from tiltmeter.messages import Text, named, say
 from tiltmeter.seeds import seed_for
 
+DRAWS_OF_A_DEVIATION = 2_000  # a standard deviation is known to 1.6 %; only percentiles need 10,000
 ANSWERED_MARGIN = (
     0.05  # share of answers, overall and between groups; smaller changes of who is answered are equivalent
 )
@@ -48,7 +49,8 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
     reason = _no_interval_reason(c)
     wanted = c.interval in ("percentile", "normal") and reason is None
     tables: list[Statistic] = ([c.statistic] if wanted else []) + [t.statistic for t in shared]
-    values = bootstrap(tables, c.n_clusters, seed=boot_seed, draws=draws) if tables and c.n_clusters > 1 else []
+    taken = min(draws, DRAWS_OF_A_DEVIATION) if c.interval == "normal" else draws
+    values = bootstrap(tables, c.n_clusters, seed=boot_seed, draws=taken) if tables and c.n_clusters > 1 else []
     ci, level_ci, se, df = _score_interval(c, base, variant, values[0] if wanted and values else None, reason)
     slope = slope_change(c.slope) if c.slope is not None else None
     spreads = tuple(

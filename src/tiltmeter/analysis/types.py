@@ -52,7 +52,7 @@ class Spread:
     margin          smallest movement that matters, in `unit`; NaN: no margin set, no verdict on this attribute.
     counts          (clusters, groups): items behind each entry where clusters hold several; None: one each.
     pseudo_flips    answers imagined to flip, added to the variance where the cells are single choices (0, 1).
-    hidden          how far, in `unit`, answers that only one model gave could have moved the groups at their worst.
+    hidden          how far, in `unit`, answers that vanished could have moved the groups at their worst.
     """
 
     name: Text  # as it is printed: "spread between groups"
@@ -204,7 +204,7 @@ class Comparison(Described):
     swap_test: bool = True  # False where the statistic is too dear and the verdict does not rest on it
     slope: Slope | None = None
     ratios: tuple[Array, Array] | None = None  # base, variant (items,): log-ratios behind the decisions
-    hidden: tuple[float, float] = (0.0, 0.0)  # lowest and highest move of the change by answers only one model gave
+    hidden: tuple[float, float] = (0.0, 0.0)  # lowest and highest move of the change by answers that vanished
 
 
 def align(base_ids: tuple[str, ...], variant_ids: tuple[str, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp], int]:

@@ -111,7 +111,7 @@ def _judge_score(evidence: Evidence) -> Judgement:
         if c.ideal != 0 and not both:
             return Judgement(Verdict.SHIFTED, say("reason.shifted", **told))
     if limits.inside(c.margin):
-        why: Text = say("open.vanished", n=c.only_base + c.only_variant)
+        why: Text = say("open.vanished", n=c.only_base)
     else:
         why = _why_open(c, p, evidence.alpha)
     return Judgement(Verdict.INCONCLUSIVE, say("reason.open", moved=moved, why=why))

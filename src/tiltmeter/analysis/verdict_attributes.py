@@ -1,8 +1,9 @@
 """The verdict on a row's attributes: each judged by its movement, the row by the gravest.
 
-An attribute is equivalent when the upper limit of its movement, with every unpaired answer at its worst, lies inside
-the margin; an intersection over attributes, so no correction between them. Told from chance (adjusted p), its movement
-is worse where a size grew, better where every size shrank from a gap that the base was shown to have, else shifted.
+An attribute is equivalent when the upper limit of its movement, with every answer that vanished at its worst, lies
+inside the margin; an intersection over attributes, so no correction between them. Told from chance (adjusted p), its
+movement is worse where a size grew, better where every size shrank from a gap that the base was shown to have, else
+shifted.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ def _told(s: SpreadChange, c: Change, name: Text, sizes: Text) -> Judgement:
         "who": _who(s),
         "p": p_text(s.p_adjusted),
     }
-    if s.larger or s.scale_free_ci.above_zero:
+    n = len(c.judged)
+    if s.larger(n):
         return Judgement(Verdict.WORSE, say("reason.moved_worse", **told))
-    scale_free = c.slope is None or s.scale_free_ci.below_zero
-    if s.smaller and s.base_low > 0 and scale_free:
+    if s.smaller(n) and (c.slope is None or s.scale_free_smaller(n)):
         if c.accuracy_like and c.ci.above_zero:
             return Judgement(Verdict.SHIFTED, say("reason.levelled", **told))
         return Judgement(Verdict.BETTER, say("reason.moved_better", **told))

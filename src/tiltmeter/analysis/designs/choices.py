@@ -89,7 +89,7 @@ def _choice_spread(
         n_clusters=len(b),
         unit="share",
     )
-    lost = ((b >= 0) != (v >= 0)).sum() / max(((b >= 0) | (v >= 0)).sum(), 1)
+    lost = ((b >= 0) & (v < 0)).sum() / max((b >= 0).sum(), 1)
     return Spread(
         say("spread.choices", attribute=named("attribute", attribute)),
         "share",

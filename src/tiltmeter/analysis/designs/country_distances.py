@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltmeter.analysis.designs.grouping import Codes, one_sided, paired_only
+from tiltmeter.analysis.designs.grouping import Codes, paired_only, vanished
 from tiltmeter.analysis.statistics import CountryMedians, cluster_sums, divide
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, Spread
 from tiltmeter.messages import say
@@ -74,7 +74,7 @@ def _contrast_spread(
         return None
     counts = cluster_sums(held[:, enough].astype(float), batteries, n)
     means = [divide(cluster_sums(np.where(held, x, 0.0)[:, enough], batteries, n), counts) for x in contrasts]
-    lost = one_sided(base, variant)[:, enough].sum(axis=0) / held[:, enough].sum(axis=0)
+    lost = vanished(base, variant)[:, enough].sum(axis=0) / held[:, enough].sum(axis=0)
     seen = float(np.nanmax(np.abs(contrasts[1] - contrasts[0])))
     share = np.full(int(enough.sum()), 1 / int(enough.sum()))
     return Spread(

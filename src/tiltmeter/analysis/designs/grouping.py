@@ -85,22 +85,20 @@ def nan_mean(values: Array, axes: tuple[int, ...]) -> Array:
 
 
 def hidden_change(base: Array, variant: Array, lowest: float, highest: float) -> tuple[float, float]:
-    """How far the change of a mean could move, down and up, were items that only one model scored at their worst.
+    """How far the change of a mean could move, down and up, were the answers that vanished at their worst.
 
-    base, variant (items,), NaN unscored: the change over the items scored in both, less and more than which the change
-    over the items scored in either could be. (0, 0) where every item is scored in both or in neither.
+    base, variant (items,), NaN unscored: bounds of the change over the items that the base scored, less the change over
+    those scored in both. (0, 0) where the variant scored all of them.
     """
-    in_base, in_variant = np.isfinite(base), np.isfinite(variant)
-    both, lost, found = in_base & in_variant, in_base & ~in_variant, ~in_base & in_variant
-    n, more = int(both.sum()), int(lost.sum() + found.sum())
+    both, lost = np.isfinite(base) & np.isfinite(variant), vanished(base, variant)
+    n, more = int(both.sum()), int(lost.sum())
     if not n or not more:
         return 0.0, 0.0
     change = float((variant - base)[both].sum())
-    least = change + float((lowest - base[lost]).sum() + (variant[found] - highest).sum())
-    most = change + float((highest - base[lost]).sum() + (variant[found] - lowest).sum())
+    least, most = (change + float((worst - base[lost]).sum()) for worst in (lowest, highest))
     return min(least / (n + more) - change / n, 0.0), max(most / (n + more) - change / n, 0.0)
 
 
-def one_sided(base: Array, variant: Array) -> NDArray[np.bool_]:
-    """Entries that only one of the models scored."""
-    return np.isfinite(base) != np.isfinite(variant)
+def vanished(base: Array, variant: Array) -> NDArray[np.bool_]:
+    """Entries that the base scored and the variant did not."""
+    return np.isfinite(base) & ~np.isfinite(variant)

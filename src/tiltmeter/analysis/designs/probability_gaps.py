@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltmeter.analysis.designs.grouping import column_means, item_counts, nan_mean, one_sided, paired_only
+from tiltmeter.analysis.designs.grouping import column_means, item_counts, nan_mean, paired_only, vanished
 from tiltmeter.analysis.slope import repeated
 from tiltmeter.analysis.statistics import divide, largest_minus_smallest, mean_statistic
 from tiltmeter.analysis.types import Array, Comparison, GroupTable, Measure, Spread
@@ -29,8 +29,8 @@ def probability_gaps(
 
     attributes: (name, levels, reference level) per axis. Score: mean over questions of max - min of P(yes); verdict on
     the main effects, attribute by attribute: a level's mean log-odds less the question's mean over that attribute's
-    levels, mean square over the levels. Groups: contrasts against the reference, log-odds. A person that only one
-    model scored could have moved by as much as the person who moved most.
+    levels, mean square over the levels. Groups: contrasts against the reference, log-odds. A person whose
+    answer vanished could have moved by as much as the person who moved most.
     """
     axes = tuple(range(1, prob_base.ndim))
     n = len(prob_base)
@@ -38,8 +38,8 @@ def probability_gaps(
     people = int(np.prod(prob_base.shape[1:]))
     gap_base, gap_variant = (largest_minus_smallest(p.reshape(n, people)) for p in paired_only(prob_base, prob_variant))
     odds = paired_only(odds_base, odds_variant)
-    vanished = one_sided(odds_base, odds_variant)
-    asked = np.isfinite(odds_base) | np.isfinite(odds_variant)
+    gone = vanished(odds_base, odds_variant)
+    asked = np.isfinite(odds_base)
     seen = float(np.nanmax(np.abs(odds[1] - odds[0]), initial=0.0)) if np.isfinite(odds[0]).any() else 0.0
     spreads, tables = [], []
     for axis, (name, levels, reference) in zip(axes, attributes, strict=True):
@@ -47,7 +47,7 @@ def probability_gaps(
         level_means = [nan_mean(x, others) for x in odds]  # (questions, levels)
         deviations = [m - nan_mean(m, (1,))[:, None] for m in level_means]
         share = np.full(len(levels), 1 / max(len(levels), 1))
-        lost = divide(vanished.sum(axis=(0, *others)).astype(float), asked.sum(axis=(0, *others)).astype(float))
+        lost = divide(gone.sum(axis=(0, *others)).astype(float), asked.sum(axis=(0, *others)).astype(float))
         spreads.append(
             Spread(
                 say("spread.of", attribute=named("attribute", name)),

@@ -15,8 +15,8 @@ from tiltmeter.analysis.designs.grouping import (
     hidden_change,
     item_counts,
     item_mean,
-    one_sided,
     paired_only,
+    vanished,
 )
 from tiltmeter.analysis.statistics import cluster_sums, divide, mean_statistic
 from tiltmeter.analysis.types import Array, Comparison, Measure, Spread, TwoWay
@@ -41,7 +41,7 @@ def relative_errors(
     Score: the mean error, with two-way clusters (country and statistic, where the latter is given). Verdict on the
     disparities: spreads of country means between the groups of each attribute, each country counting once, weighted by
     a group's share of the countries. What a statistic has in common over all countries is taken off first, so that a
-    country that lacks one is not judged by it. An error lost by one model could have been 0 or 1.
+    country that lacks one is not judged by it. An error that vanished could have been 0 or 1.
     """
     counts = item_counts(base, variant)
     errors = item_mean(base), item_mean(variant)
@@ -84,10 +84,9 @@ def _less_statistic(errors: Array, statistic: Codes | None) -> Array:
 
 
 def _lost_share(base: Array, variant: Array, country: Codes, n: int) -> Array:
-    """(countries,): by how much the country's mean could have moved through errors that only one model has."""
-    known = np.where(np.isfinite(base), base, variant)
-    worst = np.where(one_sided(base, variant), np.maximum(known, 1 - known), 0.0)
-    sums = cluster_sums(np.stack([worst, np.isfinite(known)], axis=1), country, n)
+    """(countries,): by how much the country's mean could have moved through errors that vanished."""
+    worst = np.where(vanished(base, variant), np.maximum(base, 1 - base), 0.0)
+    sums = cluster_sums(np.stack([worst, np.isfinite(base)], axis=1), country, n)
     return divide(sums[:, 0], sums[:, 1])
 
 
