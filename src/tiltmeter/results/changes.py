@@ -23,7 +23,7 @@ from tiltmeter.messages import Text
 from tiltmeter.models.difference import incomparable, same_tokens
 from tiltmeter.registry import build
 from tiltmeter.schema import Place, Row, Variant
-from tiltmeter.schema.results import FlipExample, GroupMove, Unanswered
+from tiltmeter.schema.results import FlipExample, GroupEffect, GroupMove, Unanswered
 from tiltmeter.study import CHECKPOINT, Study, VariantSpec
 
 FLIP_EXAMPLES = 200  # kept per row, most telling first
@@ -168,28 +168,16 @@ def stored_change(change: Change, robust: Mapping[str, float]) -> schema.Change:
         ),
         base=change.base,
         variant=change.variant,
-        rests_on=change.rests_on,
+        rests_on="score" if change.rests_on == "score" else "spread",
+        slope=change.slope.value if change.slope else math.nan,
+        slope_ci=ends(change.slope.ci) if change.slope else None,
         ci_reason=change.ci.reason,
         p_score=change.p_score,
         mcnemar_p=change.mcnemar_p,
         only_base=change.only_base,
         only_variant=change.only_variant,
         missing=change.missing,
-        spreads=tuple(
-            schema.Spread(
-                name=s.name,
-                unit=s.unit,
-                base=s.d_base,
-                variant=s.d_variant,
-                delta=s.delta,
-                ci=ends(s.ci),
-                p=s.p,
-                mde=s.mde,
-                margin=s.margin,
-                reason=s.reason,
-            )
-            for s in change.spreads
-        ),
+        spreads=_spreads(change),
         largest_rise=_group(change.largest(+1)),
         largest_fall=_group(change.largest(-1)),
         unanswered=None
@@ -201,11 +189,50 @@ def stored_change(change: Change, robust: Mapping[str, float]) -> schema.Change:
             ci=ends(unanswered.ci),
             p=unanswered.p,
             score_bounds=unanswered.score_bounds,
+            p_adjusted=unanswered.p_adjusted,
+            verdict=unanswered.verdict,
+            verdict_reason=unanswered.reason,
+            spreads=_spreads(unanswered),
         ),
         flip_examples=()
         if flips is None
         else tuple(FlipExample(**flip.__dict__) for flip in flips.examples[:FLIP_EXAMPLES]),
         extra={**change.extra, **robust},
+    )
+
+
+def _spreads(change: Change) -> tuple[schema.Spread, ...]:
+    """What happened to each attribute."""
+    return tuple(
+        schema.Spread(
+            name=s.name,
+            unit=s.unit,
+            base=s.d_base,
+            variant=s.d_variant,
+            delta=s.delta,
+            ci=ends(s.ci),
+            p=s.p,
+            mde=s.mde,
+            margin=s.margin,
+            reason=s.reason,
+            attribute=s.attribute,
+            movement=s.movement,
+            movement_high=s.movement_high,
+            hidden=s.hidden,
+            p_movement=s.p_movement,
+            p_adjusted=s.p_adjusted,
+            p_size=s.p_size,
+            base_low=s.base_low,
+            scale_free=s.scale_free_variant,
+            scale_free_delta=s.scale_free_delta,
+            scale_free_ci=ends(s.scale_free_ci),
+            n_clusters=s.n_clusters,
+            groups=tuple(
+                GroupEffect(group=g.group, base=g.base, delta=g.delta, ci=ends(g.ci), p_adjusted=g.p_adjusted)
+                for g in s.groups
+            ),
+        )
+        for s in change.spreads
     )
 
 

@@ -89,6 +89,21 @@ class FlipExample(Stored):
     """Why it is shown, where something must be said."""
 
 
+class GroupEffect(Stored):
+    """One group's effect (its distance from the others) and how it changed."""
+
+    group: str
+    """Name of the group."""
+    base: Number = float("nan")
+    """Its effect in the base, in the spread's unit."""
+    delta: Number = float("nan")
+    """How far it moved."""
+    ci: Ends | None = None
+    """95 % interval of `delta`."""
+    p_adjusted: Number = float("nan")
+    """p, adjusted over the groups of the attribute."""
+
+
 class Spread(Stored):
     """Differences between groups, freed of noise, and how they changed."""
 
@@ -109,9 +124,35 @@ class Spread(Stored):
     mde: Number = float("nan")
     """Smallest rise found with 80 % power, in `unit`."""
     margin: Number = float("nan")
-    """Smallest change that matters, in `unit`."""
+    """Smallest movement that matters, in `unit`; null: no verdict rests on it."""
     reason: Sentence | None = None
     """Why it is undefined."""
+    attribute: str = ""
+    """What the groups differ in."""
+    movement: Number = float("nan")
+    """How far the groups' effects moved, whoever was favoured before, in `unit`."""
+    movement_high: Number = float("nan")
+    """Its one-sided 95 % upper limit."""
+    hidden: Number = 0.0
+    """How much further answers that vanished could have moved them, at their worst; null: without limit."""
+    p_movement: Number = float("nan")
+    """p of the movement; `p` is that of what one slope for every decision does not explain."""
+    p_adjusted: Number = float("nan")
+    """`p` adjusted over attributes and rows of the run."""
+    p_size: Number = float("nan")
+    """p of `delta`."""
+    base_low: Number = float("nan")
+    """Lower end of the base's size; 0 where no gap is told from noise."""
+    scale_free: Number = float("nan")
+    """The variant's size in units of the base's decisions: divided by the slope."""
+    scale_free_delta: Number = float("nan")
+    """Change of the squared size with the variant in units of the base's decisions."""
+    scale_free_ci: Ends | None = None
+    """95 % interval of `scale_free_delta`."""
+    n_clusters: int = 0
+    """Clusters that hold a group in both models."""
+    groups: tuple[GroupEffect, ...] = ()
+    """Every group's own change of effect: who carries the movement."""
 
     @property
     def moved(self) -> float:
@@ -134,6 +175,14 @@ class Unanswered(Stored):
     """Permutation p of the change."""
     score_bounds: Ends = (float("nan"), float("nan"))
     """Lowest and highest change of the score that the missing answers could hide."""
+    p_adjusted: Number = float("nan")
+    """Smallest p of the share and of its differences between groups, adjusted over the run."""
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    """Who is answered, judged as a row of its own: worse where fewer are, shifted where other groups are."""
+    verdict_reason: Sentence = ""
+    """One sentence that says why."""
+    spreads: tuple[Spread, ...] = ()
+    """Differences between groups in who is answered."""
 
 
 class Change(Stored):
@@ -176,7 +225,11 @@ class Change(Stored):
     variant: Number = float("nan")
     """The variant's score over the same items."""
     rests_on: Literal["score", "spread"] = "score"
-    """Whether the verdict rests on the score or on the first of `spreads`."""
+    """Whether the verdict rests on the score or on those of `spreads` that have a margin; the first decided it."""
+    slope: Number = float("nan")
+    """Factor of the variant's decisions on the base's: below 1 fainter, above 1 sharper; null where none is known."""
+    slope_ci: Ends | None = None
+    """95 % interval of `slope`."""
     ci_reason: Sentence | None = None
     """Why `ci` is null."""
     p_score: Number = float("nan")
