@@ -39,4 +39,4 @@ def test_latex_shows_commands_instead_of_running_them():
 def test_markdown_cells_hold_no_markup_no_link_and_no_mention():
     text = printed.markdown("a|b <img> [x](http://evil) @team `c` *d*\njavascript:x")
     assert "|" not in text.replace(r"\|", "") and "<" not in text and "\n" not in text
-    assert r"\[x\]" in text and "http:\u2060//evil" in text and "@\u2060team" in text and "javascript:\u2060x" in text
+    assert r"\[x\]" in text and "http: //evil" in text and "＠team" in text and "javascript: x" in text

@@ -1,8 +1,14 @@
-"""Text that models and data sets wrote, made harmless for where it is shown.
+"""Text that models, servers and data sets wrote, made harmless for where it is shown: one cleaner per medium.
 
-`clean` is for eyes: nothing invisible stays invisible (control characters, terminal escapes, bidirectional
-overrides, zero-width marks become visible signs), nothing is endless. The other functions add the escaping
-of one output format. HTML escaping is the template engine's (autoescape), on top of `clean`.
+    one_line      a line on a terminal or in a log          csv_safe      a cell of a CSV file
+    clean         the report (the template engine escapes)  latex         LaTeX
+    markdown      a Markdown table cell                     xml           an XML text or attribute
+    github        a GitHub annotation                       json_text     JSON on a terminal
+    figure        a picture's specification                 whole         any file: no lone surrogates
+
+What is invisible or steers (control characters, terminal escapes, bidirectional overrides, zero-width marks) becomes
+visible; nothing begins a line; nothing is a link, a mention, a formula or a command. YAML is quoted by its own writer
+after `one_line`. What a stream cannot take is the business of `tiltmeter.cli.output`.
 """
 
 from __future__ import annotations
@@ -30,6 +36,8 @@ _VISIBLE: dict[int, str] = {code: f"⟨U+{code:04X}⟩" for code in _INVISIBLE}
 _VISIBLE |= {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}  # ␀ ␛ …
 _VISIBLE |= {0x7F: "␡", 0x2028: "\n", 0x2029: "\n"}
 
+
+_STEERING = re.compile("[" + "".join(map(re.escape, map(chr, _VISIBLE))) + "\ud800-\udfff]")
 
 # GitHub takes a line that begins with "::" and "##[" anywhere in a line for a command to its runner.
 _COMMAND = re.compile(r"(?m)^(\s*):(?=:)|#(?=#\[)")
@@ -60,6 +68,39 @@ def clean(text: str, limit: int | None = None) -> str:
         missing, text = len(text) - limit, text[:limit]
     text = whole(text).replace("\r\n", "\n").translate(_VISIBLE)
     return f"{text} … (+{missing:,})" if missing else text
+
+
+def figure(specification: Any) -> Any:
+    """A Vega-Lite specification with every text in it clean: its renderer ends the process at a control character."""
+    if isinstance(specification, str):
+        return clean(specification)
+    if isinstance(specification, dict):
+        return {figure(key): figure(value) for key, value in specification.items()}
+    return [figure(value) for value in specification] if isinstance(specification, (list, tuple)) else specification
+
+
+def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """JSON whose invisible and steering characters are escaped: the same value, and nothing moves a terminal."""
+    text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=indent)
+    return _STEERING.sub(lambda found: _escaped(found[0]), text).replace("##[", "\\u0023#[")
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xD800 <= code < 0xE000:  # half of a pair is no text
+        return "\\ufffd"
+    return f"\\u{code:04x}" if code < 0x10000 else json.dumps(character)[1:-1]
+
+
+def xml(text: object) -> str:
+    """Text without the characters that XML 1.0 forbids, and none that steer; escaping is the XML writer's."""
+    return one_line(text)
+
+
+def github(text: object, *, in_property: bool = False) -> str:
+    """Text inside a workflow command (`::error title=…::…`), escaped as GitHub's runner asks; one line."""
+    line = " ".join(clean(str(text)).split()).replace("%", "%25")
+    return line.replace(":", "%3A").replace(",", "%2C") if in_property else line
 
 
 def json_for_html(value: Any) -> str:
@@ -101,8 +142,12 @@ def markdown(text: str) -> str:
     line = " ".join(clean(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", line)
-    line = re.sub(r"(?i)\b(https?|javascript|data|ftp|file|mailto):", "\\1:\u2060", line)
-    return re.sub(r"@(?=\w)", "@\u2060", line)
+    line = re.sub(r"(?i)\b(\w+):(?=//)|\b(javascript|data|mailto|xmpp):|\b(www\.)", _parted, line)
+    return no_command(line.replace("@", "＠"))
+
+
+def _parted(found: re.Match[str]) -> str:
+    return found[0] + " "
 
 
 NONE = "–"  # printed where there is no number; its reason stands beside it
@@ -175,20 +220,20 @@ def size(n_bytes: Any) -> str:
     return f"{n_bytes:.1f} GiB"
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
 def without_controls(text: str) -> str:
-    """Text without control, ANSI and bidi characters."""
-    return _CONTROL.sub("�", text)
+    """`one_line`, for cells of a terminal's table."""
+    return one_line(text)
 
 
 def csv_safe(value: Any) -> Any:
-    """A cell no spreadsheet takes for a formula; numbers stay numbers, None is empty."""
+    """A cell that no spreadsheet takes for a formula and no runner for a command; numbers stay numbers, None is empty.
+
+    Line breaks stay: the writer quotes them.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
-        value = without_controls(value.replace("\r", " ").replace("\x00", "�"))
+        value = no_command(clean(value.replace("\r\n", "\n").replace("\r", "\n")))
         return "'" + value if value.lstrip()[:1] in ("=", "+", "-", "@", "\t") and not _number_like(value) else value
     return value
 

@@ -35,7 +35,7 @@ def _accept(listener: socket.socket, answer: Reply) -> None:
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError:
+        except (OSError, IndexError):  # the client left
             return
         threading.Thread(target=_serve, args=(connection, answer), daemon=True).start()
 
@@ -54,5 +54,5 @@ def _serve(connection: socket.socket, answer: Reply) -> None:
                 body += connection.recv(65536)
             for part in answer(head.split(b" ")[1].decode(), body):
                 time.sleep(part) if isinstance(part, float) else connection.sendall(part)
-        except OSError:
+        except (OSError, IndexError):  # the client left
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -34,11 +35,14 @@ from tiltmeter.cli.options import (
     Tokenizer,
     study_settings,
 )
+from tiltmeter.cli.output import guarded, say, say_error
 from tiltmeter.errors import UserError
+from tiltmeter.printed import one_line
 
 if TYPE_CHECKING:
     from tiltmeter.study import Study
 
+ROOM = "make room; the same command goes on where it stopped"
 EPILOG = "Exit status: 0 done, 2 mistake in the command, 3 some cells failed (named)."
 
 app = typer.Typer(
@@ -158,12 +162,17 @@ def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None) -> None
     from tiltmeter.results.document import read_document
     from tiltmeter.runs.progress import Terminal
 
-    summary = run_study(study, out, Terminal(debug), ray)
+    try:
+        summary = run_study(study, out, Terminal(debug), ray)
+    except KeyboardInterrupt:
+        say(f"\nstopped: what was answered is kept in {one_line(out)}; the same command goes on there", error=True)
+        raise typer.Exit(130) from None
     show(read_document(out))
-    typer.echo(f"\nRun folder: {out}   Next: tiltmeter report {out}", err=True)
+    say(f"\nRun folder: {one_line(out)}   Next: tiltmeter report {one_line(out)}", error=True)
     if summary.failures:
         for failure in summary.failures:
-            typer.echo(f"failed: {failure.model} · {failure.strategy}: {failure.reason}", err=True)
+            line = f"failed: {failure.model} · {failure.strategy}: {failure.reason}"
+            say(one_line(line), error=True)
         raise typer.Exit(3)
 
 
@@ -233,9 +242,9 @@ def report(
         (latex, lambda: pages.latex(run)),
     ):
         if wanted:
-            typer.echo(text())
+            say(text())
     if not (markdown or model_card or latex):
-        typer.echo(str(pages.build_report(run, out=out, lang=lang)))
+        say(one_line(pages.build_report(run, out=out, lang=lang)))
 
 
 @app.command(
@@ -356,9 +365,19 @@ def data_verify(data: Data = None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: user mistakes end with exit status 2 and no traceback."""
+    """Entry point: user mistakes end with exit status 2 and no traceback; so does an output that cannot be kept."""
     try:
-        app(args=arguments)
-    except UserError as error:
-        typer.echo(f"tiltmeter: {error}", err=True)
+        with guarded():
+            try:
+                app(args=arguments)
+            except UserError as error:
+                say_error(error)
+                sys.exit(2)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                say_error(UserError(f"the disk is full: {error.filename or 'a file could not be written'}", fix=ROOM))
+                sys.exit(2)
+    except UserError as error:  # of the output itself
+        say_error(error)
         sys.exit(2)

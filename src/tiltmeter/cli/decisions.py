@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import yaml
 
+from tiltmeter.cli.output import say, say_commands
 from tiltmeter.decisions import choose as choosing
 from tiltmeter.decisions import gate as gating
 from tiltmeter.decisions.policy import Policy, read_policy
 from tiltmeter.errors import UserError
+from tiltmeter.printed import json_text, one_line
 from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
 from tiltmeter.results.document import null, read_document
@@ -45,13 +46,13 @@ def run_gate(
                 f"cannot write {junit}: {error.strerror}", fix="name a file in a folder that exists"
             ) from error
     if as_json:
-        _echo(json.dumps(gating.as_json(found), indent=1, ensure_ascii=False))
+        say(json_text(gating.as_json(found), indent=1))
     else:
         for check in found.checks:
-            _echo(f"{MARKS[check.status]:>10}  {check.cell}: {check.rule}: {check.message}")
-        _echo(found.summary)
+            say(f"{MARKS[check.status]:>10}  {one_line(f'{check.cell}: {check.rule}: {check.message}')}")
+        say(one_line(found.summary))
     if github:
-        _echo(gating.github_annotations(found), error=as_json)  # JSON alone stays on stdout
+        say_commands(gating.github_annotations(found), error=as_json)  # JSON alone stays on stdout
     return found.exit_code
 
 
@@ -61,17 +62,17 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
     document = _judged(run, rules)
     choice = choosing.choose(document.rows, document.variants, rules, by)
     if as_json:
-        _echo(json.dumps(null(choice.as_json()), indent=1, ensure_ascii=False))
+        say(json_text(null(choice.as_json()), indent=1))
     else:
         chosen = {(c.model, c.strategy) for c in choice.chosen}
         for c in choice.candidates:
-            _echo(
-                f"{'*' if (c.model, c.strategy) in chosen else 'P' if c.pareto else ' '} {c.strategy:<28} "
+            say(
+                f"{'*' if (c.model, c.strategy) in chosen else 'P' if c.pareto else ' '} {one_line(c.strategy):<28} "
                 f"{_figure(c.speed, 'x base'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
-                f"largest change {_figure(c.largest_change, 'margins')}  {c.why_not or 'inside the policy'}"
+                f"largest change {_figure(c.largest_change, 'margins')}  {one_line(c.why_not or 'inside the policy')}"
             )
-        _echo("* chosen   P on the Pareto line (nothing is both better and less changed)")
-        _echo(str(choice.text))
+        say("* chosen   P on the Pareto line (nothing is both better and less changed)")
+        say(one_line(choice.text))
     return 0 if choice.chosen else 3
 
 
@@ -82,10 +83,3 @@ def _judged(run: Path, rules: Policy) -> Document:
 
 def _figure(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}" if value == value else "not measured"
-
-
-def _echo(text: str, error: bool = False) -> None:
-    """Printed as it is: what models are called may hold anything, so control characters are shown, not sent."""
-    import typer
-
-    typer.echo("".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text), err=error)

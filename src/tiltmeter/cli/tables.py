@@ -20,6 +20,7 @@ from tiltmeter.printed import (
     defined,
     digits,
     interval,
+    json_text,
     latex,
     markdown,
     number,
@@ -258,14 +259,14 @@ def _show_variants(console: Any, document: Document) -> None:
 def render(document: Document, kind: str) -> str:
     """The document as json, csv, markdown or latex text."""
     if kind == "json":
-        return json.dumps(null(document.as_document()), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+        return json_text(null(document.as_document()), indent=1) + "\n"
     rows = [row_cells(row) for row in document.rows]
     if kind == "csv":
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         flat = [_flat(null(row.as_document())) for row in document.rows]
         names = list(dict.fromkeys(name for row in flat for name in row))
-        writer.writerow(names)
+        writer.writerow(map(csv_safe, names))
         writer.writerows([csv_safe(row.get(name)) for name in names] for row in flat)
         return out.getvalue()
     if kind == "markdown":
@@ -300,14 +301,11 @@ def write_items(items: Iterable[dict[str, Any]], out: IO[str], *, as_json: bool)
     writer = None
     for item in items:
         if as_json:
-            out.write(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
+            out.write(json_text(item) + "\n")
             continue
         if writer is None:
             writer = csv.DictWriter(out, fieldnames=list(item), lineterminator="\n")
             writer.writeheader()
         writer.writerow(
-            {
-                name: csv_safe(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
-                for name, value in item.items()
-            }
+            {name: csv_safe(json_text(value) if isinstance(value, dict) else value) for name, value in item.items()}
         )

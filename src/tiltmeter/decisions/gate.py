@@ -13,6 +13,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from tiltmeter.decisions.policy import Limits, Policy
+from tiltmeter.printed import github, xml
 from tiltmeter.schema import Change, Failure, Group, Row, Verdict
 
 Status = Literal["pass", "fail", "unjudged"]
@@ -178,11 +179,9 @@ def junit_xml(gate: Gate) -> str:
         errors=str(count["unjudged"]),
     )
     for check in gate.checks:
-        case = ElementTree.SubElement(suite, "testcase", classname=_printable(check.cell), name=_printable(check.rule))
+        case = ElementTree.SubElement(suite, "testcase", classname=xml(check.cell), name=xml(check.rule))
         if check.status != "pass":
-            ElementTree.SubElement(
-                case, "failure" if check.status == "fail" else "error", message=_printable(check.message)
-            )
+            ElementTree.SubElement(case, "failure" if check.status == "fail" else "error", message=xml(check.message))
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
@@ -190,22 +189,8 @@ def github_annotations(gate: Gate) -> str:
     """One workflow command per check that does not pass; newlines and % are escaped as the runner asks."""
     level = {"fail": "error", "unjudged": "warning"}
     return "\n".join(
-        f"::{level[check.status]} title={_command(f'{check.cell}: {check.rule}', True)}::"
-        f"{_command(check.message, False)}"
+        f"::{level[check.status]} title={github(f'{check.cell}: {check.rule}', in_property=True)}::"
+        f"{github(check.message)}"
         for check in gate.checks
         if check.status != "pass"
-    )
-
-
-def _command(text: str, in_property: bool) -> str:
-    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return text.replace(":", "%3A").replace(",", "%2C") if in_property else text
-
-
-def _printable(text: str) -> str:
-    """Without the control characters XML 1.0 forbids."""
-    return "".join(
-        c
-        for c in text
-        if c in "\t\n\r" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) not in (0xFFFE, 0xFFFF))
     )

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tiltmeter import printed
 from tiltmeter.printed import defined
 from tiltmeter.report import charts
 from tiltmeter.report.ink import FONT, INK
@@ -182,7 +183,7 @@ def to_svg(chart: Any) -> str:
     """The chart as an SVG document."""
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg(chart.to_dict(validate=False))
+    svg = vl_convert.vegalite_to_svg(printed.figure(chart.to_dict(validate=False)))
     return str(svg).replace(f'xlink:href="{_LINK_BASE}#', 'href="#')
 
 
@@ -205,11 +206,11 @@ def write_all(view: View, folder: Path) -> list[Path]:
         chart = figure.draw(file=True)
         if chart is None:
             path = folder / f"{figure.key}.txt"
-            path.write_text(figure.empty + "\n", encoding="utf-8")
+            path.write_text(printed.clean(figure.empty) + "\n", encoding="utf-8")
             written.append(path)
             continue
         chart = chart.properties(title=figure.title)
-        spec = chart.to_dict(validate=False)
+        spec = printed.figure(chart.to_dict(validate=False))
         outputs: dict[str, bytes] = {
             "svg": to_svg(chart).encode(),
             "png": vl_convert.vegalite_to_png(spec, scale=PNG_SCALE),

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.printed import one_line
+
 if TYPE_CHECKING:
     from tiltmeter.runs.store import CellId
 
@@ -64,14 +66,14 @@ class Terminal(Progress):
 
     def note(self, text: str) -> None:
         if self.live:
-            self.console.print(text, style="dim", markup=False, highlight=False)
+            self.console.print(one_line(text), style="dim", markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
-        self.console.print(text, style="yellow", markup=False, highlight=False)
+        self.console.print(one_line(text), style="yellow", markup=False, highlight=False)
 
     @contextmanager
     def cell(self, cell_id: CellId, total: int, done: int) -> Iterator[Bar]:
-        label = f"{cell_id.strategy} · {cell_id.benchmark} · {cell_id.format} {cell_id.decoding}"
+        label = one_line(f"{cell_id.strategy} · {cell_id.benchmark} · {cell_id.format} {cell_id.decoding}")
         started = time.perf_counter()
         if not self.live:
             yield Bar()
