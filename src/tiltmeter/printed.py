@@ -98,8 +98,8 @@ def xml(text: object) -> str:
 
 
 def github(text: object, *, in_property: bool = False) -> str:
-    """Text inside a workflow command (`::error title=…::…`), escaped as GitHub's runner asks; one line."""
-    line = " ".join(clean(str(text)).split()).replace("%", "%25")
+    """Text inside a workflow command (`::error title=…::…`), escaped as GitHub's runner asks."""
+    line = clean(str(text)).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return line.replace(":", "%3A").replace(",", "%2C") if in_property else line
 
 
