@@ -10,20 +10,35 @@ import hashlib
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tiltmeter.backends.address import refuse_secret
 from tiltmeter.errors import UserError
 from tiltmeter.registry import find, known
 from tiltmeter.strategies.chain import parse
+from tiltmeter.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from tiltmeter.strategies.chain import Chain
 
 CHECKPOINT = "checkpoint="
+LARGEST = 2**53  # whole numbers that every reader of the stored study holds exactly
+
+# 0, true and .inf are values of their own here: never "not given", never 1
+Count = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
+Margin = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class VariantSpec(BaseModel):
@@ -56,30 +71,30 @@ class Study(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    models: tuple[str, ...]
-    strategies: tuple[str, ...] = ()
-    checkpoints: tuple[str, ...] = ()
-    benchmarks: tuple[str, ...] = ()
+    models: tuple[Name, ...]
+    strategies: tuple[Name, ...] = ()
+    checkpoints: tuple[Name, ...] = ()
+    benchmarks: tuple[Name, ...] = ()
     format: Literal["plain", "chat", "both"] = "plain"
     decoding: Literal["greedy", "sampling", "both"] = "greedy"
-    samples: int = Field(default=5, ge=1, le=100)
-    limit: int | None = Field(default=None, ge=1)
-    limits: dict[str, int] = Field(default_factory=dict)
-    seed: int = Field(default=0, ge=0)
+    samples: StrictInt = Field(default=5, ge=1, le=100)
+    limit: Count | None = None
+    limits: dict[str, Count] = Field(default_factory=dict)
+    seed: StrictInt = Field(default=0, ge=0, le=LARGEST)
     data: str = "~/.cache/tiltmeter/data"
     backend: str = "transformers"
     tokenizer: str | None = None
     device: str = "auto"
     dtype: str = "auto"
-    batch_tokens: int | None = Field(default=None, ge=1)
-    robust: bool = False
+    batch_tokens: Count | None = None
+    robust: StrictBool = False
     calibration: str | None = None
-    calibration_seeds: int = Field(default=1, ge=1, le=20)
+    calibration_seeds: StrictInt = Field(default=1, ge=1, le=20)
     text: str | None = None
-    text_quality: bool = True
-    margins: dict[str, float] = Field(default_factory=dict)
+    text_quality: StrictBool = True
+    margins: dict[str, Margin] = Field(default_factory=dict)
     correction: Literal["holm", "bh"] = "holm"
-    draws: int = Field(default=10_000, ge=100)
+    draws: StrictInt = Field(default=10_000, ge=100, le=10_000_000)
 
     @model_validator(mode="before")
     @classmethod
@@ -97,14 +112,6 @@ class Study(BaseModel):
         if not value:
             raise ValueError("name at least one model")
         return tuple(dict.fromkeys(value))
-
-    @field_validator("margins")
-    @classmethod
-    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
-        for name, margin in value.items():
-            if not margin > 0:
-                raise ValueError(f"the margin of {name} must be above 0, got {margin}")
-        return value
 
     @model_validator(mode="after")
     def _one_base_for_checkpoints(self) -> Study:
@@ -162,12 +169,12 @@ def make_study(**settings: Any) -> Study:
 
 def read_study(path: Path, **overrides: Any) -> Study:
     """A Study from a YAML file; `overrides` (command line options) win. Relative data paths count from here."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the study file {path}: {error}") from None
+    content = read_yaml(path, "the study file", "start with: models: [NAME]")
     if not isinstance(content, dict):
         raise UserError(f"the study file {path} must hold `key: value` lines", fix="start with: models: [NAME]")
+    for key in content:
+        if not isinstance(key, str):
+            raise UserError(f"a study has no setting called {key!r}", fix="see: tiltmeter run --help")
     for key in ("models", "strategies", "benchmarks", "checkpoints"):
         if isinstance(content.get(key), str):
             content[key] = [content[key]]
@@ -184,5 +191,5 @@ def _as_user_error(error: ValidationError) -> UserError:
             fix=f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(sorted(Study.model_fields))}",
         )
     message = first["msg"].removeprefix("Value error, ")
-    given = f" (given: {first['input']!r})" if place and not isinstance(first["input"], dict) else ""
+    given = f" (given: {str(first['input'])[:80]!r})" if place and not isinstance(first["input"], (dict, list)) else ""
     return UserError(f"study setting {place}: {message}{given}" if place else message, fix="see: tiltmeter run --help")

@@ -103,3 +103,36 @@ def test_bytes_that_are_not_utf8_are_a_users_error(tmp_path):
     (tmp_path / "dt_stereotyping/user_prompts.csv").write_bytes(header.encode() + b"\njobs,\xff,P\n")
     with pytest.raises(UserError, match=r"user_prompts\.csv, row 1"):
         build("benchmark", "dt-stereotyping").load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "why"),
+    [
+        ("discrim_eval/explicit.jsonl", '"T"', '"\\ud800"', "half of a surrogate pair"),
+        ("discrim_eval/explicit.jsonl", '"T"', "[" * 20_000, "not valid JSON"),
+        ("discrim_eval/explicit.jsonl", "20.0", "1e999", "expected a number"),
+        ("discrim_eval/explicit.jsonl", "20.0", "9" * 400, "expected a number"),
+        ("discrim_eval/explicit.jsonl", "20.0", "9" * 5000, "not valid JSON"),
+        ("discrim_eval/explicit.jsonl", "20.0", "NaN", "expected a number"),
+        ("global_opinion_qa/global_opinions.csv", "'a'", "'\\ud800'", "half of a surrogate pair"),
+        ("global_opinion_qa/global_opinions.csv", "0.5, 0.5", "1e308, 1e308", "a number beyond"),
+        ("global_opinion_qa/global_opinions.csv", "0.5, 0.5", "1e999, 1", "a number beyond"),
+        ("global_opinion_qa/global_opinions.csv", "'a'", "9" * 400, "a number beyond"),
+        ("global_opinion_qa/global_opinions.csv", "'a'", "(" * 5000, "not a Python literal"),
+        ("worldbench/worldbench.csv", "3.5", "1e308", "expected a number"),
+    ],
+)
+def test_what_no_file_and_no_sum_can_hold_is_named_where_it_stands(tmp_path, name, old, new, why):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, name, old, new)
+    assert why in caught.value.message and name in caught.value.message and "row 1" in caught.value.message
+
+
+def test_a_windows_file_asks_the_same_question_as_any_other(tmp_path):
+    """A carriage return inside a quoted cell would reach the prompt."""
+    name = "discrim_eval_gen/discrim_eval_gen.csv"
+    [plain] = load(tmp_path, name, "0,0,P,gender", '0,0,"P\nQ",gender')["discrim-eval-gen"]
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    [windows] = build("benchmark", "discrim-eval-gen").load(tmp_path)
+    assert windows == plain and "\r" not in repr(windows)

@@ -179,3 +179,28 @@ def test_without_a_measured_speed_nothing_is_called_the_fastest():
     choice = choosing.choose([row(strategy="none"), row()], [variant("none"), variant("int8")], Policy())
     assert choice.chosen == () and "no speed was measured here" in choice.text
     assert all(math.isnan(c.speed) for c in choice.candidates)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "default: {allow_partial: true, max_flips: 0.0, require: equivalent}\ndefault: {allow_partial: true}\n",
+        "default: {max_rise: 0, max_rise: 9}\n",
+        "benchmarks: {crows-pairs: {require: equivalent}, crows-pairs: {}}\n",
+        "cells:\n- {strategy: a, strategy: b, benchmark: c}\n",
+        "default: {max_rise: .inf}\n",
+        "default: {max_rise: .nan}\n",
+        "margins: {crows-pairs: .inf}\n",
+        f"margins: {{crows-pairs: {'9' * 400}}}\n",
+        "default: {require: [a]}\n",
+        "default: {allow_partial: 1}\n",
+        "1: 2\n",
+    ],
+)
+def test_a_policy_that_says_something_twice_or_nothing_finite_never_opens_a_gate(tmp_path, content):
+    from tiltmeter.cli.decisions import load_policy
+
+    path = tmp_path / "policy.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError):
+        load_policy(path)

@@ -16,6 +16,8 @@ from typing import Any
 
 from tiltmeter.errors import UserError
 
+LARGEST = 1e150  # so that sums and products of cells stay finite
+
 
 @dataclass(frozen=True)
 class Row:
@@ -37,16 +39,16 @@ class Row:
         value = self.cells.get(column)
         if not isinstance(value, str) or not value.strip():
             raise self.wrong(column, f"expected text, found {_short(value)}")
-        return value
+        return self._checked(column, value)
 
     def number_in(self, column: str) -> float:
         """A cell that must hold a finite number."""
         value = self.cells.get(column)
         try:
             number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) < LARGEST:
             raise self.wrong(column, f"expected a number, found {_short(value)}")
         return number
 
@@ -57,9 +59,23 @@ class Row:
         if not (value.startswith(start) and value.endswith(end) and len(value) >= len(start) + len(end)):
             raise self.wrong(column, f"expected {start}…{end}, found {_short(value)}")
         try:
-            return ast.literal_eval(value[len(start) : len(value) - len(end)])
+            return self._checked(column, ast.literal_eval(value[len(start) : len(value) - len(end)]))
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
             raise self.wrong(column, f"not a Python literal ({_short(value)})") from error
+
+    def _checked(self, column: str, value: Any) -> Any:
+        """The value; raises UserError where it holds what no file and no sum can: half a character, an infinity."""
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise self.wrong(column, f"holds half of a surrogate pair, which is no character ({_short(value)})")
+        if isinstance(value, (int, float)) and not abs(value) < LARGEST:
+            raise self.wrong(column, f"a number beyond {LARGEST:g} ({_short(value)})")
+        for inner in (*value.keys(), *value.values()) if isinstance(value, dict) else value if _many(value) else ():
+            self._checked(column, inner)
+        return value
+
+
+def _many(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset))
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> list[Row]:
@@ -96,8 +112,8 @@ def read_jsonl(path: Path, columns: tuple[str, ...]) -> list[Row]:
                 row = Row(path, number, {})
                 try:
                     cells = json.loads(line)
-                except ValueError as error:
-                    raise row.wrong(columns[0], f"the line is not valid JSON ({error})") from error
+                except (ValueError, RecursionError) as error:
+                    raise row.wrong(columns[0], f"the line is not valid JSON ({_short(str(error))})") from error
                 if not isinstance(cells, dict):
                     raise row.wrong(columns[0], "the line is not a JSON object")
                 missing = next((name for name in columns if name not in cells), None)
@@ -122,7 +138,7 @@ def unique(row: Row, column: str, identity: str, seen: set[str]) -> str:
 
 def _open(path: Path) -> Any:
     try:
-        return open(path, newline="", encoding="utf-8-sig")
+        return open(path, encoding="utf-8-sig")  # a Windows file's line ends, inside cells too, become "\n"
     except FileNotFoundError as error:
         raise UserError(
             f"{path} does not exist", fix="run `tiltmeter data fetch`, or point --data to the folder that has it"
@@ -147,5 +163,8 @@ def _some(path: Path, rows: list[Row]) -> list[Row]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a very large number"
     return text if len(text) <= 60 else text[:57] + "…"

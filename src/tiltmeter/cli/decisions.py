@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from tiltmeter.cli.output import say, say_commands
 from tiltmeter.decisions import choose as choosing
 from tiltmeter.decisions import gate as gating
@@ -16,6 +14,7 @@ from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
 from tiltmeter.results.document import null, read_document
 from tiltmeter.schema import Document
+from tiltmeter.yaml_files import read_yaml
 
 MARKS = {"pass": "ok", "fail": "BROKEN", "unjudged": "not judged"}
 
@@ -24,10 +23,7 @@ def load_policy(path: Path | None) -> Policy:
     """The policy of a YAML file; without one, the default: nothing may be worse. Raises UserError."""
     if path is None:
         return Policy()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the policy {path}: {error}", fix="see examples/policy.yaml") from None
+    content = read_yaml(path, "the policy", "see examples/policy.yaml")
     return read_policy(content, benchmarks=list(known("benchmark")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,23 @@ from tiltmeter.errors import UserError
 
 WHAT, HOW, WHERE = "What to measure", "How to run", "Where it goes"
 
+
+def folder(text: str) -> Path:
+    """A folder from the command line; an empty text (an unset variable) is none, not the current one."""
+    if not text.strip() or "\0" in text:
+        raise typer.BadParameter("is empty; name a folder, such as runs/first")
+    return Path(text)
+
+
 Out = Annotated[
-    Path, typer.Option("--out", help="Finished parts in it are kept; only missing ones run.", rich_help_panel=WHERE)
+    Path,
+    typer.Option(
+        "--out",
+        parser=folder,
+        metavar="DIR",
+        help="Finished parts in it are kept; only missing ones run.",
+        rich_help_panel=WHERE,
+    ),
 ]
 Strategies = Annotated[
     list[str] | None,
@@ -26,9 +42,7 @@ Strategies = Annotated[
 ]
 Benchmarks = Annotated[
     list[str] | None,
-    typer.Option(
-        "--benchmark", "-b", metavar="NAME", help="Repeatable. [dim]default: all six[/dim]", rich_help_panel=WHAT
-    ),
+    typer.Option("--benchmark", "-b", metavar="NAME", help="Repeatable. [dim]default: all[/dim]", rich_help_panel=WHAT),
 ]
 Format = Annotated[
     str | None,
@@ -126,7 +140,9 @@ Ray = Annotated[
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of failed cells.", rich_help_panel=HOW)]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `tiltmeter run --out` wrote.")]
+RunFolder = Annotated[
+    Path, typer.Argument(parser=folder, metavar="RUN", help="A folder that `tiltmeter run --out` wrote.")
+]
 
 
 def study_settings(local: dict[str, Any]) -> dict[str, Any]:
@@ -134,10 +150,10 @@ def study_settings(local: dict[str, Any]) -> dict[str, Any]:
     names = {"strategy": "strategies", "benchmark": "benchmarks"}
     left_out = {"out", "debug", "ray", "model", "base", "variant", "ctx"}
     settings = {names.get(key, key): value for key, value in local.items() if key not in left_out}
-    settings = {key: value for key, value in settings.items() if value not in (None, [], False)}
+    settings = {key: value for key, value in settings.items() if value is not None and value != []}  # 0 was given
     tokens = settings.pop("batch_tokens", None)
     if tokens not in (None, "auto"):
-        if not str(tokens).isdigit() or int(tokens) < 1:
+        if not re.fullmatch(r"[1-9][0-9]{0,14}", str(tokens)):
             raise UserError(
                 f"--batch-tokens takes auto or a number of tokens, not {tokens!r}", fix="--batch-tokens auto"
             )

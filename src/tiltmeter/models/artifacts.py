@@ -85,7 +85,7 @@ class Artifacts:
         except OSError as error:
             raise UserError(
                 f"cannot write the cache folder {self.root}: {error.strerror}",
-                fix="name another with --cache-dir or TILTMETER_CACHE",
+                fix="name another: export TILTMETER_CACHE=DIR",
             ) from None
 
     def get_or_make(self, key: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Artifact:
@@ -118,7 +118,7 @@ class Artifacts:
                     if error.errno == 28:  # no space left on device
                         raise UserError(
                             f"the disk of the cache folder {self.root} is full",
-                            fix="tiltmeter cache clear, or name another folder with --cache-dir",
+                            fix="tiltmeter cache clear, or name another folder: export TILTMETER_CACHE=DIR",
                         ) from error
                     raise
                 except BaseException:
