@@ -99,7 +99,7 @@ def xml(text: object) -> str:
 
 def github(text: object, *, in_property: bool = False) -> str:
     """Text inside a workflow command (`::error title=…::…`), escaped as GitHub's runner asks."""
-    line = clean(str(text)).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    line = clean(str(text)).replace("##[", "# #[").replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return line.replace(":", "%3A").replace(",", "%2C") if in_property else line
 
 
