@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake in a command, a study file or a data folder.
@@ -26,3 +28,11 @@ def missing_extra(package: str, extra: str, needed_for: str) -> UserError:
     return UserError(
         f"{needed_for} needs the package {package!r}, which is not installed", fix=f'pip install "tiltmeter[{extra}]"'
     )
+
+
+def together(errors: Sequence[UserError]) -> UserError:
+    """One error that says all of `errors`, each with its own fix, so that a command is corrected once."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = [f"{each.message}" + (f"\n    Fix: {each.fix}" if each.fix else "") for each in errors]
+    return UserError(f"{len(errors)} things cannot work:\n" + "\n".join(f"  - {line}" for line in lines))

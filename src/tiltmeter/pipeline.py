@@ -28,8 +28,18 @@ from tiltmeter.results.document import write_results
 from tiltmeter.runs import record as run_record
 from tiltmeter.runs.loading import Loader
 from tiltmeter.runs.progress import Silent
-from tiltmeter.runs.store import Cell, CellId, Store, digest, read_json, stored_variant, write_json, write_variant
-from tiltmeter.runs.text_quality import judge_answers, measure_text
+from tiltmeter.runs.store import (
+    Cell,
+    CellId,
+    Store,
+    digest,
+    read_json,
+    stored_variant,
+    variant_file,
+    write_json,
+    write_variant,
+)
+from tiltmeter.runs.text_quality import judge_answers, measure_text, text_key
 from tiltmeter.schema import Failure, Proof, RunRecord, Variant
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.seeds import seed_for
@@ -65,9 +75,11 @@ class _Job:
     cells: list[Cell]
     text: bool  # whether its text quality is missing
     summary: RunSummary
+    key: str = ""  # what its facts belong to: weights, strategy, settings, dtype
+    stale: bool = False  # whether the facts in the folder are none, or belong to another key
 
     def __bool__(self) -> bool:
-        return bool(self.cells) or self.text
+        return bool(self.cells) or self.text or self.stale
 
 
 def run(study: Study, out: Path, progress: Progress | None = None, ray: str | None = None) -> RunSummary:
@@ -92,10 +104,7 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
             for part in loader.each(work.variant, map(work.job, specs)):
                 summary.add(part)
             if study.text_quality:
-                try:
-                    judge_answers(store, study, loader)
-                except BackendFailed as error:  # a served base that is gone: all else of the run stands
-                    work.fail(summary, specs[0], None, f"text quality: {error}")
+                judge_answers(store, study, loader, lambda reason: work.fail(summary, specs[0], None, reason))
         write_json(out / "failures.json", [failure.as_json() for failure in summary.failures])
         progress.note("statistics …")
         write_results(out)
@@ -121,6 +130,12 @@ class _Asked:
     notes: list[Text]
 
 
+def reason_of(error: Exception) -> str:
+    """Why something could not be computed: the error's own text, after the name of an unexpected kind."""
+    expected = isinstance(error, (UserError, VariantFailed, BackendFailed))
+    return str(error) if expected else f"{type(error).__name__}: {error}"
+
+
 class _Work:
     def __init__(
         self,
@@ -137,10 +152,18 @@ class _Work:
 
     def check(self, specs: list[VariantSpec]) -> None:
         """Raises UserError for an absent model, tokenizer, chat template or GPU before anything is computed."""
+        of_weights: dict[str, str] = {}
         for source in dict.fromkeys(spec.source for spec in specs):
-            tokenizer = self.loader.identity(source).tokenizer
+            identity = self.loader.identity(source)
             for cell_format in self.study.formats:
-                renderer(cell_format, tokenizer)
+                renderer(cell_format, identity.tokenizer)
+            if source in self.study.models:
+                other = of_weights.setdefault(identity.weight_hash, source)
+                if other != source:  # answers are kept by weights: the two would share every cell, and one row be lost
+                    raise UserError(
+                        f"{other} and {source} hold the same weights and tokenizer",
+                        fix="name one of them; the same model asked twice is: -s rerun",
+                    )
 
     def job(self, spec: VariantSpec) -> _Job:
         """What is still open for one variant: its inputs are written, none of its weights is read."""
@@ -150,17 +173,27 @@ class _Work:
         except (UserError, VariantFailed) as error:
             self._cannot_load(spec, error, summary)
             return _Job(spec, [], False, summary)
+        identity = self.loader.identity(spec.source)
+        settings = self._settings(spec.chain) | dict(identity.settings)
+        key = digest([identity.weight_hash, spec.strategy, settings, identity.dtype])
         facts = stored_variant(self.store.path, spec.model, spec.strategy)
-        return _Job(spec, cells, self.study.text_quality and (facts is None or facts.text_quality is None), summary)
+        stale = facts is None or facts.key != key
+        measured = None if stale or facts is None else facts.text_quality
+        text = self.study.text_quality and (measured is None or measured.key != digest([key, text_key(self.study)]))
+        return _Job(spec, cells, text, summary, key, stale)
 
     def variant(self, job: _Job) -> RunSummary:
         """Ask everything that is still open for one variant. Several may run at a time, each in a thread."""
         spec, summary = job.spec, job.summary
         if not job:
             return summary
+        if job.stale:  # proof, text quality and speed of other weights, settings or dtype
+            variant_file(self.store.path, spec.model, spec.strategy).unlink(missing_ok=True)
         try:
             variant = self.loader.load(spec)
-        except (UserError, VariantFailed) as error:
+        except Exception as error:  # whatever a library raises on one variant must not cost the others
+            if self.progress.debug and not isinstance(error, (UserError, VariantFailed)):
+                raise
             self._cannot_load(spec, error, summary)
             return summary
         known = stored_variant(self.store.path, spec.model, spec.strategy)
@@ -173,6 +206,7 @@ class _Work:
             dtype=variant.dtype,
             device=variant.device,
             weight_hash=variant.weight_hash,
+            key=job.key,
             text_quality=known.text_quality if known else None,
             speed=known.speed if known else None,
         )
@@ -186,13 +220,18 @@ class _Work:
             except Exception as error:  # one broken cell must not cost the others; it is named in the run
                 if self.progress.debug:
                     raise
-                self.fail(summary, spec, cell.id, f"{type(error).__name__}: {error}")
+                self.fail(summary, spec, cell.id, reason_of(error))
         if job.text:
             try:
                 quality = measure_text(variant, self.loader.engine(spec), self.study)
-            except BackendFailed as error:
-                self.fail(summary, spec, None, f"text quality: {error}")
+            except UserError:
+                raise
+            except Exception as error:  # all else of the run stands without it
+                if self.progress.debug:
+                    raise
+                self.fail(summary, spec, None, f"text quality: {reason_of(error)}")
                 return summary
+            quality = quality.model_copy(update={"key": digest([job.key, text_key(self.study)])})
             write_variant(self.store.path, facts.model_copy(update={"text_quality": quality}))
         return summary
 
@@ -200,7 +239,7 @@ class _Work:
         """A variant is given up, and named; without its base nothing can be compared."""
         if spec.is_base and isinstance(error, UserError):
             raise error
-        self.fail(summary, spec, None, str(error))
+        self.fail(summary, spec, None, reason_of(error))
 
     def fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
         cells: tuple[str, ...] | Literal["all"] = "all"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends import _probe
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.errors import UserError, together
 from tiltmeter.messages import say
 from tiltmeter.models import reading
+from tiltmeter.models.check import check_checkpoint
 from tiltmeter.models.formats.awq_gptq import read_format
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.models.resolve import resolve
@@ -28,12 +30,22 @@ class Transformers(Backend):
     runs_on = "CPU, GPU"
     source = "transformers, torch"
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._known: dict[str, Identity] = {}
+
     def check(self) -> None:
-        """Raises UserError for a strategy that cannot work with any of the study's models."""
-        checkpoints = [model for model in self.study.models if not is_address(model)]
-        if not checkpoints:
-            return
-        chains = {spec.strategy: spec.chain for spec in self.study.variants() if spec.source in checkpoints}
+        """Raises one UserError for every checkpoint that cannot be taken, and every strategy that cannot work with any
+        of the study's models."""
+        specs = [spec for spec in self.study.variants() if not is_address(spec.source)]
+        wrong: dict[str, UserError] = {}
+        for source in dict.fromkeys(spec.source for spec in specs):
+            try:
+                self._known[source] = self._identity(source)
+            except UserError as error:
+                wrong.setdefault(error.message, error)
+        checkpoints = [model for model in self.study.models if model in self._known]
+        chains = {spec.strategy: spec.chain for spec in specs if spec.source in checkpoints}
         refused = [
             apply.refusals(
                 model,
@@ -46,21 +58,30 @@ class Transformers(Backend):
         ]
         for name in chains:
             if all(name in each for each in refused):
-                raise refused[0][name]
+                wrong.setdefault(refused[0][name].message, refused[0][name])
+        if wrong:
+            raise together(list(wrong.values()))
 
     def identity(self, source: str) -> Identity:
         """Tokenizer, weight hash and base dtype of a checkpoint, without loading its weights.
 
         A ready-made checkpoint runs in its base's dtype, whatever it was saved in: a change of type is no part of the
-        compression. Raises UserError for a format that cannot be read.
+        compression. Raises UserError for a format that cannot be read, and for a checkpoint that cannot be taken.
         """
+        if source not in self._known:
+            self._known[source] = self._identity(source)
+        return self._known[source]
+
+    def _identity(self, source: str) -> Identity:
         compared_with = self.base_of(source)
         if is_gguf(source):
             self.say(f"reading the header of {source}")
         folder = resolve(source, compared_with)
         read_format(folder, source)
+        tokenizer = reading.load_tokenizer(folder, source)
+        check_checkpoint(folder, source, reading.load_config(folder, source), tokenizer)
         return Identity(
-            tokenizer=reading.load_tokenizer(folder, source),
+            tokenizer=tokenizer,
             weight_hash=apply.fingerprint(source, compared_with),
             dtype=self.dtype_of(source),
         )

@@ -7,23 +7,21 @@ configuration, tokenizer, safetensors and GGUF files are fetched.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tiltmeter.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-import hashlib
-import os
-
 from tiltmeter.models.artifacts import default_folder
+from tiltmeter.models.weight_files import read_headers, weight_files
 
 GGUF_LINK = "variant.gguf"  # the file itself, in the folder that stands for it
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+DECIDES = (*WANTED[1:], "additional_chat_templates/*.jinja", GGUF_LINK)  # beside the weights
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -33,27 +31,24 @@ TOKENIZER_FILES = (
     "tekken.json",
 )
 
-_seen: dict[tuple[tuple[str, int, int], ...], str] = {}
+_seen: dict[tuple[tuple[str, int, int, int, int], ...], str] = {}
 
 
 def check_folder(path: Path, model: str) -> None:
-    """Raises UserError when the folder cannot be loaded safely and completely."""
-    other = "name the folder that save_pretrained wrote"
-    if "gguf" in model.lower():
-        other = f"name a file: {model}:Q4_K_M, or {model}/FILE.gguf"
-    if not (path / "config.json").is_file():
-        raise UserError(f"the model folder {model} has no config.json", fix=other)
-    if not any(path.glob("*.safetensors")):
-        pickled = [file.name for pattern in PICKLED for file in path.glob(pattern)]
-        if pickled:
-            raise UserError(
-                f"{model} holds its weights as a pickle ({pickled[0]}), which could run code when opened",
-                fix="convert it where you trust it: model.save_pretrained(folder, safe_serialization=True)",
-            )
+    """Raises UserError when the folder cannot be loaded safely and completely, as far as names of files tell."""
+    adapter = next((name for name in ADAPTER if (path / name).exists()), None)
+    if adapter:
         raise UserError(
-            f"the model folder {model} has no weights (*.safetensors)",
-            fix=other,
+            f"{model} holds an adapter ({adapter}), which would not be applied",
+            fix="merge it where you can load both: peft's merge_and_unload, then save_pretrained; name that folder "
+            f"(without the adapter: take {adapter} out)",
         )
+    if not (path / "config.json").is_file():
+        other = "name the folder that save_pretrained wrote"
+        if "gguf" in model.lower():
+            other = f"name a file: {model}:Q4_K_M, or {model}/FILE.gguf"
+        raise UserError(f"the model folder {model} has no config.json", fix=other)
+    weight_files(path, model)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(
             f"the model folder {model} has no tokenizer",
@@ -61,19 +56,24 @@ def check_folder(path: Path, model: str) -> None:
         )
 
 
+def _weights(path: Path) -> list[Path]:
+    return [] if (path / GGUF_LINK).exists() else weight_files(path, str(path))
+
+
 def weights_on_disk(path: Path) -> int:
     """Bytes of the folder's weight files."""
-    return sum(file.stat().st_size for pattern in ("*.safetensors", GGUF_LINK) for file in path.glob(pattern))
+    return sum(file.stat().st_size for file in (*_weights(path), *path.glob(GGUF_LINK)))
 
 
 def fingerprint_folder(path: Path) -> str:
     """SHA-256 over names and bytes of the files that decide an answer: weights, config, tokenizer, end tokens.
 
-    Remembered by file name, size and modification time, in this process and in the cache folder, so
-    that asking again costs no reading.
+    The weights are the files that are loaded, wherever an index or a link puts them. Remembered in this process and
+    in the cache folder by name, size, time in nanoseconds, inode and time of the last change to the inode, so that
+    asking again costs no reading: putting an old time back (touch -r, cp -p, rsync) does not pass for the old file.
     """
-    files = sorted(file for pattern in (*WANTED, GGUF_LINK) for file in path.glob(pattern))
-    stamp = tuple((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    files = sorted({*_weights(path), *(file for pattern in DECIDES for file in path.glob(pattern))})
+    stamp = tuple(_stamp(file) for file in files)
     if stamp in _seen:
         return _seen[stamp]
     remembered = default_folder() / "fingerprints.json"
@@ -82,12 +82,18 @@ def fingerprint_folder(path: Path) -> str:
     if stamp_id not in known:
         total = hashlib.sha256()
         for file in files:
+            name = file.relative_to(path).as_posix()
             with file.open("rb") as stream:
-                total.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+                total.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
         known = {**_read_json(remembered), stamp_id: total.hexdigest()}
         _remember(remembered, known)
     _seen[stamp] = known[stamp_id]
     return _seen[stamp]
+
+
+def _stamp(file: Path) -> tuple[str, int, int, int, int]:
+    facts = file.stat()
+    return str(file.resolve()), facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -113,10 +119,4 @@ OLD_SETTINGS = {"gptq": "quantize_config.json", "awq": "quant_config.json"}  # w
 
 def tensor_names(shards: Iterable[Path]) -> set[str]:
     """The names of all tensors in safetensors files, from their headers."""
-    from safetensors import safe_open
-
-    names: set[str] = set()
-    for shard in shards:
-        with safe_open(shard, framework="numpy") as file:
-            names.update(file.keys())
-    return names
+    return set(read_headers(shards, "the checkpoint"))

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from tiltmeter.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import nn
 import gc
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from tiltmeter.errors import UserError
+from tiltmeter.models.check import report
 from tiltmeter.models.quiet import held_back
+from tiltmeter.models.sanity import check_runs
 from tiltmeter.models.variant import LoadedVariant
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
 NO_LIMIT = 1_000_000  # tokens; models without a stated context length
+NOT_FROM_A_FILE = ("fusion_config", "transformers_weights")  # would change what code runs, or which file is opened
+
+Read = TypeVar("Read")
 
 
 def release(variant: LoadedVariant) -> None:
@@ -67,28 +66,37 @@ def pick_dtype(dtype: str, device: str, config: Any) -> str:
 
 
 def load_tokenizer(folder: Path, model: str) -> PreTrainedTokenizerBase:
-    """The folder's tokenizer. Raises UserError when it cannot be read without remote code."""
+    """The folder's tokenizer. Raises UserError when it cannot be read, or used, without remote code."""
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)  # type: ignore[no-any-return]
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(
-            f"the tokenizer of {model} cannot be loaded: {_first_line(error)}",
-            fix="check its tokenizer files; tokenizers that need remote code are not supported",
-        ) from None
+    def read() -> PreTrainedTokenizerBase:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        ids = tokenizer("Once upon a time", verbose=False)["input_ids"]
+        if not ids or not all(isinstance(index, int) for index in ids):
+            raise ValueError(f"it makes {str(ids)[:50]} of a text")
+        return tokenizer  # type: ignore[no-any-return]
+
+    return _read(
+        read,
+        f"the tokenizer of {model} cannot be loaded",
+        "check its tokenizer files; tokenizers that need remote code are not supported",
+    )
 
 
 def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrainedModel:
-    """The causal LM in `folder`, for evaluation, without gradients. Raises UserError when it cannot be read."""
+    """The causal LM in `folder`, for evaluation, without gradients, after one forward (`sanity.check_runs`).
+
+    Raises UserError when it cannot be read as it is stored, or cannot run.
+    """
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     try:
-        with held_back():  # progress bars; what transformers logs still comes through
+        with held_back():
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
+                config=load_config(folder, str(folder)),
                 dtype=getattr(torch, dtype),
                 device_map={"": device},
                 use_safetensors=True,
@@ -110,17 +118,12 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
             fix="models that need remote code, and other kinds of models, are not supported",
         ) from None
     model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
-    if info["missing_keys"]:
-        raise UserError(
-            f"{folder} lacks weights that its configuration asks for: {sorted(info['missing_keys'])[0]}"
-            f" and {len(info['missing_keys']) - 1} more",
-            fix="fetch the whole checkpoint again",
-        )
+    report(str(folder), info)
     if "bitsandbytes" in sys.modules:  # by a strategy, or because the checkpoint itself is of that kind
         keep_plain_packing(model)
     model = model.eval().requires_grad_(False)
-    if getattr(model.config, "quantization_config", None) is not None:
-        _unpack_quietly(model)
+    with held_back():  # compressed-tensors' first forward unpacks the weights behind a progress bar
+        check_runs(model, str(folder))
     return model
 
 
@@ -132,25 +135,44 @@ def out_of_memory(model: str, device: str) -> UserError:
 
 
 def load_config(folder: Path, model: str) -> Any:
-    """The folder's configuration. Raises UserError when it needs remote code or cannot be read."""
-    from transformers import AutoConfig
+    """The folder's configuration, without what would choose other code or files than ours: attention and expert
+    kernels (the kernel loader fetches code from the hub), fusions, names of weight files.
 
+    Raises UserError when it needs remote code or cannot be read.
+    """
+    from transformers import AutoConfig, PretrainedConfig
+
+    def read() -> Any:
+        config = AutoConfig.from_pretrained(
+            folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation=None,
+            experts_implementation=None,
+        )
+        config.get_text_config(decoder=True)
+        for each in (config, *(part for part in vars(config).values() if isinstance(part, PretrainedConfig))):
+            each._attn_implementation_internal = each._experts_implementation_internal = None
+            for name in NOT_FROM_A_FILE:
+                each.__dict__.pop(name, None)
+        return config
+
+    return _read(
+        read,
+        f"the configuration of {model} cannot be read",
+        "check its config.json; architectures that need remote code are not supported",
+    )
+
+
+def _read(read: Callable[[], Read], what: str, fix: str) -> Read:
+    """What `read` returns; whatever a library raises on a senseless file, Rust's panics included, is a UserError."""
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the configuration of {model} cannot be read: {_first_line(error)}",
-            fix="architectures that need remote code are not supported",
-        ) from None
-
-
-def _unpack_quietly(model: PreTrainedModel) -> None:
-    """The first forward of a compressed-tensors model unpacks its weights behind a progress bar: have it now."""
-    import torch
-
-    if "compressed" in str(getattr(model.config.quantization_config, "quant_method", "")).lower():
-        with held_back(), torch.inference_mode():
-            model(torch.zeros((1, 1), dtype=torch.long, device=model.device))
+        with held_back():
+            return read()
+    except (KeyboardInterrupt, SystemExit, MemoryError, UserError):
+        raise
+    except BaseException as error:
+        raise UserError(f"{what}: {_first_line(error)}", fix=fix) from None
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -161,7 +183,7 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
     return frozenset()
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return (text.splitlines()[0] if text else type(error).__name__)[:300]
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.registry import build
 from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
 from tiltmeter.seeds import seed_for
-from tiltmeter.runs.store import Cell, Store, started_cells, stored_variant, write_variant
+from tiltmeter.runs.store import Cell, Store, digest, started_cells, stored_variant, write_variant
 from tiltmeter.schema import AnswerQuality, TextQuality
 from tiltmeter.schema.variant import answers_of
 from tiltmeter.study import Study, VariantSpec
@@ -67,7 +67,7 @@ def passages(path: Path, seed: int) -> list[str]:
 
 def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> TextQuality:
     """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
-    path = Path(study.text).expanduser() if study.text else default_text()
+    path = _text(study)
     texts = passages(path, study.seed)
     scored = [answer for answer in _log_likelihoods(engine, texts) if answer is not None]
     tokens = sum(n for _, n in scored)
@@ -82,23 +82,46 @@ def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> Tex
     )
 
 
-def judge_answers(store: Store, study: Study, loader: Loader) -> None:
-    """Fill `text_quality.answers` of every variant; loads each base model at most once more."""
-    cells = [cell for cell in started_cells(store.path) if cell.done is not None]
+def text_key(study: Study) -> str:
+    """What a perplexity belongs to beside its variant: the bytes of the text and the seed that draws passages."""
+    path = _text(study)
+    if not path.is_file():
+        raise UserError(f"there is no text file {path}", fix="check the path given with --text")
+    return digest([hashlib.sha256(path.read_bytes()).hexdigest(), study.seed])
+
+
+def _text(study: Study) -> Path:
+    return Path(study.text).expanduser() if study.text else default_text()
+
+
+def judge_answers(store: Store, study: Study, loader: Loader, fail: Callable[[str], None]) -> None:
+    """Fill `text_quality.answers` of every variant; loads each base model at most once more.
+
+    Only the newest cell of each row, which is of the weights that the facts are about. What goes wrong is told to
+    `fail`, and costs that cell's judgement only.
+    """
+    order = {folder: place for place, folder in enumerate(loader.record.cells)}
+    cells = sorted(started_cells(store.path), key=lambda cell: order.get(cell.id.folder, -1))
+    newest = {cell.id.place: cell for cell in cells}
     for model in study.models:
         base = VariantSpec(model=model, strategy="none", source=model)
-        for cell in cells:
+        for cell in newest.values():
             if cell.id.model != model or build("benchmark", cell.id.benchmark).request_kind != "generation":
                 continue
             facts = stored_variant(store.path, model, cell.id.strategy)
-            if facts is None:
+            if facts is None or cell.done is None:
                 continue
             quality = facts.text_quality or TextQuality(answers={})
             name = answers_of(cell.id.place)
-            if name in quality.answers and quality.answers[name].key == cell.id.key:
+            key = digest([cell.id.key, loader.identity(model).weight_hash, study.seed])
+            if name in quality.answers and quality.answers[name].key == key:
                 continue
-            likelihood = _under_base(cell, loader.engine(base), study.seed)
-            found = AnswerQuality(key=cell.id.key, **_describe(cell), **likelihood)
+            try:
+                likelihood = _under_base(cell, loader.engine(base), study.seed)
+            except Exception as error:  # a served base that is gone, say: all else of the run stands
+                fail(f"text quality of {cell.id.strategy}, {name}: {type(error).__name__}: {error}")
+                continue
+            found = AnswerQuality(key=key, **_describe(cell), **likelihood)
             answers = {**quality.answers, name: found}
             quality = quality.model_copy(update={"answers": answers})
             write_variant(store.path, facts.model_copy(update={"text_quality": quality}))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join, say
 from tiltmeter.models.artifacts import Artifacts
+from tiltmeter.models.check import check_checkpoint
 from tiltmeter.models.folders import fingerprint_folder, weights_on_disk
 from tiltmeter.models.formats.awq_gptq import how_converted, loadable
 from tiltmeter.models.probes import TAIL, TEXTS, probe_logits
@@ -159,12 +160,14 @@ def _context(
     device = pick_device(device)
     folder = resolve(model, base)
     config = load_config(folder, model)
+    tokenizer = load_tokenizer(folder, model)
+    check_checkpoint(folder, model, config, tokenizer)
     base_dtype = pick_dtype(dtype, device, config)
     return Context(
         model=model,
         checkpoint=folder,
         config=config,
-        tokenizer=load_tokenizer(folder, model),
+        tokenizer=tokenizer,
         device=device,
         dtype=_dtype_of(chain, base_dtype),
         base_dtype=base_dtype,

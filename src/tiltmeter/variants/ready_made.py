@@ -23,6 +23,7 @@ from tiltmeter.models.formats.gguf.beside import facts_of
 from tiltmeter.models.probes import probe_logits
 from tiltmeter.models.reading import load_config, load_tokenizer
 from tiltmeter.models.resolve import resolve
+from tiltmeter.models.weight_files import read_headers, weight_files
 from tiltmeter.strategies.base import SIMULATED, DidNothing
 from tiltmeter.variants.apply import base_probe
 
@@ -127,16 +128,11 @@ def _rounded(base: Path, variant: Path, dtype: str) -> list[Difference]:
 
 def _stored_dtypes(folder: Path) -> set[str]:
     """The 16 and 32 bit floating-point types of a folder's weights and scales, from the headers of its files."""
-    from safetensors import safe_open
-
     gguf = facts_of(folder)
     if gguf:
         return set(gguf["stored"])
-    kinds: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if name.rpartition(".")[2] in CAST]  # noqa: SIM118
-            kinds.update(file.get_slice(name).get_dtype() for name in names)
+    headers = read_headers(weight_files(folder, str(folder)), str(folder))
+    kinds = {tensor.dtype for name, tensor in headers.items() if name.rpartition(".")[2] in CAST}
     return {STORED[kind] for kind in kinds if kind in STORED}
 
 

@@ -22,6 +22,7 @@ from tiltmeter.models.folders import OLD_SETTINGS, WANTED, tensor_names
 from tiltmeter.models.formats.gguf.beside import facts_of
 from tiltmeter.models.formats.gguf.weights import HOW, loadable_gguf
 from tiltmeter.models.quiet import held_back
+from tiltmeter.models.weight_files import INDEX, SINGLE, read_headers, weight_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,7 +100,7 @@ def read_format(folder: Path, model: str) -> QuantizedFormat | None:
     if settings.get("pack_dtype", "int32") != "int32":
         raise UserError(f"{model} packs its weights in {settings['pack_dtype']} words", fix="save it with int32 words")
     producer = (settings.get("meta") or {}).get("quantizer", "")
-    return QuantizedFormat(
+    found = QuantizedFormat(
         method=method,
         layout=layout,
         bits=bits,
@@ -108,6 +109,35 @@ def read_format(folder: Path, model: str) -> QuantizedFormat | None:
         act_order=bool(settings.get("desc_act", False)),
         producer=str(producer[0] if isinstance(producer, list) and producer else producer or ""),
     )
+    _check_shapes(folder, model, found)
+    return found
+
+
+def _check_shapes(folder: Path, model: str, found: QuantizedFormat) -> None:
+    """Raises UserError naming file and layer where packed weights, zeros and scales are not of one layout; see
+    `converters` for it. From headers alone."""
+    headers = read_headers(weight_files(folder, model), model)
+    kinds = ("qweight", "qzeros", "scales")
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in headers if name.endswith(kinds))
+    for layer in layers:
+        parts = {kind: headers[f"{layer}.{kind}"] for kind in kinds if f"{layer}.{kind}" in headers}
+        missing = [kind for kind in kinds if kind not in parts]
+        optional = ["qzeros"] if found.method == "awq" else []  # AWQ without zero points
+        if missing and missing != optional:
+            problem = f"{layer} has no {missing[0]}"
+        else:
+            per_word = 32 // found.bits
+            rows, columns = (*parts["qweight"].shape, 0, 0)[:2]
+            n_in, n_out = (rows, columns * per_word) if found.method == "awq" else (rows * per_word, columns)
+            groups = 1 if found.group_size <= 0 else -(-n_in // found.group_size)
+            zeros = parts["qzeros"].shape if "qzeros" in parts else (groups, -(-n_out // per_word))
+            if parts["scales"].shape == (groups, n_out) and zeros == (groups, -(-n_out // per_word)):
+                continue
+            problem = f"the tensors of {layer} do not fit {found.bits} bits in groups of {found.group_size}"
+        raise UserError(
+            f"{model}: {next(iter(parts.values())).file.name} cannot be read as {found.method.upper()}: {problem}",
+            fix="correct quantization_config in config.json where it is wrong, or fetch the whole checkpoint again",
+        )
 
 
 def loadable(
@@ -204,23 +234,17 @@ def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtyp
 def _stage(folder: Path, place: Path, model: str) -> list[Path]:
     """Links to the files that are converted (no pickles, no stray shards); returns the weight files."""
     place.mkdir()
-    index = folder / "model.safetensors.index.json"
-    shards = sorted(folder.glob("*.safetensors"))
-    if index.is_file():
-        listed = set(json.loads(index.read_text())["weight_map"].values())
-        shards = [shard for shard in shards if shard.name in listed]
-    elif (folder / "model.safetensors").is_file():
-        shards = [folder / "model.safetensors"]
-    elif len(shards) > 1:
-        raise UserError(
-            f"{model} has several weight files and no model.safetensors.index.json",
-            fix="fetch the whole checkpoint again",
-        )
+    index = folder / INDEX
+    shards = weight_files(folder, model)
     for pattern in WANTED[1:]:
         for file in folder.glob(pattern):
+            if file == index and shards == [folder / SINGLE]:
+                continue  # an index beside the one file that is loaded
             (place / file.name).symlink_to(file.resolve())
     for shard in shards:  # old AutoGPTQ names its one file after bits and group size
-        (place / (shard.name if index.is_file() else "model.safetensors")).symlink_to(shard.resolve())
+        target = place / (SINGLE if len(shards) == 1 and not index.is_file() else shard.relative_to(folder))
+        target.parent.mkdir(exist_ok=True, parents=True)
+        target.symlink_to(shard.resolve())
     return shards
 
 
@@ -231,7 +255,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         return dict(config["quantization_config"])
     for method, name in OLD_SETTINGS.items():
         settings = _json(folder / name)
-        if settings and any(each.endswith(".qweight") for each in tensor_names(folder.glob("*.safetensors"))):
+        if settings and any(each.endswith(".qweight") for each in tensor_names(weight_files(folder, str(folder)))):
             return {"quant_method": method, **settings}
     return {}
 
@@ -246,6 +270,6 @@ def _layout(settings: dict[str, Any], method: str) -> str:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

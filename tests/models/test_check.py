@@ -1,0 +1,251 @@
+"""Where a model enters: what cannot be taken as it is stored is refused with file, layer and fix, before any weight is
+read; what only running shows is refused by the first forward."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tiltmeter.errors import UserError
+from tiltmeter.models import reading
+from tiltmeter.models.check import check_checkpoint
+from tiltmeter.models.folders import fingerprint_folder
+from tiltmeter.models.formats.awq_gptq import read_format
+from tiltmeter.models.resolve import resolve
+
+LAYER = "model.layers.1.mlp.down_proj.weight"
+
+
+@pytest.fixture
+def copy(stories: str, tmp_path: Path) -> Path:
+    folder = tmp_path / "m"
+    shutil.copytree(stories, folder)
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    return folder
+
+
+def enter(folder: Path) -> None:
+    """What every command does with a model before it computes anything."""
+    resolved = resolve(str(folder))
+    read_format(resolved, "m")
+    check_checkpoint(resolved, "m", reading.load_config(resolved, "m"), reading.load_tokenizer(resolved, "m"))
+
+
+def change(folder: Path, edit) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def configure(folder: Path, file: str = "config.json", **values) -> None:
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | values))
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        enter(folder)
+    assert caught.value.fix
+    return str(caught.value)
+
+
+def test_a_sound_checkpoint_enters(copy):
+    enter(copy)
+
+
+def test_tensors_that_are_missing_misshapen_or_without_a_place_are_named_with_their_layer(copy):
+    whole = (copy / "model.safetensors").read_bytes()
+    change(copy, lambda t: t.pop(LAYER))
+    assert f"lacks {LAYER}" in refused(copy)
+    (copy / "model.safetensors").write_bytes(whole)
+    change(copy, lambda t: t.update({LAYER: t[LAYER][:, :-8]}))
+    assert f"model.safetensors: {LAYER} is (128, 376), where config.json makes it (128, 384)" in refused(copy)
+    (copy / "model.safetensors").write_bytes(whole)
+    change(copy, lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(128)}))
+    text = refused(copy)
+    assert "model.safetensors: model.layers.0.self_attn.q_proj.bias" in text
+    assert "dropped" in text
+    (copy / "model.safetensors").write_bytes(whole)
+    configure(copy, num_hidden_layers=1)
+    assert "model.layers.1." in refused(copy)
+
+
+def test_weights_under_another_prefix_are_recognized(copy):
+    def rename(tensors):
+        for name in list(tensors):
+            tensors[f"base_model.model.{name}"] = tensors.pop(name)
+
+    change(copy, rename)
+    assert "under another prefix" in refused(copy)
+
+
+def test_fp8_weights_without_their_configuration_are_refused_with_and_without_scales(copy):
+    def shrink(tensors, scale: bool = True):
+        for name in [name for name in tensors if "layers" in name and name.endswith("proj.weight")]:
+            top = tensors[name].float().abs().max() / 448
+            tensors[name] = (tensors[name].float() / top).to(torch.float8_e4m3fn)
+            if scale:
+                tensors[f"{name}_scale"] = top.reshape(1)
+
+    whole = (copy / "model.safetensors").read_bytes()
+    for scale in (True, False):
+        (copy / "model.safetensors").write_bytes(whole)
+        change(copy, lambda tensors, scale=scale: shrink(tensors, scale))
+        assert "quantization_config" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n", "git-lfs pointer"),
+        (b"\x80\x04K\x01.", "no safetensors file"),
+        (b"\xff" * 64, "no safetensors file"),
+        (b"", "no safetensors file"),
+        ((2).to_bytes(8, "little") + b"[]", "no safetensors file"),
+    ],
+)
+def test_a_weight_file_that_is_something_else_is_named(copy, content, said):
+    (copy / "model.safetensors").write_bytes(content)
+    assert said in refused(copy)
+
+
+def test_a_file_cut_in_half_says_how_much_there_is(copy):
+    content = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(content[: len(content) // 2])
+    assert f"holds {len(content) // 2:,} of {len(content):,} bytes" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    "named", ["w.bin", "../outside.safetensors", "/etc/outside.safetensors", "sub/../../outside.safetensors", 3, None]
+)
+def test_an_index_may_name_nothing_but_safetensors_inside_the_folder(copy, named):
+    names = list(load_file(copy / "model.safetensors"))
+    (copy / "model.safetensors").rename(copy.parent / "outside.safetensors")
+    torch.save({}, copy / "w.bin")
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, named)}))
+    assert "model.safetensors.index.json" in refused(copy)
+
+
+def test_weights_that_an_index_or_a_link_puts_elsewhere_are_hashed(copy):
+    names = list(load_file(copy / "model.safetensors"))
+    (copy / "sub").mkdir()
+    (copy / "model.safetensors").rename(copy / "sub" / "w.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "sub/w.safetensors")}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    enter(copy)
+    seen = {fingerprint_folder(copy)}
+
+    def move(tensors):
+        tensors[LAYER] = tensors[LAYER] * 2
+
+    tensors = load_file(copy / "sub" / "w.safetensors")
+    move(tensors)
+    save_file(tensors, copy / "sub" / "w.safetensors", metadata={"format": "pt"})
+    seen.add(fingerprint_folder(copy))
+    (copy / "sub" / "w.safetensors").rename(copy.parent / "far.safetensors")
+    (copy / "sub" / "w.safetensors").symlink_to(copy.parent / "far.safetensors")
+    assert fingerprint_folder(copy) in seen  # the same bytes behind a link
+    move(tensors)
+    save_file(tensors, copy.parent / "far.safetensors", metadata={"format": "pt"})
+    seen.add(fingerprint_folder(copy))
+    assert len(seen) == 3
+
+
+def test_weights_that_keep_size_and_time_get_another_hash(copy):
+    file = copy / "model.safetensors"
+    before, stat = fingerprint_folder(copy), file.stat()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file.stat().st_mtime_ns == stat.st_mtime_ns
+    assert fingerprint_folder(copy) != before
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_is_not_left_out_without_a_word(copy, name):
+    (copy / name).write_bytes(b"{}")
+    text = refused(copy)
+    assert name in text
+    assert "merge" in text
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(copy):
+    change(copy, lambda t: t.update({k: t[k][:1300] for k in list(t) if t[k].shape[0] == 2048}))
+    configure(copy, vocab_size=1300)
+    assert "2048 entries, the model 1300" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "{bad json"),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "no-such-model"}'),
+        ("config.json", "[" * 100_000),
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"version": "1.0", "model": {"type": "BPE"}}'),
+        ("tokenizer_config.json", '{"tokenizer_class": 3}'),
+    ],
+)
+def test_files_that_make_no_sense_are_no_traceback(copy, file, content):
+    (copy / file).write_text(content)
+    assert "m" in refused(copy)
+
+
+@pytest.mark.parametrize("value", [0, -4, 10**12, "128", 1.5])
+def test_sizes_that_no_model_has_are_refused(copy, value):
+    configure(copy, num_hidden_layers=value)
+    refused(copy)
+
+
+def test_a_masked_model_is_refused_by_its_name_and_by_what_it_does(copy, tmp_path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertForMaskedLM(BertConfig(vocab_size=2048, **sizes)).save_pretrained(tmp_path / "bert")
+    for file in copy.glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "bert")
+    assert "BertForMaskedLM" in refused(tmp_path / "bert")
+    configure(tmp_path / "bert", architectures=["BertLMHeadModel"])
+    with pytest.raises(UserError, match="no causal language model"):
+        reading.load_model(tmp_path / "bert", "float32", "cpu")
+
+
+def test_a_weight_that_is_no_number_is_named(copy):
+    def spoil(tensors):
+        tensors[LAYER][3, 5] = float("nan")
+
+    change(copy, spoil)
+    with pytest.raises(UserError, match=LAYER.replace(".", r"\.")):
+        reading.load_model(copy, "float32", "cpu")
+
+
+def test_a_first_forward_that_fails_is_a_clear_refusal(copy, monkeypatch):
+    from transformers import LlamaForCausalLM
+
+    def broken(*args, **kwargs):
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", broken)
+    with pytest.raises(UserError, match="first forward fails: IndexError"):
+        reading.load_model(copy, "float32", "cpu")
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_kernels_named_by_a_configuration_are_not_fetched(copy, key):
+    configure(copy, **{key: "kernels-community/flash-attn"})
+    assert reading.load_config(copy, "m")._attn_implementation is None
+    assert reading.load_model(copy, "float32", "cpu").config._attn_implementation in ("sdpa", "eager")
+
+
+def test_transformers_log_does_not_reach_the_user(copy, capfd):
+    change(copy, lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": torch.ones(128)}))
+    refused(copy)
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
