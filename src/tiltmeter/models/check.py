@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
-from tiltmeter.models.folders import GGUF_LINK, fingerprint_folder
+from tiltmeter.models.folders import GGUF_LINK, OLD_SETTINGS, fingerprint_folder
 from tiltmeter.models.quiet import held_back
 from tiltmeter.models.weight_files import FETCH, Stored, read_headers, weight_files
 
@@ -39,10 +39,12 @@ def check_checkpoint(folder: Path, model: str, config: PretrainedConfig, tokeniz
     _check_kind(model, config)
     headers = read_headers(weight_files(folder, model), model)
     settings = _quantization(config)
-    if str(settings.get("quant_method", "")).lower() not in (
-        "awq",
-        "gptq",
-    ):  # those are converted before they are loaded
+    old = any(name.endswith(".qweight") for name in headers) and any(
+        (folder / name).is_file() for name in OLD_SETTINGS.values()
+    )
+    if (
+        not old and str(settings.get("quant_method", "")).lower() not in OLD_SETTINGS
+    ):  # converted before they are loaded
         _check_tensors(folder, model, config, headers, settings)
     _passed.add(key)
 

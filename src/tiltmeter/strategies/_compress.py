@@ -174,10 +174,11 @@ def _head(model: PreTrainedModel) -> Any:
 
 def _facts(model: PreTrainedModel) -> Facts:
     layers = _layers.linear_layers(model)
-    facts: Facts = _layers.sparsity_facts({name: layer.weight.detach() for name, layer in layers.items()})
+    facts: Facts = _layers.sparsity_facts({name: matrix.detach() for name, matrix in _layers.matrices(model).items()})
     schemes = {name: getattr(layer, "quantization_scheme", None) for name, layer in layers.items()}
     quantized = sorted(name for name, scheme in schemes.items() if scheme is not None and scheme.weights is not None)
     facts["quantized_layers"] = len(quantized)
     facts["layer_names"] = quantized
     facts["layers"] = len(layers)
+    facts["expert_matrices"] = len(facts["sparsity_per_layer"]) - len(layers)
     return facts

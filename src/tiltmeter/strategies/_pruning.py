@@ -40,7 +40,7 @@ def proof_of_sparsity(name: str, artifact: Artifact, wanted: float, two_four: bo
         "summary": say(
             "proof.zeros",
             share=f"{facts['sparsity']:.1%}",
-            n=facts["layers"],
+            n=len(facts["sparsity_per_layer"]),
             worst=f"{worst:.1%}",
             pattern=say("proof.two_four") if two_four else "",
         ),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.registry import register
-from tiltmeter.strategies import _bitsandbytes
+from tiltmeter.strategies import _bitsandbytes, _layers
 from tiltmeter.strategies.base import Context, Strategy
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Int8(Strategy):
 
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
+        _layers.require_reach(context.config, self.name)
 
     def before_loading(self, context: Context) -> None:
         _bitsandbytes.require()

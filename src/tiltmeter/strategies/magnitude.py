@@ -1,7 +1,7 @@
 """Magnitude pruning: zero the smallest weights of every layer. The baseline that better methods must beat.
 
 Source      Han et al. 2015, https://arxiv.org/abs/1506.02626, by torch.nn.utils.prune (L1, per layer).
-Changes     the linear layers of the decoder blocks; never the output head.
+Changes     the linear layers of the decoder blocks and every expert of a mixture; never the output head.
 Saves       nothing on dense kernels.
 Departure   none; llm-compressor's magnitude modifier does nothing in one shot, so torch's own is used.
 """
@@ -47,17 +47,19 @@ class Magnitude(Strategy):
 
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
-        _layers.require_linear_layers(context.config, self.name)
+        _layers.require_linear_layers(context.config, self.name, with_experts=True)
 
     def before_loading(self, context: Context) -> None:
         context.found[self.name] = _compress.compressed(self, context, self._prune, None)
 
     def _prune(self, model: PreTrainedModel) -> None:
+        import torch
         from torch.nn.utils import prune
 
-        for layer in _layers.linear_layers(model).values():
-            prune.l1_unstructured(layer, "weight", amount=self.sparsity)
-            prune.remove(layer, "weight")
+        smallest = prune.L1Unstructured(amount=self.sparsity)
+        with torch.no_grad():
+            for matrix in _layers.matrices(model).values():
+                matrix.mul_(smallest.compute_mask(matrix, default_mask=torch.ones_like(matrix)))
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         return _pruning.proof_of_sparsity(self.name, context.found[self.name], self.sparsity, False)

@@ -34,6 +34,7 @@ from tiltmeter.models.reading import (
 )
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.strategies import _layers
 from tiltmeter.strategies.base import Context, DidNothing, LoadFailed
 from tiltmeter.strategies.chain import Chain
 
@@ -245,6 +246,11 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     ] or [say("proof.base")]
     if context.found["converted"]:
         lines.append(how_converted(context.found["converted"]))
+    if any(part.role in ("weights", "pruning") for part in chain.parts):
+        share, rest = _layers.changed_share(variant.model, context.config, _pruned(context, chain))
+        proof["changed_share_of_block_weights"], proof["block_weights_left_alone"] = share, rest
+        alone = f", left alone: {_layers.kinds_of(rest)}" if rest else ""
+        lines.append(f"{100 * share:.4g} % of the block weights changed{alone}")
     if before is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):
@@ -260,6 +266,12 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
             _compare_with_saved(now, chain, context, proof)
             lines.append(say("proof.logits", x=f"{proof['largest_logit_change']:.2g}"))
     variant.proof = {"summary": lines[0] if len(lines) == 1 else join("join.clauses", lines), **proof}
+
+
+def _pruned(context: Context, chain: Chain) -> list[str]:
+    """Names of the matrices in which the chain's pruning left zeros, from what it recorded."""
+    found = [context.found[part.name].facts["sparsity_per_layer"] for part in chain.parts if part.role == "pruning"]
+    return [name for each in found for name, zeros in each.items() if zeros > 0]
 
 
 def _compare_with_saved(now: Tensor, chain: Chain, context: Context, proof: dict[str, Any]) -> None:
