@@ -189,7 +189,7 @@ def test_a_checkpoint_runs_in_the_type_of_its_base(stories, copy, tmp_path, monk
     monkeypatch.setattr(reading, "pick_device", lambda device: "cuda")
     asked = []
     monkeypatch.setattr(apply, "load", lambda source, chain, **settings: asked.append(settings["dtype"]))
-    monkeypatch.setattr("tiltmeter.variants.ready_made.describe", lambda variant, base: None)
+    monkeypatch.setattr("tiltmeter.backends.transformers.describe", lambda variant, base: None)
     study = make_study(models=[str(base)], checkpoints=[str(copy)], benchmarks=["crows-pairs"])
     loader = Loader(study, RunRecord(), tmp_path / "run.json", Silent())
     for spec in study.variants():

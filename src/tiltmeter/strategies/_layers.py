@@ -66,7 +66,7 @@ def experts(model: nn.Module) -> dict[str, Tensor]:
 
 
 def matrices(model: nn.Module) -> dict[str, Tensor]:
-    """Every matrix that a weight method can work on: linear layers' by the layer's name, each expert's by its number."""
+    """Every matrix that a weight method can work on: linear layers' by the layer's name, experts' by number."""
     found = {name: layer.weight for name, layer in linear_layers(model).items()}
     for name, weight in experts(model).items():
         found.update({f"{name}.{index}": matrix for index, matrix in enumerate(weight)})
