@@ -175,7 +175,7 @@ class Variant(Stored):
     weight_hash: str | None = None
     """Digest of the weights, or of what a server reports."""
     key: str | None = None
-    """What these facts belong to: digest of weights, strategy, settings and dtype; under another key all are made anew."""
+    """What these facts belong to: digest of weights, strategy, settings and dtype; another key makes all anew."""
     text_quality: TextQuality | None = None
     """Whether it still writes; null: not measured."""
     speed: Speed | None = None
