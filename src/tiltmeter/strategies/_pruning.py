@@ -38,9 +38,10 @@ def proof_of_sparsity(name: str, artifact: Artifact, wanted: float, two_four: bo
     worst = min(facts["sparsity_per_layer"].values())
     return {
         "summary": say(
-            "proof.zeros",
+            "proof.zeros_experts" if facts.get("expert_matrices") else "proof.zeros",
             share=f"{facts['sparsity']:.1%}",
-            n=len(facts["sparsity_per_layer"]),
+            n=facts["layers"],
+            experts=facts.get("expert_matrices", 0),
             worst=f"{worst:.1%}",
             pattern=say("proof.two_four") if two_four else "",
         ),

@@ -249,8 +249,8 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     if any(part.role in ("weights", "pruning") for part in chain.parts):
         share, rest = _layers.changed_share(variant.model, context.config, _pruned(context, chain))
         proof["changed_share_of_block_weights"], proof["block_weights_left_alone"] = share, rest
-        alone = f", left alone: {_layers.kinds_of(rest)}" if rest else ""
-        lines.append(f"{100 * share:.4g} % of the block weights changed{alone}")
+        key = "proof.share_beside" if rest else "proof.share"
+        lines.append(say(key, x=f"{100 * share:.4g}", names=_layers.kinds_of(rest)))
     if before is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):
