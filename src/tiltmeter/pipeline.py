@@ -321,6 +321,8 @@ class _Work:
         everything = benchmark.load(Path(self.study.data).expanduser())
         items = benchmark.subset(everything, self.study.limit_of(benchmark.name), self.study.seed)
         partial = len(items) < len(everything)
+        if self.study.orders == "all":
+            items = benchmark.all_orders(items)
         if self.study.robust:
             items = items + benchmark.robust_items(items)
         return items, partial

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tiltmeter.strategies.chain import Chain
 
 CHECKPOINT = "checkpoint="
+EVERY = "all"  # as a benchmark's name: all of them
 LARGEST = 2**53  # whole numbers that every reader of the stored study holds exactly
 
 # 0, true and .inf are values of their own here: never "not given", never 1
@@ -65,6 +66,7 @@ class Study(BaseModel):
     limit: about so many items per benchmark (None: all); samples: answers per prompt when sampling
     (the protocol's 5); margins: benchmark -> smallest effect of interest, overriding the defaults;
     checkpoints: ready-made variants of the one model: folder, hub id, GGUF file, or the address of a served endpoint;
+    orders: all asks every multiple-choice item in all cyclic orders of its options, averaged per item;
     backend: what answers about checkpoints (`tiltmeter list backends`); endpoints are asked where they are served;
     tokenizer: whose tokenizer makes an endpoint's prompts (None: the base's).
     """
@@ -88,6 +90,7 @@ class Study(BaseModel):
     dtype: str = "auto"
     batch_tokens: Count | None = None
     robust: StrictBool = False
+    orders: Literal["one", "all"] = "one"
     calibration: str | None = None
     calibration_seeds: StrictInt = Field(default=1, ge=1, le=20)
     text: str | None = None
@@ -150,10 +153,17 @@ class Study(BaseModel):
         return specs
 
     def benchmark_names(self) -> list[str]:
-        """The chosen benchmarks (default: all), checked. Raises UserError with the nearest name."""
+        """The chosen benchmarks, checked; none named: those that run by default; `all`: every one there is.
+
+        Raises UserError with the nearest name.
+        """
+        every = known("benchmark")
+        default = [name for name, cls in every.items() if cls.by_default]  # type: ignore[attr-defined]
         for name in (*self.benchmarks, *self.margins, *self.limits):
-            find("benchmark", name)
-        return list(dict.fromkeys(self.benchmarks)) or list(known("benchmark"))
+            if name != EVERY:
+                find("benchmark", name)
+        named = [one for name in self.benchmarks for one in (every if name == EVERY else (name,))]
+        return list(dict.fromkeys(named)) or default
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]

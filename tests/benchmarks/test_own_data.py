@@ -1,4 +1,4 @@
-"""Data of the same formats with other groups and counts go through the same classes; and what all six share."""
+"""Data of the same formats with other groups and counts go through the same classes; and what all of them share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import math
 
+import invented
 import pytest
 from helpers import options, request, sequence, text
 
@@ -20,6 +21,13 @@ ANSWERS = {
     "worldbench": text("12</s>"),
     "dt-stereotyping": text("I agree.</s>"),
     "discrim-eval-gen": text("The man.</s>"),
+    "bbq": options(0.5, 0.2, 0.1),
+    "bbq-race-x-gender": options(0.5, 0.2, 0.1),
+    "bbq-race-x-ses": options(0.5, 0.2, 0.1),
+    "difference-awareness": text("(a)</s>"),
+    "difference-awareness-letters": options(0.5, 0.2, 0.1),
+    "winobias": sequence(-4, 4),
+    "winogender": sequence(-4, 4),
 }
 
 
@@ -87,6 +95,10 @@ def world(tmp_path):
     ]
     (tmp_path / "discrim_eval").mkdir()
     (tmp_path / "discrim_eval/explicit.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
+    invented.bbq(tmp_path)
+    invented.winobias(tmp_path)
+    invented.winogender(tmp_path)
+    invented.difference_awareness(tmp_path)
     return tmp_path
 
 
@@ -151,7 +163,7 @@ def test_robust_items_are_apart_from_the_protocols_items(world, name):
     varied = benchmark.robust_items(items)
     assert all(item.variation for item in varied)
     assert not {item.id for item in items} & {item.id for item in varied}
-    assert bool(varied) == (name not in ("crows-pairs", "worldbench"))
+    assert bool(varied) == (name in ("discrim-eval", "discrim-eval-gen", "dt-stereotyping", "global-opinion-qa"))
     if varied:  # every variation asks something else than the item it comes from
         assert request(benchmark, varied[0]) != request(benchmark, items[0])
 

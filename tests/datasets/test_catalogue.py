@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from tiltmeter.datasets import downloads
-from tiltmeter.datasets.catalogue import DATASETS, LOCK, DataFile, Dataset, dataset_notes, describe, fetch, verify
+from tiltmeter.datasets.catalogue import (
+    DATASETS,
+    LOCK,
+    DataFile,
+    Dataset,
+    dataset_notes,
+    datasets,
+    describe,
+    fetch,
+    verify,
+)
 from tiltmeter.datasets.downloads import download
 from tiltmeter.errors import UserError
 from tiltmeter.registry import known
@@ -208,13 +218,13 @@ def test_a_persons_own_file_is_never_overwritten(server, unlocked, tmp_path):
 
 
 def test_an_unknown_dataset_is_a_users_error(tmp_path):
-    with pytest.raises(UserError, match="no dataset called 'bbq'"):
-        fetch("bbq", tmp_path, lambda done, total: None)
+    with pytest.raises(UserError, match="no dataset called 'abq'"):
+        fetch("abq", tmp_path, lambda done, total: None)
 
 
 def test_every_benchmark_has_an_entry_with_its_files_pinned_address_licence_and_citation():
-    assert set(DATASETS) == set(known("benchmark"))
-    for name, dataset in DATASETS.items():
+    assert set(datasets()) == set(known("benchmark"))
+    for name, dataset in datasets().items():
         benchmark = known("benchmark")[name]
         assert tuple(file.path for file in dataset.files) == benchmark.files
         assert dataset.licence and dataset.limits and ("arXiv" in dataset.citation or "doi" in dataset.citation)
@@ -265,3 +275,30 @@ def test_verify_tells_missing_malformed_changed_and_unverified_apart(tmp_path):
     assert "1 of 1,508 rows" in found["crows-pairs"].message
     assert "column 'target_group'" in found["dt-stereotyping"].message
     assert "tiltmeter data fetch worldbench" in found["worldbench"].message
+
+
+def test_sets_that_run_only_where_named_are_asked_for_once_they_are_begun(tmp_path):
+    assert not {finding.dataset for finding in verify(tmp_path)} & {"bbq", "winobias"}
+    (tmp_path / "winogender").mkdir()
+    (tmp_path / "winogender/all_sentences.tsv").write_text("sentid\tsentence\n")
+    found = {(f.dataset, f.file, f.state) for f in verify(tmp_path) if f.dataset == "winogender"}
+    assert ("winogender", "winogender/occupations-stats.tsv", "missing") in found
+
+
+def test_a_file_published_inside_another_is_unpacked_and_both_hashes_are_checked(server, tmp_path):
+    inside = CONTENT[:7] + b"\n"
+    file = DataFile(
+        "lists/one.jsonl",
+        server.url(),
+        hashlib.sha256(inside).hexdigest(),
+        SHA,
+        lambda content: content[:7] + b"\n",
+    )
+    dataset = replace(DATASETS["crows-pairs"], files=(file,))
+    fetch(dataset, tmp_path, lambda done, total: None)
+    assert (tmp_path / file.path).read_bytes() == inside
+    assert [p.name for p in (tmp_path / "lists").iterdir()] == ["one.jsonl"]
+    other = replace(dataset, files=(replace(file, path="lists/two.jsonl", unpack=lambda content: b"else"),))
+    with pytest.raises(UserError, match="did not unpack"):
+        fetch(other, tmp_path, lambda done, total: None)
+    assert not (tmp_path / "lists/two.jsonl").exists()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from tiltmeter.analysis.types import NAN, Described
+from tiltmeter.analysis.types import NAN, Described, Role
 from tiltmeter.messages import Text
 from tiltmeter.schema.verdict import Verdict
 
@@ -46,6 +46,35 @@ class Interval:
 
 
 UNDEFINED = Interval(NAN, NAN)
+
+
+@dataclass(frozen=True)
+class ArmChange:
+    """Change of a further score (`types.Arm`)."""
+
+    name: Text
+    role: Role
+    unit: str
+    ideal: float
+    margin: float
+    base: float
+    variant: float
+    delta: float
+    ci: Interval
+    distance_ci: Interval  # of the change of the distance from the ideal
+    p: float
+    least: float = 0.0  # half width below which so few items show nothing
+    p_adjusted: float = NAN
+
+    @property
+    def kept(self) -> bool:
+        """A skill shown not to have fallen by its margin."""
+        return self.ci.defined and min(self.ci.low, self.delta - self.least) >= -self.margin
+
+    @property
+    def within(self) -> bool:
+        wide = Interval(min(self.ci.low, self.delta - self.least), max(self.ci.high, self.delta + self.least))
+        return self.ci.defined and wide.inside(self.margin)
 
 
 @dataclass(frozen=True)
@@ -198,6 +227,7 @@ class Change(Described):
     score_bounds: tuple[float, float] = (NAN, NAN)  # lowest and highest change of the score the unanswered could hide
     se: float = NAN  # standard error of `delta`
     df: float = float("inf")  # degrees of freedom behind it
+    arms: tuple[ArmChange, ...] = ()
     p_adjusted: float = NAN
     noise: float = NAN  # NaN: not measured
     verdict: Verdict = Verdict.INCONCLUSIVE

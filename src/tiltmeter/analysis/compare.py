@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from tiltmeter.analysis.arms import arm_changes, projected
 from tiltmeter.analysis.attributes import spread_change
 from tiltmeter.analysis.bootstrap import bootstrap, normal_interval, percentile_interval, swap_test
 from tiltmeter.analysis.change import UNDEFINED, Change, GroupChange, Interval, SpreadChange
@@ -85,6 +86,7 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
         slope=slope,
         beyond_slope=beyond(*c.ratios, slope) if c.ratios is not None and slope is not None else UNDEFINED,
         hidden=c.hidden,
+        arms=arm_changes(c.arms, c.n_clusters, c.benchmark, seed=seed, draws=draws),
         se=se,
         df=df,
     )
@@ -203,15 +205,14 @@ def _distance(c: Comparison, base: float, variant: float, ci: Interval, level_ci
 
     An ideal at the end of the scale (0): the change itself. In the middle (50): percentile intervals of |score - 50|
     cover 86-91 % when one model sits near 50, so the interval is projected from those of d = v - b and
-    mu = (v + b)/2 - 50: |mu + d/2| - |mu - d/2| is monotone in each, so its extremes lie on the corners.
+    mu = (v + b)/2 - 50.
     """
     distance = abs(variant - c.ideal) - abs(base - c.ideal)
-    if c.ideal == 0:
+    if c.ideal_at == "high end":
+        return distance, Interval(-ci.high, -ci.low, ci.level, ci.reason)
+    if not c.ideal_inside:
         return distance, ci
-    if not (ci.defined and level_ci.defined):
-        return distance, Interval(np.nan, np.nan, 0.95, ci.reason)
-    corners = [abs(mu + d / 2) - abs(mu - d / 2) for d in (ci.low, ci.high) for mu in (level_ci.low, level_ci.high)]
-    return distance, Interval(min(corners), max(corners))
+    return distance, projected(ci, level_ci)
 
 
 def _score_p(c: Comparison, seed: int, draws: int) -> float:

@@ -81,6 +81,9 @@ def _hypotheses(row: Row, alpha: float) -> dict[Slot, float]:
             own[f"{kind}score", ""] = change.p_score
         for s in change.judged:
             own[f"{kind}spread", s.attribute] = s.p
+        for place, arm in enumerate(change.arms):
+            if arm.role == "bias":
+                own[f"{kind}arm", str(place)] = arm.p
     return {slot: p for slot, p in own.items() if np.isfinite(p)}
 
 
@@ -91,8 +94,9 @@ def _score(told: Mapping[Slot, float], kind: str) -> float:
 def _adjusted(change: Change, told: Mapping[Slot, float], level: float, kind: str) -> Change:
     """With the attributes' adjusted p, the smallest as the row's, and the detectable change at `level`."""
     spreads = tuple(replace(s, p_adjusted=told.get((f"{kind}spread", s.attribute), NAN)) for s in change.spreads)
-    own = [p for (slot, _), p in told.items() if slot in (f"{kind}score", f"{kind}spread")]
-    change = replace(change, spreads=spreads, p_adjusted=min(own) if own else NAN)
+    arms = tuple(replace(arm, p_adjusted=told.get((f"{kind}arm", str(n)), NAN)) for n, arm in enumerate(change.arms))
+    own = [p for (slot, _), p in told.items() if slot in (f"{kind}score", f"{kind}spread", f"{kind}arm")]
+    change = replace(change, spreads=spreads, arms=arms, p_adjusted=min(own) if own else NAN)
     return detectable_change(leading(change), level)
 
 

@@ -148,6 +148,25 @@ class Unanswered:
     """(attribute, codes (items,) into names, names) of attributes that all items of a cluster share."""
 
 
+Role = Literal["bias", "skill", "noisy"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A further score of the same answers that decides with the first one; see `tiltmeter.analysis.arms`.
+
+    ideal: 0 for a signed one (inside its scale), else the highest value of one whose best is its highest.
+    """
+
+    name: Text
+    role: Role
+    unit: str
+    margin: float
+    statistic: Statistic  # over the comparison's clusters
+    ideal: float = 0.0
+    one_flip: float = 0.0  # how far one item's flip can move it
+
+
 class Measure(Protocol):
     """Whose comparison it is: a benchmark's own name, unit and ideal. Every `Benchmark` is one."""
 
@@ -181,7 +200,13 @@ class Described:
     accuracy_like: bool = False  # a rate or error that noise makes worse without any bias: the reason says so
     rare: float = 0.0  # how far what is too rare to be seen in these items could move the score (3 / clusters)
     one_flip: float = 0.0  # how far one item's flip can move the score; 0 where items are not single choices
+    ideal_at: Literal["low end", "inside", "high end"] | None = None  # None: 0 is the low end, all else inside
     extra: Mapping[str, float] = field(default_factory=dict)  # further changes, ready to print
+
+    @property
+    def ideal_inside(self) -> bool:
+        """Whether a score can lie on either side of its ideal (crows-pairs' 50, a signed gap's 0)."""
+        return self.ideal_at == "inside" or (self.ideal_at is None and self.ideal != 0)
 
     def described(self) -> dict[str, Any]:
         """These fields by name, to be kept in another object."""
@@ -201,6 +226,7 @@ class Comparison(Described):
     flips: FlipTable | None = None
     unanswered: Unanswered | None = None
     decisions: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None  # base, variant (items,): McNemar
+    arms: tuple[Arm, ...] = ()  # further scores that decide with this one
     swap_test: bool = True  # False where the statistic is too dear and the verdict does not rest on it
     slope: Slope | None = None
     ratios: tuple[Array, Array] | None = None  # base, variant (items,): log-ratios behind the decisions

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tiltmeter.analysis.arms import with_arms
 from tiltmeter.analysis.change import Change, Interval
 from tiltmeter.analysis.printing import in_unit, number, p_text, signed
 from tiltmeter.analysis.verdict_attributes import Judgement, combined, judge_attributes
@@ -62,7 +63,7 @@ def judge(evidence: Evidence) -> Judgement:
         return Judgement(Verdict.INCONCLUSIVE, few)
     parts = [_judge_score(evidence)] if c.rests_on != "spread" else []
     parts += [judge_attributes(c, evidence.alpha)] if c.rests_on != "score" else []
-    judgement = combined(parts)
+    judgement = with_arms(c, combined(parts), evidence.alpha)
     return Judgement(judgement.verdict, join("join.sentences", [judgement.reason, *_remarks(c, judgement.verdict)]))
 
 
@@ -103,12 +104,12 @@ def _judge_score(evidence: Evidence) -> Judgement:
         )
     if np.isfinite(p) and p < evidence.alpha and c.ci.excludes_zero:
         told = {"ideal": number(c.ideal), "moved": moved, "p": p_text(p)}
-        both = c.ideal == 0 or c.level_ci.excludes_zero
+        both = not c.ideal_inside or c.level_ci.excludes_zero
         if both and c.distance_ci.above_zero:
             return Judgement(Verdict.WORSE, say("reason.worse", **told))
         if both and c.distance_ci.below_zero and _beyond_noise(c):
             return Judgement(Verdict.BETTER, say("reason.better", **told))
-        if c.ideal != 0 and not both:
+        if c.ideal_inside and not both:
             return Judgement(Verdict.SHIFTED, say("reason.shifted", **told))
     if limits.inside(c.margin):
         why: Text = say("open.vanished", n=c.only_base)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tiltmeter.analysis.designs import Grouping
 from tiltmeter.analysis.types import FlipTable, Unanswered
-from tiltmeter.benchmarks.base import NAN, Outcome, Score
+from tiltmeter.benchmarks.base import NAN, Outcome, Score, mean
 
 Vector = NDArray[np.float64]
 
@@ -30,6 +30,11 @@ def values(outcomes: Sequence[Outcome], name: str) -> Vector:
     return np.array(
         [outcome.samples[0].values.get(name, NAN) if outcome.samples else NAN for outcome in outcomes], dtype=float
     )
+
+
+def mean_values(outcomes: Sequence[Outcome], name: str) -> Vector:
+    """One entry of the values, mean over the samples that have it, (items,); NaN where none has."""
+    return np.array([mean([s.values[name] for s in outcome.samples if name in s.values]) for outcome in outcomes])
 
 
 def codes(names: Sequence[str | None]) -> tuple[NDArray[np.intp], tuple[str, ...]]:

@@ -78,12 +78,17 @@ def _many(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset))
 
 
-def read_csv(path: Path, columns: tuple[str, ...]) -> list[Row]:
+def read_tsv(path: Path, columns: tuple[str, ...]) -> list[Row]:
+    """`read_csv` of a file whose cells are separated by tabs and never quoted."""
+    return read_csv(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def read_csv(path: Path, columns: tuple[str, ...], **dialect: Any) -> list[Row]:
     """All rows of a comma-separated file whose header has `columns`. Raises UserError when missing or malformed."""
     rows = []
     try:
         with _open(path) as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader(file, strict=True, **dialect)
             _check_columns(path, columns, reader.fieldnames or ())
             for number, cells in enumerate(reader, start=1):
                 row = Row(path, number, cells)
@@ -168,3 +173,17 @@ def _short(value: Any) -> str:
     except ValueError:  # a whole number of thousands of digits
         text = "a very large number"
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that hold text, outer blanks off. Raises UserError when missing, empty or not UTF-8."""
+    try:
+        with _open(path) as file:
+            lines = [line.strip() for line in file]
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: {error}", fix="the file must be UTF-8; fetch it again with `tiltmeter data fetch`"
+        ) from error
+    if not any(lines):
+        raise UserError(f"{path} has no lines", fix="fetch it again with `tiltmeter data fetch`")
+    return [line for line in lines if line]

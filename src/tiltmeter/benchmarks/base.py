@@ -141,6 +141,7 @@ class Benchmark(ABC):
     request_kind: ClassVar[Literal["sequence", "options", "generation"]]
     whole_clusters: ClassVar[bool] = False  # the score needs whole clusters (--limit keeps them whole)
     files: ClassVar[tuple[str, ...]]  # paths under the data folder
+    by_default: ClassVar[bool] = True  # False: runs only where it is named (`-b NAME`, `-b all`)
 
     @abstractmethod
     def load(self, data: Path) -> list[Item]:
@@ -171,6 +172,10 @@ class Benchmark(ABC):
     def robust_items(self, items: Sequence[Item]) -> list[Item]:
         """Further items for ``--robust`` (option order, control prompt …), each with `variation` set."""
         return []
+
+    def all_orders(self, items: Sequence[Item]) -> list[Item]:
+        """The items, each to be asked in every order of its options (`--orders all`); as they are where it has none."""
+        return list(items)
 
     def subset(self, items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
         """About `limit` items, balanced over clusters, the same for every model; None keeps all.

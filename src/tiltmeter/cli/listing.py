@@ -70,7 +70,7 @@ def data_folder(given: str | None) -> Path:
 
 def show_datasets() -> None:
     """Print the catalogue: licence, rows, source, known limits."""
-    from tiltmeter.datasets.catalogue import DATASETS
+    from tiltmeter.datasets.catalogue import datasets
 
     table = _table(
         "Datasets (never bundled; `tiltmeter data fetch` downloads pinned revisions)",
@@ -80,7 +80,7 @@ def show_datasets() -> None:
         "source",
         "known limits",
     )
-    for dataset in DATASETS.values():
+    for dataset in datasets().values():
         table.add_row(dataset.name, f"{dataset.rows:,}", dataset.licence, dataset.source, dataset.limits)
     _console().print(table)
 

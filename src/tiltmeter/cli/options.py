@@ -42,7 +42,13 @@ Strategies = Annotated[
 ]
 Benchmarks = Annotated[
     list[str] | None,
-    typer.Option("--benchmark", "-b", metavar="NAME", help="Repeatable. [dim]default: all[/dim]", rich_help_panel=WHAT),
+    typer.Option(
+        "--benchmark",
+        "-b",
+        metavar="NAME",
+        help="Repeatable; all: every one. [dim]default: the paper's six[/dim]",
+        rich_help_panel=WHAT,
+    ),
 ]
 Format = Annotated[
     str | None,
@@ -67,6 +73,16 @@ Robust = Annotated[
         "--robust",
         help="Also ask with other option orders and a benign system "
         "prompt, and say how far the change depends on them.",
+        rich_help_panel=WHAT,
+    ),
+]
+Orders = Annotated[
+    str | None,
+    typer.Option(
+        "--orders",
+        metavar="one|all",
+        help="all: ask multiple choice in every cyclic order of its options, averaged, with the bias of places. "
+        "[dim]default: one[/dim]",
         rich_help_panel=WHAT,
     ),
 ]

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from tiltmeter.datasets.downloads import download, file_sha256
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Message, Text, join, say
-from tiltmeter.registry import build
+from tiltmeter.registry import build, known
 
 LOCK = "lock.json"
 BESIDE = Message("data.beside")
@@ -36,6 +36,8 @@ class DataFile:
     path: str
     url: str
     sha256: str | None
+    packed_sha256: str | None = None  # where the address gives another file, which `unpack` makes this one of
+    unpack: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,12 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
+def datasets() -> dict[str, Dataset]:
+    """Benchmark name -> its data: those above, and those that a benchmark states itself (`dataset`)."""
+    stated = {name: cls.dataset for name, cls in known("benchmark").items() if hasattr(cls, "dataset")}
+    return DATASETS | stated
+
+
 def fetch(name: str | Dataset, folder: Path, progress: Callable[[int, int | None], None]) -> None:
     """Download one dataset's files into `folder`; files already there and right are left alone.
 
@@ -215,15 +223,26 @@ def fetch(name: str | Dataset, folder: Path, progress: Callable[[int, int | None
                     )
                 progress(target.stat().st_size, target.stat().st_size)
                 continue
-            if expected is not None:
+            if file.unpack is not None:
+                _fetch_and_unpack(file, target, progress)
+            elif expected is not None:
                 download(file.url, target, sha256=expected, progress=progress)
             else:
                 _fetch_and_lock(dataset, file, folder, progress)
 
 
 def verify(folder: Path) -> list[Finding]:
-    """One finding per file of every dataset: present, readable, of the published content. Changes nothing."""
-    return [finding for dataset in DATASETS.values() for finding in _findings(dataset, folder)]
+    """One finding per file of every dataset: present, readable, of the published content. Changes nothing.
+
+    Datasets of benchmarks that run only where they are named are left out while none of their files is there.
+    """
+    wanted = [
+        dataset
+        for name, dataset in datasets().items()
+        if known("benchmark")[name].by_default  # type: ignore[attr-defined]
+        or any((folder / file.path).is_file() for file in dataset.files)
+    ]
+    return [finding for dataset in wanted for finding in _findings(dataset, folder)]
 
 
 def describe(benchmark: str, folder: Path) -> dict[str, Any]:
@@ -235,7 +254,7 @@ def describe(benchmark: str, folder: Path) -> dict[str, Any]:
     instance = build("benchmark", benchmark)
     rows = len(instance.load(folder))
     hashes = {path: file_sha256(folder / path) for path in instance.files}
-    dataset = DATASETS.get(benchmark)
+    dataset = datasets().get(benchmark)
     if dataset is None:
         return {
             "source": instance.source,
@@ -309,6 +328,22 @@ def _judge(
     return "unverified", say("data.unverified", hash=found[:12], clause=BESIDE), False
 
 
+def _fetch_and_unpack(file: DataFile, target: Path, progress: Callable[[int, int | None], None]) -> None:
+    """A file that is published inside another: that one's hash is checked first, then the hash of what came out."""
+    assert file.unpack is not None
+    packed = target.with_name(f"{target.name}.packed")
+    download(file.url, packed, sha256=file.packed_sha256, progress=progress)
+    draft = target.with_name(f".{target.name}.part")
+    draft.write_bytes(file.unpack(packed.read_bytes()))
+    packed.unlink()
+    if file_sha256(draft) != file.sha256:
+        draft.unlink()
+        raise UserError(
+            f"{file.url} did not unpack to {file.path} as it did before", fix="report this, with the version"
+        )
+    os.replace(draft, target)
+
+
 def _fetch_and_lock(
     dataset: Dataset, file: DataFile, folder: Path, progress: Callable[[int, int | None], None]
 ) -> None:
@@ -352,6 +387,6 @@ def _locked(folder: Path, file: DataFile) -> str | None:
 
 
 def _of(name: str) -> Dataset:
-    if name not in DATASETS:
-        raise UserError(f"there is no dataset called {name!r}", fix=f"choose from: {', '.join(DATASETS)}")
-    return DATASETS[name]
+    if name not in datasets():
+        raise UserError(f"there is no dataset called {name!r}", fix=f"choose from: {', '.join(datasets())}")
+    return datasets()[name]

@@ -178,6 +178,22 @@ def stored_change(change: Change, robust: Mapping[str, float]) -> schema.Change:
         only_variant=change.only_variant,
         missing=change.missing,
         spreads=_spreads(change),
+        arms=tuple(
+            schema.Arm(
+                name=arm.name,
+                role=arm.role,
+                unit=arm.unit,
+                ideal=arm.ideal,
+                base=arm.base,
+                variant=arm.variant,
+                delta=arm.delta,
+                ci=ends(arm.ci),
+                p=arm.p,
+                p_adjusted=arm.p_adjusted,
+                margin=arm.margin,
+            )
+            for arm in change.arms
+        ),
         largest_rise=_group(change.largest(+1)),
         largest_fall=_group(change.largest(-1)),
         unanswered=None

@@ -4,13 +4,14 @@ Everybody downstream of `results` (report, gate, choose, findings, tables, demo)
 """
 
 from tiltmeter.schema.place import Place
-from tiltmeter.schema.results import Change, Choice, Document, Flips, Group, Row, RunFacts, Spread
+from tiltmeter.schema.results import Arm, Change, Choice, Document, Flips, Group, Row, RunFacts, Spread
 from tiltmeter.schema.run import DataFacts, Done, Failure, RunRecord
 from tiltmeter.schema.variant import AnswerQuality, Proof, Speed, TextQuality, Variant
 from tiltmeter.schema.verdict import Verdict
 
 __all__ = [
     "AnswerQuality",
+    "Arm",
     "Change",
     "Choice",
     "DataFacts",

@@ -160,6 +160,33 @@ class Spread(Stored):
         return self.variant - self.base
 
 
+class Arm(Stored):
+    """A further score of the same answers that decides with the row's own."""
+
+    name: Sentence
+    """What it is, as printed."""
+    role: Literal["bias", "skill", "noisy"]
+    """bias: another face of it; skill: what a smaller bias must not have cost; noisy: shown, never judged."""
+    unit: str = ""
+    """Unit of all its numbers."""
+    ideal: Number = 0.0
+    """0 for a signed one, else its best value."""
+    base: Number = float("nan")
+    """The base's, over the items scored in both."""
+    variant: Number = float("nan")
+    """The variant's."""
+    delta: Number = float("nan")
+    """Change, variant minus base."""
+    ci: Ends | None = None
+    """95 % interval of the change."""
+    p: Number = float("nan")
+    """Permutation p of the change."""
+    p_adjusted: Number = float("nan")
+    """The same, adjusted over all rows of the run; null where no verdict rests on it."""
+    margin: Number = float("nan")
+    """Smallest change that matters; for a skill, the largest loss that does not."""
+
+
 class Unanswered(Stored):
     """Refusals and answers that could not be read."""
 
@@ -244,6 +271,8 @@ class Change(Stored):
     """Item ids that one of the two does not have at all."""
     spreads: tuple[Spread, ...] = ()
     """Noise-corrected differences between groups, the companion first."""
+    arms: tuple[Arm, ...] = ()
+    """Further scores that decide with this one; control arms among them."""
     largest_rise: GroupMove | None = None
     """The group that rose most, among those told from chance."""
     largest_fall: GroupMove | None = None

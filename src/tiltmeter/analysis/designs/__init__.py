@@ -5,6 +5,7 @@
     probability_gaps    the same question about many people, a probability each
     country_distances   opinions beside those of many countries
     relative_errors     an error per fact, facts lying in clusters and groups
+    contrast            means of cells weighed against each other: a signed gap
     choices             one person chosen from a list of groups
 
 A benchmark gathers its outcomes into one of these and says who it is (`of`: its name, unit and ideal); nothing here
@@ -15,6 +16,7 @@ that is NaN (or -1) in either model is left out of the change of both.
 
 from tiltmeter.analysis.designs.agreement import agreement
 from tiltmeter.analysis.designs.choices import choices
+from tiltmeter.analysis.designs.contrast import Cells, Table, arm, contrast, ratio, weighted_means
 from tiltmeter.analysis.designs.country_distances import country_distances
 from tiltmeter.analysis.designs.grouping import Codes, Grouping, crossed
 from tiltmeter.analysis.designs.preferences import preferences
@@ -22,13 +24,19 @@ from tiltmeter.analysis.designs.probability_gaps import probability_gaps
 from tiltmeter.analysis.designs.relative_errors import relative_errors
 
 __all__ = [
+    "Cells",
     "Codes",
     "Grouping",
+    "Table",
     "agreement",
+    "arm",
     "choices",
+    "contrast",
     "country_distances",
     "crossed",
     "preferences",
     "probability_gaps",
+    "ratio",
     "relative_errors",
+    "weighted_means",
 ]
