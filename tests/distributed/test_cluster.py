@@ -207,13 +207,15 @@ def test_each_variant_at_work_has_a_worker_that_nobody_makes_load_another(pool):
 
 def test_a_worker_that_holds_another_variant_than_the_first_is_asked_no_more(pool):
     first, _ = pool.call("a", lambda actor: actor.do.remote("hello"))
+    queue, pids = deque(range(2)), set()
     found = pool.spread(
-        "a", deque(range(60)), lambda actor, what: actor.do.remote(what, only=first), lambda waiting, at_work: True
+        "a", queue, lambda actor, what: actor.do.remote(what, only=first), lambda waiting, at_work: True
     )
-    pids = set()
-    for _, (pid, _) in found:
-        time.sleep(0.05)  # long enough for the second worker to start
+    for what, (pid, _) in found:
         pids.add(pid)
+        if pool.room == 2:  # the second worker is not there yet, or was not asked
+            queue.append(what + 2)
+            time.sleep(0.01)
     assert pids == {first} and pool.room == 1
 
 

@@ -48,14 +48,16 @@ def run_in_child(study, out):
 
 
 def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_results(study, tmp_path):
+    """Twenty, or as many more as it takes until one hits a cell at work, later and later: no machine is too slow."""
     started = time.perf_counter()
     run(study, tmp_path / "uninterrupted")
     whole = time.perf_counter() - started
     expected = without_times(read_results(tmp_path / "uninterrupted"))
-    rng, place, killed_mid_cell = random.Random(7), 0, 0
-    for _ in range(20):
+    rng, place, killed_mid_cell, kills = random.Random(7), 0, 0, 0
+    while kills < 20 or not killed_mid_cell:
+        kills += 1
         child = run_in_child(study, tmp_path / f"run{place}")
-        time.sleep(rng.uniform(0.02, 0.5 * whole))
+        time.sleep(rng.uniform(0.02, (0.5 + kills // 20 * 0.25) * whole))
         finished, _ = os.waitpid(child, os.WNOHANG)
         if finished:
             place += 1  # it was done before the kill: the next kills hit a fresh run
@@ -63,7 +65,6 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_results(study,
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         killed_mid_cell += any(cell.done is None for cell in started_cells(tmp_path / f"run{place}"))
-    assert killed_mid_cell >= 1  # the kills did hit cells at work, or this test shows nothing
     for number in range(place + 1):
         run(study, tmp_path / f"run{number}")
         assert without_times(read_results(tmp_path / f"run{number}")) == expected
