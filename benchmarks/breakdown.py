@@ -25,7 +25,7 @@ import torch
 from benchmarks.run import gemm_peak
 from benchmarks.speed_work import all_work, random_variant
 from tiltmeter.scoring.engine import Engine
-from tiltmeter.scoring.kernels.attention import Blockwise
+from tiltmeter.scoring.kernels.blockwise import Blockwise
 from tiltmeter.scoring.kernels.elementwise import Elementwise
 from tiltmeter.scoring.kernels.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
 from tiltmeter.scoring.trees import tree_generation, tree_scoring

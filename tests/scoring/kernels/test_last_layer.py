@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import tiny_model, tiny_variant
 from torch import nn
 
-from tiltmeter.scoring.kernels.attention import Blockwise, Scores
+from tiltmeter.scoring.kernels.attention import Scores
+from tiltmeter.scoring.kernels.blockwise import Blockwise
 from tiltmeter.scoring.kernels.last_layer import LastLayer, last_layer, only_rows
+from tiltmeter.scoring.kernels.visibility import Visibility
 from tiltmeter.scoring.selftest import choose_scorer
 from tiltmeter.scoring.trees.prefix_tree import build
 from tiltmeter.scoring.trees.tree_model import TreeModel
@@ -108,15 +111,15 @@ def test_a_network_that_mixes_rows_fails_the_self_test():
 def test_the_last_attention_computes_the_rows_that_are_read_in_blocks_of_at_most_the_block_size():
     torch.manual_seed(0)
     query, key, value = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8), torch.randn(1, 2, 9, 8)
-    mask = torch.full((9, 9), torch.finfo(torch.float32).min).triu(1)[None, None]
-    blocks = Blockwise([mask], 2)
+    mask, places = torch.zeros(1, 1, 9, 9), np.arange(9)
+    blocks = Blockwise([(mask, Visibility(places, np.full(9, 9), places, places))], 2)
     scores = Scores(8**-0.5)
     whole = blocks(mask, query, key, value, scores)
-    blocks.rows = torch.tensor([1, 2, 7])
+    blocks.rows = np.array([1, 2, 7])
     found = blocks(mask, query, key, value, scores)
     torch.testing.assert_close(found[:, [1, 2, 7]], whole[:, [1, 2, 7]], rtol=0, atol=1e-6)
     assert not found[:, [0, 3, 4, 5, 6, 8]].any()
-    assert [len(rows) for rows, _, _ in blocks._of(mask, 2)] == [2, 1]
+    assert [len(rows) for rows, _, _ in blocks._of(mask, query, 2)] == [2, 1]
     blocks.rows = None
     assert torch.equal(blocks(mask, query, key, value, scores), whole)
 

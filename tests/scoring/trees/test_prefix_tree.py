@@ -29,7 +29,7 @@ def test_a_shared_prefix_is_one_path():
     assert tree.depths.tolist() == [0, 1, 2, 2, 1]
     assert tree.parents.tolist() == [-1, 0, 1, 1, 0]
     assert [path.tolist() for path in tree.paths] == [[0, 1, 2], [0, 1, 3], [0, 4]]
-    assert whole(tree).visible().astype(int).tolist() == [
+    assert whole(tree).visible().dense().astype(int).tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 0],
@@ -41,16 +41,20 @@ def test_a_shared_prefix_is_one_path():
 def test_a_piece_that_begins_within_a_sequence_sees_the_path_it_goes_on_from():
     first, second = prefix_tree.build([[1, 2, 3, 5], [1, 2, 4]]).pieces(3)
     assert (first.known.tolist(), second.known.tolist()) == ([], [0, 1, 2])  # the tokens 1 2 3 before 5
-    assert second.visible().astype(int).tolist() == [[1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]  # 1 2 3, then 5, then 4
-    assert second.visible(window=2).astype(int).tolist() == [[0, 0, 1, 1, 0], [0, 1, 0, 0, 1]]
+    assert second.visible().dense().astype(int).tolist() == [[1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]  # 1 2 3, then 5, then 4
+    assert second.visible(window=2).dense().astype(int).tolist() == [[0, 0, 1, 1, 0], [0, 1, 0, 0, 1]]
 
 
 def test_a_cached_prefix_stands_before_the_tree_and_is_seen_by_all():
     tree = prefix_tree.build([[1, 2, 3], [1, 2, 4, 5]], start=2)
     assert tree.tokens.tolist() == [3, 4, 5]
     assert tree.depths.tolist() == [2, 2, 3]
-    assert whole(tree).visible().astype(int).tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
-    assert whole(tree).visible(window=2).astype(int).tolist() == [[0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 1, 1]]
+    assert whole(tree).visible().dense().astype(int).tolist() == [[1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert whole(tree).visible(window=2).dense().astype(int).tolist() == [
+        [0, 1, 1, 0, 0],
+        [0, 1, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
 
 
 @pytest.mark.parametrize("budget", [None, 1, 4, 25])
@@ -60,7 +64,7 @@ def test_every_node_sees_exactly_its_own_sequence_so_far(window, budget):
     tree = prefix_tree.build(sequences)
     assert tree.size == len({tuple(s[: end + 1]) for s in sequences for end in range(len(s))})
     pieces = tree.pieces(budget)
-    visible = [piece.visible(window) for piece in pieces]
+    visible = [piece.visible(window).dense() for piece in pieces]
     checked = set()
     for sequence, path in zip(sequences, tree.paths, strict=True):
         assert tree.tokens[path].tolist() == sequence

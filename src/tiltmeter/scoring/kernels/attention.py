@@ -1,4 +1,4 @@
-"""Attention that computes only what a mask leaves visible, for tree rows and for decoding rows.
+"""Attention of our own in a model's place, and attention in parts that are joined afterwards.
 
 `transformers` lets a model's attention function be chosen by name; most architectures dispatch through it. While
 `chosen(model, handler)` is open, the model's attention calls `handler` instead of the full-mask kernel. The engine's
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,6 @@ from transformers import AttentionInterface, PreTrainedModel
 NAME = "tiltmeter_sparse"
 HARMLESS = frozenset({"position_ids", "cache_position", "sliding_window", "layer_idx"})  # the mask holds what they say
 
-MOST_RANGES = 6  # beyond, one gather is cheaper than that many copies
-
-Columns = Tensor | list[slice]
 Handler = Callable[[Tensor, Tensor, Tensor, Tensor, "Scores"], Tensor]
 
 
@@ -39,7 +37,8 @@ class Scores:
     softcap: float | None = None
 
 
-_active: list[tuple[Handler, bool]] = []  # handler, and whether the model's own attention was the eager one
+# handler, and whether the model's own attention was the eager one; each thread and task has its own
+_active: ContextVar[tuple[Handler, bool]] = ContextVar("the attention in use")
 
 
 def _dispatch(
@@ -62,7 +61,7 @@ def _dispatch(
         raise NotImplementedError(f"attention argument {unknown or 'dropout'}")
     if attention_mask is None:
         raise NotImplementedError("the model drops its attention mask")
-    handler, eager = _active[-1]
+    handler, eager = _active.get()
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     # transformers' sdpa attention leaves soft caps out; what the loaded model computes is the definition
     return handler(attention_mask, query, key, value, Scores(scale, softcap if eager else None)), None
@@ -77,7 +76,7 @@ def chosen(model: PreTrainedModel, handler: Handler) -> Iterator[None]:
     returns (1, Q, H, D)."""
     configs = {id(config): config for config in (model.config, model.config.get_text_config(decoder=True))}
     before = {key: config._attn_implementation for key, config in configs.items()}
-    _active.append((handler, "eager" in before.values()))
+    token = _active.set((handler, "eager" in before.values()))
     try:
         for config in configs.values():
             config._attn_implementation_internal = NAME
@@ -85,89 +84,12 @@ def chosen(model: PreTrainedModel, handler: Handler) -> Iterator[None]:
     finally:
         for key, config in configs.items():
             config._attn_implementation_internal = before[key]
-        _active.pop()
+        _active.reset(token)
 
 
 def replaceable(model: PreTrainedModel) -> bool:
     """True where the model uses one of the two standard definitions; a strategy's own attention is left alone."""
     return model.config.get_text_config(decoder=True)._attn_implementation in ("sdpa", "eager")
-
-
-class Blockwise:
-    """Tree rows in blocks: each block attends to the few keys it can see, gathered, instead of to all of them.
-
-    In depth-first order a block of B rows sees the path to its first row and itself, so the work per row is about
-    depth + B instead of the whole piece.
-
-    Args:
-        masks: additive masks (1, 1, Q, N) as given to the model.
-        block: rows per block.
-
-    Attributes:
-        rows: the only ones that are read, ascending; the others come out as zeros. None: all.
-        calls: how often a layer attended.
-    """
-
-    def __init__(self, masks: Sequence[Tensor], block: int) -> None:
-        self._masks = masks
-        self._block = block
-        self._pieces: dict[tuple[int, bool], list[tuple[slice | Tensor, Columns, Tensor]]] = {}
-        self.rows: Tensor | None = None
-        self.calls = 0
-
-    def __call__(self, mask: Tensor, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        self.calls += 1
-        _, heads, n_queries, _ = query.shape
-        kv_heads = key.shape[1]
-        groups = heads // kv_heads
-        shape = (1, n_queries, heads, value.shape[-1])
-        out = query.new_empty(shape) if self.rows is None else query.new_zeros(shape)
-        for rows, columns, bias in self._of(mask, groups):
-            block = query[:, :, rows]  # (1, H, B, D)
-            size = block.shape[2]
-            block = block.reshape(1, kv_heads, groups * size, -1)
-            seen = _taken(key, columns), _taken(value, columns)
-            if scores.softcap is None:  # (1, K, G * B, D)
-                found = torch.nn.functional.scaled_dot_product_attention(
-                    block, *seen, attn_mask=bias, scale=scores.scale
-                )
-            else:
-                found = partial_attention(block, *seen, bias, scores)[0].to(query.dtype)
-            out[:, rows] = found.reshape(1, heads, size, -1).transpose(1, 2)
-        return out
-
-    def _of(self, mask: Tensor, groups: int) -> list[tuple[slice | Tensor, Columns, Tensor]]:
-        """Row block, its visible keys, and their bias (1, 1, G * B, keys), found once per mask."""
-        known = mask.data_ptr(), self.rows is None
-        if known not in self._pieces:
-            if not any(mask.data_ptr() == given.data_ptr() for given in self._masks):
-                raise NotImplementedError("the model rewrites its attention mask")
-            full = mask[0, 0]  # (Q, N)
-            pieces = self._pieces[known] = []
-            for first in range(0, len(full) if self.rows is None else len(self.rows), self._block):
-                part = slice(first, min(first + self._block, len(full)))
-                rows = part if self.rows is None else self.rows[part]
-                columns = (full[rows] == 0).any(0).nonzero()[:, 0]
-                bias = full[rows][:, columns].repeat(groups, 1)[None, None]
-                pieces.append((rows, _as_ranges(columns), bias))
-        return self._pieces[known]
-
-
-def _as_ranges(columns: Tensor) -> Columns:
-    """Ascending `columns` as the ranges they form, where those are few enough to be copied faster than gathered."""
-    ends = (columns.diff() > 1).nonzero()[:, 0].tolist()
-    if len(ends) >= MOST_RANGES:
-        return columns
-    firsts, lasts = [0, *(end + 1 for end in ends)], [*ends, len(columns) - 1]
-    return [slice(int(columns[first]), int(columns[last]) + 1) for first, last in zip(firsts, lasts, strict=True)]
-
-
-def _taken(states: Tensor, columns: Columns) -> Tensor:
-    """`columns` of keys or values (1, K, N, D)."""
-    if isinstance(columns, Tensor):
-        return states[:, :, columns]
-    parts = [states[:, :, part] for part in columns]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
 def partial_attention(

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tiltmeter.scoring.kernels.attention import Blockwise
+from tiltmeter.scoring.kernels.blockwise import Blockwise
 
 WORTH = 0.75  # with more of the rows read than this, picking them costs about what it saves
 
@@ -58,6 +58,7 @@ def only_rows(layer: LastLayer, rows: Tensor, size: int, blocks: Blockwise | Non
         yield
         return
     picked = rows if len(rows) else rows.new_zeros(1)  # not every kernel takes an empty batch
+    on_host = picked.cpu().numpy()  # before anything is launched that it would wait for
 
     def pick(_network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(part[:, picked] if isinstance(part, Tensor) else part for part in inputs)
@@ -72,7 +73,7 @@ def only_rows(layer: LastLayer, rows: Tensor, size: int, blocks: Blockwise | Non
 
     def begin(*_: Any) -> None:
         assert blocks is not None
-        blocks.rows = picked
+        blocks.rows = on_host
 
     def end(*_: Any) -> None:
         assert blocks is not None

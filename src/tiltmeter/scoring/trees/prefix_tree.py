@@ -19,6 +19,8 @@ from functools import cached_property
 
 import numpy as np
 
+from tiltmeter.scoring.kernels.visibility import Visibility
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -54,6 +56,14 @@ class Tree:
         for path in self.paths:
             parents[path[1:]] = path[:-1]
         return parents
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """The node after the last descendant of each node, shape (size,)."""
+        ends = np.zeros(self.size, dtype=np.int64)
+        for path in self.paths:  # in depth-first order: later sequences end later
+            ends[path] = path[-1:] + 1
+        return ends
 
     def pieces(self, budget: int | None = None) -> list[Piece]:
         """The whole tree, cut after every `budget` nodes."""
@@ -96,27 +106,21 @@ class Piece:
         """The columns, prefix left out, of nodes of a path from the root: known ones and the piece's own."""
         return np.where(path < self.first, np.arange(len(path)), path - self.first + len(self.known))
 
-    def visible(self, window: int | None = None) -> np.ndarray:
-        """Which columns each node may attend to, bool, shape (size, start + len(known) + size).
+    def visible(self, window: int | None = None) -> Visibility:
+        """Which of its columns each node may attend to; with a `window`, only those less than `window` positions away.
 
-        With a `window`, only those less than `window` positions away.
+        The cached prefix is seen by all, a node by itself and its descendants.
         """
-        start = self.tree.start
-        seen = np.zeros((self.size, start + len(self.known) + self.size), dtype=bool)
-        seen[:, :start] = True
-        for index in self._sequences:
-            path = self.tree.paths[index]
-            begin, end = np.searchsorted(path, [max(path[self.tree.branches[index]], self.first), self.stop])
-            new = path[begin:end]  # consecutive nodes
-            rows = slice(new[0] - self.first, new[-1] + 1 - self.first)
-            seen[rows, start + self.columns(path[:begin])] = True
-            own = start + len(self.known) + rows.start
-            seen[rows, own : own + len(new)] = np.tri(len(new), dtype=bool)
-        if window is not None:
-            depths = self.tree.depths
-            key_depths = np.concatenate([np.arange(start), depths[self.known], depths[self.first : self.stop]])
-            seen &= depths[self.first : self.stop, None] - key_depths[None, :] < window
-        return seen
+        tree, own = self.tree, slice(self.first, self.stop)
+        before = tree.start + len(self.known)
+        ends = np.concatenate([np.full(tree.start, self.stop), tree.ends[self.known], tree.ends[own]]) - self.first
+        return Visibility(
+            begins=np.concatenate([np.zeros(before, dtype=np.int64), np.arange(self.size)]),
+            ends=ends,
+            rows=tree.depths[own],
+            keys=np.concatenate([np.arange(tree.start), tree.depths[self.known], tree.depths[own]]),
+            window=window,
+        )
 
 
 def build(sequences: Sequence[Sequence[int]], start: int = 0) -> Tree:

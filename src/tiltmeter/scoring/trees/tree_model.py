@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from tiltmeter.models.variant import LoadedVariant
-from tiltmeter.scoring.kernels.attention import Blockwise, chosen
+from tiltmeter.scoring.kernels.attention import chosen
+from tiltmeter.scoring.kernels.blockwise import Blockwise
 from tiltmeter.scoring.kernels.elementwise import Elementwise
 from tiltmeter.scoring.kernels.last_layer import last_layer, only_rows
 from tiltmeter.scoring.kernels.output_layer import OutputLayer
 from tiltmeter.scoring.kernels.packed_linear import packed_linears
+from tiltmeter.scoring.kernels.visibility import Visibility
 from tiltmeter.scoring.trees import prefix_tree
 from tiltmeter.scoring.trees.cache import KV, TreeCache
 from tiltmeter.scoring.trees.prefix_tree import Piece, Tree
@@ -53,7 +55,7 @@ class TreeModel:
     """A variant's model, asked for trees.
 
     Args:
-        sparse: use `attention.Blockwise` instead of the model's own attention over the full mask.
+        sparse: use `Blockwise` instead of the model's own attention over the full mask.
     """
 
     def __init__(self, variant: LoadedVariant, *, sparse: bool) -> None:
@@ -134,7 +136,8 @@ class TreeModel:
         row = slice(piece.first, piece.stop)
         ids = torch.from_numpy(piece.tree.tokens[None, row]).to(variant.device)
         positions = torch.from_numpy(piece.tree.depths[None, row]).to(variant.device)
-        masks = {kind: self._mask(piece, window) for kind, window in self.layer_kinds.items()}
+        visible = {kind: piece.visible(window) for kind, window in self.layer_kinds.items()}
+        masks = {kind: self._mask(seen) for kind, seen in visible.items()}
         wanted = torch.from_numpy(nodes - piece.first).to(variant.device)
         arguments: dict[str, Any] = {"logits_to_keep": wanted} if self._keeps_logits else {}
         before = [part for part in (prefix, known) if part]
@@ -143,7 +146,10 @@ class TreeModel:
             cache = variant.new_cache()
         elif before or keep:
             cache = TreeCache(before, keep)
-        sparse = Blockwise(list(masks.values()), BLOCK_ROWS.get(variant.device, 512)) if self.sparse else None
+        sparse = None
+        if self.sparse:
+            given = [(masks[kind], seen) for kind, seen in visible.items()]
+            sparse = Blockwise(given, BLOCK_ROWS.get(torch.device(variant.device).type, 512))
         with (
             chosen(variant.model, sparse) if sparse else nullcontext(),
             self._linears.expecting(piece.size),
@@ -211,11 +217,15 @@ class TreeModel:
             self._prefix_tokens, self._prefix = tokens, parts
         return parts
 
-    def _mask(self, piece: Piece, window: int | None) -> Tensor:
-        """Additive mask (1, 1, Q, P + known + Q). Float, because a bool one is wrong under eager attention."""
-        dtype = self.variant.model.dtype
-        mask = np.where(piece.visible(window), np.float32(0), np.float32(torch.finfo(dtype).min))
-        return torch.from_numpy(mask[None, None]).to(self.variant.device, dtype)
+    def _mask(self, visible: Visibility) -> Tensor:
+        """Additive mask (1, 1, Q, P + known + Q). Float, because a bool one is wrong under eager attention; where
+        `Blockwise` attends, one that only stands for it, and whose values are all the same zero."""
+        shape = (1, 1, len(visible.rows), len(visible.keys))
+        dtype, device = self.variant.model.dtype, self.variant.device
+        if self.sparse:
+            return torch.zeros(1, dtype=dtype, device=device).expand(shape)
+        mask = np.where(visible.dense(), np.float32(0), np.float32(torch.finfo(dtype).min))
+        return torch.from_numpy(mask[None, None]).to(device, dtype)
 
 
 def layer_kinds(config: Any) -> dict[str, int | None]:
