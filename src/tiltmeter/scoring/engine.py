@@ -19,6 +19,7 @@ from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import plan as planning
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.budget import auto_batch_tokens
+from tiltmeter.scoring.device import is_out_of_memory, prepare
 from tiltmeter.scoring.methods import Method
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.reference import text_of
@@ -198,11 +199,3 @@ class Engine:
         yield
         self.stats.tokens_computed += method.tokens_computed - before
 
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True for the ways in which torch says that memory ran out: halve the token budget and go on."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )

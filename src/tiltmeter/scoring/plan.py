@@ -20,7 +20,7 @@ from tiltmeter.scoring.requests import Generation
 from tiltmeter.scoring.trees.prefix_tree import common_prefix
 
 PIECES_PER_BATCH = 8  # forwards of one scoring batch: enough to share prefixes, little enough to lose when killed
-TOKENS_PER_ROW = 8  # a decoding step runs batch_tokens / 8 rows: 128 where a forward takes 1,024 tokens
+TOKENS_PER_ROW = 8  # a decoding step runs batch_tokens / 8 rows, unless it is told how many
 ROWS_PER_BATCH = 2  # times the decoding width: how many generations make a batch, so that finished rows are refilled
 KEY_TOKENS = 8  # tokens of the first sort key; ties are sorted by the next, twice as long
 
@@ -38,9 +38,10 @@ class Widths:
     rows: int
 
 
-def widths(batch_tokens: int) -> Widths:
-    """The sizes that follow from `batch_tokens`, the number of tokens in one forward."""
-    return Widths(max(1, batch_tokens), max(1, batch_tokens // TOKENS_PER_ROW))
+def widths(batch_tokens: int, rows: int | None = None) -> Widths:
+    """The sizes that follow from `batch_tokens`, the number of tokens in one forward; `rows`: those that one decoding
+    step takes, where the device wants another number."""
+    return Widths(max(1, batch_tokens), max(1, rows or batch_tokens // TOKENS_PER_ROW))
 
 
 class TokensOnDisk(Sequence[Sequence[int]]):
@@ -75,7 +76,13 @@ def tokens_on_disk(texts: Iterable[Sequence[int]]) -> Iterator[TokensOnDisk]:
         yield TokensOnDisk(file, texts)
 
 
-def plan(kinds: Sequence[type], tokens: Sequence[Sequence[int]], batch_tokens: int, salt: str = "") -> list[list[int]]:
+def plan(
+    kinds: Sequence[type],
+    tokens: Sequence[Sequence[int]],
+    batch_tokens: int,
+    salt: str = "",
+    rows: int | None = None,
+) -> list[list[int]]:
     """Batches of the numbers of requests; every number comes once.
 
     Without a salt, requests of a kind are sorted by their token ids: neighbours share prefixes, samples of one prompt
@@ -87,6 +94,7 @@ def plan(kinds: Sequence[type], tokens: Sequence[Sequence[int]], batch_tokens: i
         tokens: the ids of each request's text.
         batch_tokens: tokens in one forward.
         salt: names another composition.
+        rows: sequences decoded side by side; None: as `widths` says.
     """
     by_kind: dict[type, array[int]] = {}
     for index, kind in enumerate(kinds):
@@ -95,7 +103,7 @@ def plan(kinds: Sequence[type], tokens: Sequence[Sequence[int]], batch_tokens: i
     for kind in sorted(by_kind, key=lambda kind: kind.__name__):
         asked = np.array(by_kind[kind])
         indices = _shuffled(asked, tokens, salt) if salt else _sorted(asked, tokens)
-        batches += _cut(indices, tokens, kind is Generation, widths(batch_tokens), salt)
+        batches += _cut(indices, tokens, kind is Generation, widths(batch_tokens, rows), salt)
     return batches
 
 

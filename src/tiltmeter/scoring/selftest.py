@@ -6,7 +6,9 @@ from the mask), so no list of names can decide this; the numbers do.
 Tolerance: 1e-4 nats. In lower precision, or where a strategy rounds (INT8, quantized activations or caches), single
 requests already change by more when their embeddings change by one unit of rounding, or when they stand in an
 ordinary padded batch: then up to four times that passes, and the run says how much answers depend on batch
-composition. Where it is more than 0.25 nats, requests go one at a time.
+composition. How coarse a variant rounds on its own never forbids a batch: bfloat16 logits near 32 are 0.25 nats apart.
+A batch that moves answers by more than 0.25 nats and by more than four times that rounding mixes its requests (one
+activation scale for all of them, say): then they go one at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch
 from tiltmeter.messages import Text, join, say
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import reference
+from tiltmeter.scoring.device import is_lost, is_out_of_memory, strict
 from tiltmeter.scoring.kernels.attention import replaceable
 from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.methods import Method, OneByOne, Padded, Trees
@@ -80,9 +83,9 @@ def _choose(
         try:
             method = make()
             found = difference(variant, method)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
         except Exception as error:  # whatever a model raises on what it cannot take
+            if is_out_of_memory(error) or is_lost(error) or strict():
+                raise
             lines = str(error).splitlines() or [""]
             failures.append(f"{type(error).__name__}: {lines[0][:120]}")
             continue
@@ -91,14 +94,21 @@ def _choose(
         measured.append((method, found))
         failures.append(say("note.differ", method=method.name, nats=f"{found:.2g}"))
     padded = next((found for method, found in measured if isinstance(method, Padded)), 0.0)
-    noise = max(padded, rounding_noise(variant))
+    own = rounding_noise(variant)
     # a cache that quantizes what it is given may mix rows for good: rounding is no excuse there
-    believable = noise <= TRUSTED_NOISE_NATS and variant.share_prefixes
-    limit = max(TOLERANCE_NATS, 4 * noise if believable else 0.0)
+    believable = padded <= max(TRUSTED_NOISE_NATS, 4 * own) and variant.share_prefixes
+    limit = max(TOLERANCE_NATS, 4 * max(padded, own) if believable else 0.0)
     for place, (method, found) in enumerate(measured):
         if found <= limit:
-            return Choice(method, _notes(what, method, failures[: place + len(failures) - len(measured)], found))
-    return Choice(method := OneByOne(variant), _notes(what, method, failures, 0.0))
+            notes = _notes(what, method, failures[: place + len(failures) - len(measured)], found)
+            return _strictly(Choice(method, notes), fast=place == 0 and len(failures) == len(measured))
+    return _strictly(Choice(method := OneByOne(variant), _notes(what, method, failures, 0.0)))
+
+
+def _strictly(choice: Choice, fast: bool = False) -> Choice:
+    if strict() and not fast:
+        raise RuntimeError("; ".join(map(str, choice.notes)))
+    return choice
 
 
 def _notes(what: Text, method: Method, failures: Sequence[Text], noise: float) -> tuple[Text, ...]:
