@@ -341,6 +341,7 @@ class _Work:
                 if isinstance(found, Exception):
                     if not is_out_of_memory(found) or len(batch) == 1:
                         raise found
+                    del found  # with it goes what the failed batch held
                     self._remember_halving(cell, batch)
                     queue.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
                     continue

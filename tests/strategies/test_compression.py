@@ -134,9 +134,7 @@ def test_sparsity_facts_count_zeros_and_groups_of_four():
         ("fp8", "E4M3"),
     ],
 )
-def test_quantizers_take_every_layer_but_the_head_and_reload_exactly(
-    stories, strategy, scheme, monkeypatch, tmp_path
-):
+def test_quantizers_take_every_layer_but_the_head_and_reload_exactly(stories, strategy, scheme, monkeypatch, tmp_path):
     """AWQ fails on a machine without a GPU unless the pinning of memory is skipped.
 
     The weights that are read back are, bit for bit, the ones the quantized model computed with when it was saved. Its

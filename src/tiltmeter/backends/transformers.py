@@ -111,8 +111,9 @@ class Transformers(Backend):
 
     def engine(self, variant: LoadedVariant, batch_tokens: int) -> Answering:
         from tiltmeter.scoring.engine import Engine
+        from tiltmeter.scoring.remembered import Remembered
 
-        return Engine(variant, batch_tokens=batch_tokens)
+        return Engine(variant, batch_tokens=batch_tokens, remembered=Remembered(variant), say=self.say)
 
     def auto_batch_tokens(self, variant: LoadedVariant) -> int:
         from tiltmeter.scoring.engine import auto_batch_tokens

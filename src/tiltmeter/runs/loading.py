@@ -43,7 +43,7 @@ class Answered:
 
     Attributes:
         tokens_asked, tokens_computed: see `scoring.engine.Stats`.
-        seconds: wall time.
+        seconds: wall time, without that of a self-test.
     """
 
     answers: list[Answer]
@@ -56,14 +56,25 @@ class Answered:
 def ask(engine: Answering, requests: Sequence[Request]) -> Answered:
     """The engine's answers to one batch, with what they took."""
     asked, computed, started = engine.stats.tokens_asked, engine.stats.tokens_computed, time.perf_counter()
+    tests = getattr(engine.stats, "test_seconds", 0.0)
     answers = engine.answer(requests)
     return Answered(
         answers,
         tokens_asked=engine.stats.tokens_asked - asked,
         tokens_computed=engine.stats.tokens_computed - computed,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started - (getattr(engine.stats, "test_seconds", 0.0) - tests),
         notes=list(getattr(engine, "said", engine.notes)),
     )
+
+
+def _told(error: Exception) -> Exception:
+    """The error for whoever asked; one of memory no longer holds what it was raised over. Raises UserError where the
+    device is lost to this process."""
+    from tiltmeter.scoring import device
+
+    if device.is_lost(error):
+        raise device.lost(error) from error
+    return device.without_frames(error) if device.is_out_of_memory(error) else error
 
 
 class Loader:
@@ -97,7 +108,22 @@ class Loader:
         variant = self.load(spec)
         if self._engine is None:
             self._engine = self._backend(spec.source).engine(variant, self.budget(spec))
+            if hasattr(self._engine, "outcomes"):
+                self._engine.outcomes.update(self._methods(spec))
         return self._engine
+
+    def _methods(self, spec: VariantSpec) -> dict[str, Any]:
+        """What the self-tests of a variant chose when the run began: it goes on with that."""
+        variant = self.load(spec)
+        key = f"{spec.strategy} · {variant.dtype} · {variant.weight_hash[:16]}"
+        return self.record.methods.setdefault(key, {})
+
+    def _remember_methods(self, spec: VariantSpec, engine: Answering) -> None:
+        methods, chosen = self._methods(spec), getattr(engine, "outcomes", {})
+        if chosen != methods:
+            methods.update(chosen)
+            if self.record_path:
+                write_json(self.record_path, self.record.as_json())
 
     def answers(
         self, spec: VariantSpec, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
@@ -108,9 +134,11 @@ class Loader:
             batch = queue.popleft()
             try:
                 found: Answered | Exception = ask(engine, requests_at(batch))
+                self._remember_methods(spec, engine)
             except Exception as error:
-                found = error
+                found = _told(error)
             yield batch, found
+            del found  # or it is in memory while the next batch is computed
 
     def budget(self, spec: VariantSpec) -> int:
         """The run's token budget. It is fixed at the first start, by the first variant that is loaded."""

@@ -71,6 +71,8 @@ class RunRecord(Stored):
     """Cell folder -> what must be said about it."""
     batch_tokens: int | None = None
     """Tokens a forward pass may hold; fixed by the first variant that is loaded."""
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Variant -> kind of request -> how the engine computes it, as its self-test chose at the first start."""
     study: dict[str, Any] = Field(default_factory=dict)
     """What was asked: every field of `tiltmeter.study.Study`."""
     versions: dict[str, str] = Field(default_factory=dict)

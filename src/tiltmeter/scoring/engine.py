@@ -18,11 +18,12 @@ from tiltmeter.messages import Text
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import plan as planning
 from tiltmeter.scoring import reference
-from tiltmeter.scoring.budget import auto_batch_tokens
+from tiltmeter.scoring.budget import auto_batch_tokens, decode_rows
 from tiltmeter.scoring.device import is_out_of_memory, prepare
 from tiltmeter.scoring.methods import Method
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.reference import text_of
+from tiltmeter.scoring.remembered import Outcome, Remembered, as_outcome, restored
 from tiltmeter.scoring.requests import (
     NOT_FINITE,
     Answer,
@@ -47,12 +48,14 @@ class Stats:
     Attributes:
         tokens_asked: tokens of all requests, prompts and new ones, as if each were computed alone.
         tokens_computed: tokens that went through the model.
-        seconds: time inside `answer`.
+        seconds: time inside `answer`, without self-tests.
+        test_seconds: time in self-tests, which belongs to no benchmark.
     """
 
     tokens_asked: int = 0
     tokens_computed: int = 0
     seconds: float = 0.0
+    test_seconds: float = 0.0
 
 
 class Engine:
@@ -61,16 +64,30 @@ class Engine:
     Args:
         variant: model, tokenizer and what its strategy needs.
         batch_tokens: tokens in one forward; None: `auto_batch_tokens(variant)`. Fix it once per run.
+        remembered: what earlier self-tests of this model on this machine found; None: it is tested here.
+        say: gets a line before what may take long.
 
     Attributes:
         stats: what has been done so far.
         notes: sentences the run must show: fallbacks, numerics that depend on batch composition.
+        outcomes: of the self-tests, by kind of request; those put here before the first answer are taken as they are,
+            so that a run that goes on computes as it began.
     """
 
-    def __init__(self, variant: LoadedVariant, *, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        variant: LoadedVariant,
+        *,
+        batch_tokens: int | None = None,
+        remembered: Remembered | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        prepare(variant.device)
         self.variant = variant
         self.batch_tokens = batch_tokens or auto_batch_tokens(variant)
         self.stats = Stats()
+        self.outcomes: dict[str, Outcome] = {}
+        self._remembered, self._say = remembered, say or (lambda line: None)
         self.notes: list[Text] = []
         self._forms = Forms(variant.tokenizer.get_vocab())
         self._scorer: Choice | None = None
@@ -84,6 +101,13 @@ class Engine:
         others = {note for choice in (self._scorer, self._writer) if choice for note in choice.notes} - used
         return [note for note in self.notes if note not in others]
 
+    @property
+    def rows(self) -> int:
+        """Sequences decoded side by side."""
+        if self.variant.model is None and torch.device(self.variant.device).type != "cpu":
+            return planning.widths(self.batch_tokens).rows  # planned where the card is not
+        return decode_rows(self.variant, self.batch_tokens)
+
     def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]:
         """Batches of numbers of `requests`, which are read once: a pure function of them, token budget and `salt`."""
         kinds: list[type] = []
@@ -94,12 +118,12 @@ class Engine:
                 yield encode(self.variant.tokenizer, text_of(request))
 
         with planning.tokens_on_disk(ids()) as tokens:
-            return planning.plan(kinds, tokens, self.batch_tokens, salt)
+            return planning.plan(kinds, tokens, self.batch_tokens, salt, self.rows)
 
     @torch.inference_mode()
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """The answers to one batch, in its order. Any list will do; one of `plan`'s batches is computed fastest."""
-        started = time.perf_counter()
+        started, tests_before = time.perf_counter(), self.stats.test_seconds
         self._used = []
         tokens = [encode(self.variant.tokenizer, text_of(request)) for request in requests]
         answers: dict[int, Answer] = {}
@@ -120,7 +144,7 @@ class Engine:
                 answers.update(zip(chosen, found, strict=True))
                 self.stats.tokens_asked += sum(len(tokens[i]) for i in chosen)
         self.stats.tokens_asked += sum(a.n_tokens for a in answers.values() if isinstance(a, GenerationAnswer))
-        self.stats.seconds += time.perf_counter() - started
+        self.stats.seconds += time.perf_counter() - started - (self.stats.test_seconds - tests_before)
         return [answers[index] for index in range(len(requests))]
 
     def _sequences(self, requests: list[SequenceLogprob], tokens: list[list[int]]) -> list[Answer]:
@@ -147,7 +171,7 @@ class Engine:
     def _generations(self, requests: list[Generation], tokens: list[list[int]]) -> list[Answer]:
         """Samples of one prompt share its prefill; greedy requests go to the variant's own `generate` if it has one."""
         own = self.variant.generate
-        rows = planning.widths(self.batch_tokens).rows
+        rows = self.rows
         writings = [Writing(request, self.variant.eos_ids) for request in requests]
         prompts: list[list[int]] = []
         groups: list[list[Writing]] = []
@@ -181,21 +205,33 @@ class Engine:
 
     def _scores(self) -> Method:
         if self._scorer is None:
-            self._scorer = choose_scorer(self.variant)
-            self.notes += self._scorer.notes
+            self._scorer = self._choice("scores", choose_scorer)
         self._used.append(self._scorer)
         return self._scorer.method
 
     def _writes(self) -> Method:
         if self._writer is None:
-            self._writer = choose_writer(self.variant)
-            self.notes += self._writer.notes
+            self._writer = self._choice("generation", choose_writer)
         self._used.append(self._writer)
         return self._writer.method
+
+    def _choice(self, what: str, choose: Callable[[LoadedVariant], Choice]) -> Choice:
+        """The method that the run began with, or that an earlier self-test chose; else what one chooses now."""
+        known = self.outcomes.get(what) or (self._remembered.get(what) if self._remembered else None)
+        choice = restored(self.variant, known) if known else None
+        if choice is None:
+            started = time.perf_counter()
+            self._say(f"{self.variant.strategy}: testing how {what} may be computed (once per model and machine)")
+            choice = choose(self.variant)
+            self.stats.test_seconds += time.perf_counter() - started
+            if self._remembered:
+                self._remembered.keep(what, as_outcome(choice))
+        self.outcomes[what] = as_outcome(choice)
+        self.notes += choice.notes
+        return choice
 
     @contextmanager
     def _counting(self, method: Method) -> Iterator[None]:
         before = method.tokens_computed
         yield
         self.stats.tokens_computed += method.tokens_computed - before
-

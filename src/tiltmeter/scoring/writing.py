@@ -133,7 +133,9 @@ def _inverted(weights: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
     size = weights.shape[-1]
     whole = size // BLOCK_IDS * BLOCK_IDS
     sums = weights[:, :whole].unflatten(-1, (-1, BLOCK_IDS)).sum(-1, dtype=torch.float64)
-    sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True, dtype=torch.float64)], -1)  # (n, blocks), the last may be empty
+    sums = torch.cat(
+        [sums, weights[:, whole:].sum(-1, keepdim=True, dtype=torch.float64)], -1
+    )  # (n, blocks), the last may be empty
     ends = sums.cumsum(-1)
     target = draw * ends[:, -1:]
     block = torch.searchsorted(ends, target, right=True).clamp_max(sums.shape[-1] - 1)  # (n, 1)

@@ -26,6 +26,9 @@ from transformers import AttentionInterface, PreTrainedModel
 NAME = "tiltmeter_sparse"
 HARMLESS = frozenset({"position_ids", "cache_position", "sliding_window", "layer_idx"})  # the mask holds what they say
 
+FUSED_WITH_LOGSUMEXP = frozenset({"cpu"})  # devices whose attention kernel for any shape also gives the log-sum-exp
+ROUNDS_PRODUCTS = frozenset({"cpu"})  # devices without a product from half precision to float32
+
 Handler = Callable[[Tensor, Tensor, Tensor, Tensor, "Scores"], Tensor]
 
 
@@ -101,7 +104,7 @@ def partial_attention(
         query: (B, K, Q, D); key, value: (B, K, N, D); bias: additive, (B or 1, 1, Q or 1, N), or None.
     Returns: float32 output (B, K, Q, D) and log-sum-exp (B, K, Q).
     """
-    if query.device.type == "cpu" and scores.softcap is None and key.shape[-1] == value.shape[-1]:
+    if query.device.type in FUSED_WITH_LOGSUMEXP and scores.softcap is None and key.shape[-1] == value.shape[-1]:
         out, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, attn_mask=bias, scale=scores.scale
         )
@@ -117,7 +120,7 @@ def partial_attention(
 
 def _float_products(query: Tensor, key: Tensor) -> Tensor:
     """query (B, K, Q, D) times key (B, K, N, D) -> float32 (B, K, Q, N); half precision is not rounded on the way."""
-    if query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16):
+    if query.device.type not in ROUNDS_PRODUCTS and query.dtype in (torch.bfloat16, torch.float16):
         flat = torch.bmm(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), out_dtype=torch.float32)
         return flat.unflatten(0, query.shape[:2])
     return (query @ key.transpose(-1, -2)).float()

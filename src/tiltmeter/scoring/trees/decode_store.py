@@ -27,6 +27,7 @@ from transformers import Cache
 from tiltmeter.scoring.kernels.attention import Scores, merge, partial_attention
 from tiltmeter.scoring.trees.cache import KV
 
+KEY_MULTIPLE = {"cpu": 1}  # elsewhere 64: a matrix product over any other number of keys takes slow kernels, other bits
 ALIGNMENT = 64  # bytes: a cache line, and a vector register at its widest
 Biases = tuple[Tensor | None, Tensor | None, Tensor | None]  # of the prefix, shared and own parts
 
@@ -58,13 +59,18 @@ class DecodeStore(Cache):
         super().__init__(layers=[])
         self.prefix, self.width, self.windows = prefix, width, list(windows)
         self.start = prefix[0][0].shape[2] if prefix else 0
-        self._own = [_buffers(layer, slots * width, own) for layer in like]
-        self._shared = [_buffers(layer, slots, shared) for layer in like] if shared else []
+        self._device = like[0][0].device
+        self._dtype = like[0][0].dtype
+        self._own = [_buffers(layer, slots * width, self._whole(own)) for layer in like]
+        self._shared = [_buffers(layer, slots, self._whole(shared)) for layer in like] if shared else []
         self.shared_length = np.zeros(slots, dtype=np.int64)  # without the prefix
         self.own_length = np.zeros(slots * width, dtype=np.int64)
         self.calls = 0
-        self._device = like[0][0].device
-        self._dtype = like[0][0].dtype
+
+    def _whole(self, keys: int) -> int:
+        """The number of keys that is read where `keys` are used; what is not used is hidden."""
+        multiple = KEY_MULTIPLE.get(self._device.type, 64)
+        return -(-keys // multiple) * multiple
 
     def admit(self, slot: int, shared: Kept, owns: Sequence[Kept]) -> None:
         """Fill `slot` with what its rows share, and with the rest of each row's prompt."""
@@ -111,8 +117,8 @@ class DecodeStore(Cache):
         self._all_rows = slots * self.width
         self._dense = len(rows) == self._all_rows  # then query rows are buffer rows
         self.own_length[rows] += 1
-        self._longest_own = int(self.own_length[: self._all_rows].max())
-        self._longest_shared = int(self.shared_length[:slots].max())
+        self._longest_own = self._whole(int(self.own_length[: self._all_rows].max()))
+        self._longest_shared = self._whole(int(self.shared_length[:slots].max()))
         self._positions = positions
         self._biases: dict[int | None, Biases] = {}  # by window, made when the first layer asks
         return positions
