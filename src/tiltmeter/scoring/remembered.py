@@ -25,7 +25,7 @@ from tiltmeter.scoring.methods import Method, OneByOne, Padded, Trees
 from tiltmeter.scoring.selftest import Choice
 
 LIBRARIES = ("torch", "transformers", "numpy")
-Outcome = dict[str, Any]  # {"method": its name, "notes": [...]}, as JSON holds it
+Outcome = dict[str, Any]  # {"method": its English name, "notes": [...]}, as JSON holds it
 
 
 class Remembered:
@@ -60,7 +60,7 @@ class Remembered:
 
 
 def as_outcome(choice: Choice) -> Outcome:
-    return {"method": choice.method.name, "notes": [as_json(note) for note in choice.notes]}
+    return {"method": str(choice.method.name), "notes": [as_json(note) for note in choice.notes]}
 
 
 def restored(variant: LoadedVariant, outcome: Outcome) -> Choice | None:
@@ -68,8 +68,8 @@ def restored(variant: LoadedVariant, outcome: Outcome) -> Choice | None:
     makers: dict[str, Callable[[], Method]] = {
         "prefix trees": lambda: Trees(variant, sparse=True),
         "prefix trees through the model's own attention": lambda: Trees(variant, sparse=False),
-        Padded.name: lambda: Padded(variant),
-        OneByOne.name: lambda: OneByOne(variant),
+        str(Padded.name): lambda: Padded(variant),
+        str(OneByOne.name): lambda: OneByOne(variant),
     }
     make = makers.get(outcome.get("method", ""))
     if make is None:
