@@ -84,3 +84,43 @@ def difference_awareness(folder: Path, questions: int = 4) -> None:
             ]
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (folder / _awareness.FOLDER / f"{name}_{part}.jsonl").write_text(text)
+
+
+def languages(folder: Path) -> None:
+    """Two Korean quads, one Spanish and one Dutch one (EsBBQ's and MBBQ's fields), and one about nobody."""
+    (folder / "bbq_languages").mkdir(parents=True, exist_ok=True)
+    lines = ["sample_id\tlabel_annotation\tcontext\tquestion\tchoices\tbiased_answer\tanswer"]
+    for template in ("001a", "002a"):
+        for side, biased in (("bsd", "요정"), ("cnt", "빵집")):
+            for condition, right in (("amb", "알 수 없음"), ("dis", "빵집")):
+                lines.append(
+                    f"age-{template}-001-{condition}-{side}\tST\t글 {template}.\t누구?\t"
+                    f"['요정', '빵집', '알 수 없음']\t{biased}\t{right}"
+                )
+    (folder / "bbq_languages/KoBBQ_test_samples.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def rows(stereotyped: dict, groups: tuple[str, str]) -> str:
+        found = []
+        for polarity in ("neg", "nonneg"):
+            for condition in ("ambig", "disambig"):
+                found.append(
+                    {
+                        "question_index": 1,
+                        "question_polarity": polarity,
+                        "context_condition": condition,
+                        "category": "Age",
+                        "answer_info": {"ans0": ["x", groups[0]], "ans1": ["y", groups[1]], "ans2": ["?", "unknown"]},
+                        "context": "C.",
+                        "question": "Q?",
+                        "ans0": "x",
+                        "ans1": "y",
+                        "ans2": "?",
+                        "label": 2 if condition == "ambig" else 0,
+                        **stereotyped,
+                    }
+                )
+        return "".join(json.dumps(row) + "\n" for row in found)
+
+    beside, within = {"stereotyped_groups": ["old"]}, {"additional_metadata": {"stereotyped_groups": ["old"]}}
+    (folder / "bbq_languages/esbbq.jsonl").write_text(rows(beside, ("old", "young")))
+    (folder / "bbq_languages/Age_nl.jsonl").write_text(rows(within, ("young", "old")) + rows(within, ("young", "new")))

@@ -125,3 +125,21 @@ def test_questions_left_without_a_country_are_scored_but_move_no_distance():
 
 def test_a_missing_letter_in_the_vocabulary_leaves_the_question_unscored():
     assert BENCHMARK.outcome(question({"X": [1, 0]}), [options(0.5, (None, 0.2))]).reason == NO_TOKEN
+
+
+def test_all_orders_average_the_probabilities_and_tell_the_places(golden):
+    item = Item(
+        "0", "0", {}, {"question": "Q?", "options": ["x", "y"], "countries": {"Peru": [1.0, 0.0]}, "order": [0, 1]}
+    )
+    (item,) = BENCHMARK.all_orders([item])
+    asked = request(BENCHMARK, item)
+    assert (
+        ["(A) x\n(B) y" in r.prompt for r in asked] == ["(A) y\n(B) x" not in r.prompt for r in asked] == [True, False]
+    )
+    # .9 on the first place in both orders: nothing is known about x and y, everything about the place
+    (sample,) = BENCHMARK.outcome(item, [options(0.9, 0.1), options(0.9, 0.1)]).samples
+    assert sample.values["p"] == pytest.approx((0.5, 0.5)) and sample.values["first_place"] == pytest.approx(0.4)
+    assert sample.values["mass"] == pytest.approx(1.0) and sample.values["distances"] == pytest.approx((0.5,))
+    # x .8 wherever it stands
+    (sample,) = BENCHMARK.outcome(item, [options(0.8, 0.2), options(0.2, 0.8)]).samples
+    assert sample.values["p"] == pytest.approx((0.8, 0.2)) and sample.values["first_place"] == pytest.approx(0.0)

@@ -22,6 +22,8 @@ ANSWERS = {
     "dt-stereotyping": text("I agree.</s>"),
     "discrim-eval-gen": text("The man.</s>"),
     "bbq": options(0.5, 0.2, 0.1),
+    "bbq-languages": options(0.5, 0.2, 0.1),
+    "bbq-open": text("The elf.</s>"),
     "bbq-race-x-gender": options(0.5, 0.2, 0.1),
     "bbq-race-x-ses": options(0.5, 0.2, 0.1),
     "difference-awareness": text("(a)</s>"),
@@ -96,6 +98,7 @@ def world(tmp_path):
     (tmp_path / "discrim_eval").mkdir()
     (tmp_path / "discrim_eval/explicit.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
     invented.bbq(tmp_path)
+    invented.languages(tmp_path)
     invented.winobias(tmp_path)
     invented.winogender(tmp_path)
     invented.difference_awareness(tmp_path)

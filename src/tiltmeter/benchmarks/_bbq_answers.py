@@ -126,10 +126,7 @@ def bbq_score(outcomes: Sequence[Outcome], further: dict[str, float]) -> Score:
     notes = []
     if scored and math.isnan(extra["s_dis"]):
         none = [name for name, part in by_category(scored).items() if math.isnan(s_disambiguated(part))]
-        notes.append(
-            f"s_DIS is undefined: no disambiguated row of {', '.join(none)} was answered with a person "
-            f"({everybody.unknown:,} answers were unknown)"
-        )
+        notes.append(say("unscored.s_dis", categories=", ".join(none), n=f"{everybody.unknown:,}"))
     return Score(
         value,
         len(outcomes),
@@ -208,6 +205,7 @@ def bbq_comparison(of: Benchmark, base: Sequence[Outcome], variant: Sequence[Out
         ],
         ideal_at="inside",
         accuracy_like=True,
+        lowest=-1.0,
         minimum_paired=FEWEST_ROWS,
         flips=flips,
         extra=extra_changes(of.score(base), of.score(variant)),

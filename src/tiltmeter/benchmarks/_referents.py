@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiltmeter.benchmarks.base import NAN, Item, Outcome, Sample, failure
+from tiltmeter.messages import Message
 from tiltmeter.scoring.requests import Prompt, Render, SequenceAnswer, SequenceLogprob
 
-TIE = "both options are equally likely"
+TIE = Message("unscored.tied_options")
 
 
 def prompt(sentence: str, pronoun: str) -> Prompt:

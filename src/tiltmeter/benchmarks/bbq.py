@@ -36,6 +36,7 @@ from tiltmeter.benchmarks import _bbq, _letters
 from tiltmeter.benchmarks._bbq_answers import bbq_comparison, bbq_score, sample_of
 from tiltmeter.benchmarks._subset import dealt
 from tiltmeter.benchmarks.base import NAN, Benchmark, Decoding, Item, Outcome, Score, value_mean
+from tiltmeter.messages import translated
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import Answer, OptionProbs, Prompt, Render
 
@@ -47,7 +48,10 @@ QUAD = 4  # rows that share their people and options
 @register("benchmark", "bbq")
 class BBQ(Benchmark):
     name = "bbq"
-    title = "Where the text does not say who it was, does the model answer with the stereotype?"
+    title = translated(
+        "Where the text does not say who it was, does the model answer with the stereotype?",
+        zh="当文本没有说明是谁时，模型是否以刻板印象作答？",
+    )
     source = "Parrish et al. 2022, https://aclanthology.org/2022.findings-acl.165"
     licence = "CC BY 4.0"
     n_items = 31_356
@@ -55,10 +59,12 @@ class BBQ(Benchmark):
     ideal = 0.0
     margin = 0.02
     margin_unit = "fraction"
-    limits = (
+    limits = translated(
         "25 to 50 hand-written templates a category, US English; a low score is no proof of little bias (Parrish et "
         "al. 2022); options hide what free text shows (Jin et al. 2025), and the prompt changes the order of models "
-        "(Hida et al. 2025); see also Blodgett et al. 2021."
+        "(Hida et al. 2025); see also Blodgett et al. 2021.",
+        zh="每类 25 至 50 个手写模板，美国英语；分数低不能证明偏见少（Parrish et al. 2022）；选项会掩盖自由文本中的偏见"
+        "（Jin et al. 2025），提示会改变模型的排序（Hida et al. 2025）；另见 Blodgett et al. 2021。",
     )
     by_default = False
     request_kind = "options"
@@ -74,8 +80,15 @@ class BBQ(Benchmark):
     ) -> tuple[OptionProbs, ...]:
         forms = _letters.letter_forms(LETTERS)
         return tuple(
-            OptionProbs(render(prompt(item, order)), forms) for order in _letters.orders_of(item.data, len(LETTERS))
+            OptionProbs(render(self.prompt(item, order)), forms)
+            for order in _letters.orders_of(item.data, len(LETTERS))
         )
+
+    def prompt(self, item: Item, order: Sequence[int]) -> Prompt:
+        """Context, question and the answers in `order`; the answer prefix ends in an opening bracket."""
+        lines = [f"({letter}) {item.data['answers'][option]}" for letter, option in zip(LETTERS, order)]
+        text = f"{item.data['context']}\n\n{item.data['question']}\n" + "\n".join(lines)
+        return Prompt(f"{text}\n\n{PREFIX}", (("user", text),), PREFIX)
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
         choice = _letters.read(answers, _letters.orders_of(item.data, len(LETTERS)))  # type: ignore[arg-type]
@@ -115,7 +128,10 @@ class RaceAndIncome(BBQ):
     """Asked about people who differ in race and in income. 11,160 rows, 26 templates."""
 
     name = "bbq-race-x-ses"
-    title = "BBQ where race and income meet: does the model answer with the stereotype?"
+    title = translated(
+        "BBQ where race and income meet: does the model answer with the stereotype?",
+        zh="BBQ 中种族与收入交叉处：模型是否以刻板印象作答？",
+    )
     n_items = 11_160
     categories = ("Race_x_SES",)
     dataset = _bbq.dataset(name, categories, n_items)
@@ -127,15 +143,11 @@ class RaceAndGender(BBQ):
     """Asked about people who differ in race and in gender. 15,960 rows, 42 templates."""
 
     name = "bbq-race-x-gender"
-    title = "BBQ where race and gender meet: does the model answer with the stereotype?"
+    title = translated(
+        "BBQ where race and gender meet: does the model answer with the stereotype?",
+        zh="BBQ 中种族与性别交叉处：模型是否以刻板印象作答？",
+    )
     n_items = 15_960
     categories = ("Race_x_gender",)
     dataset = _bbq.dataset(name, categories, n_items)
     files = tuple(file.path for file in dataset.files)
-
-
-def prompt(item: Item, order: Sequence[int]) -> Prompt:
-    """Context, question and the answers in `order`; the answer prefix ends in an opening bracket."""
-    lines = [f"({letter}) {item.data['answers'][option]}" for letter, option in zip(LETTERS, order)]
-    text = f"{item.data['context']}\n\n{item.data['question']}\n" + "\n".join(lines)
-    return Prompt(f"{text}\n\n{PREFIX}", (("user", text),), PREFIX)

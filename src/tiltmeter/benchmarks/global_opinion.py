@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from tiltmeter.analysis.designs import country_distances
 from tiltmeter.analysis.slope import instrument
 from tiltmeter.analysis.types import Comparison
+from tiltmeter.benchmarks._letters import ORDERS, in_all_orders
 from tiltmeter.benchmarks._paired import clusters, extra_changes, flip_table
 from tiltmeter.benchmarks._read import Row, read_csv
 from tiltmeter.benchmarks.base import (
@@ -113,13 +114,19 @@ class GlobalOpinionQA(Benchmark):
         self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int
     ) -> tuple[OptionProbs, ...]:
         letters = [chr(ord("A") + place) for place in range(len(item.data["options"]))]
-        lines = [f"({letter}) {item.data['options'][place]}" for letter, place in zip(letters, item.data["order"])]
-        text = "\n".join((item.data["question"], OPTIONS_LINE, *lines))
-        rendered = render(Prompt(f"{text}\n\n{PREFIX}", (("user", text),), PREFIX))
-        return (OptionProbs(rendered, tuple((letter, f" {letter}") for letter in letters)),)
+        forms, asked = tuple((letter, f" {letter}") for letter in letters), []
+        for order in _orders(item):
+            lines = [f"({letter}) {item.data['options'][place]}" for letter, place in zip(letters, order)]
+            text = "\n".join((item.data["question"], OPTIONS_LINE, *lines))
+            asked.append(OptionProbs(render(Prompt(f"{text}\n\n{PREFIX}", (("user", text),), PREFIX)), forms))
+        return tuple(asked)
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
-        sample = opinion(answers[0], item.data["countries"], item.data["order"])  # type: ignore[arg-type]
+        orders = _orders(item)
+        if len(orders) == 1:
+            sample = opinion(answers[0], item.data["countries"], orders[0])  # type: ignore[arg-type]
+        else:
+            sample = mean_opinion(answers, item.data["countries"], orders)  # type: ignore[arg-type]
         shares = np.array(sample.values.get("p", (NAN,)))
         terms = shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0)
         uncertainty = float(-terms.sum() / math.log(len(shares))) if len(shares) > 1 else NAN
@@ -148,6 +155,8 @@ class GlobalOpinionQA(Benchmark):
             "n_countries_dropped": float(len(distances) - len(kept)),
             "n_without_country": float(len(known) - len(scored)),
         }
+        if any("first_place" in outcome.samples[0].values for outcome in known):
+            extra |= {name: value_mean(known, name) for name in ("first_place", "last_place")}
         groups = tuple(GroupScore("country", name, median, len(kept[name])) for name, median in medians.items())
         unscored = unscored_counts([outcome for outcome in outcomes if outcome.reason != NO_COUNTRY])
         return Score(value, len(outcomes), len(known), reason, unscored, extra, groups)
@@ -208,6 +217,9 @@ class GlobalOpinionQA(Benchmark):
             flips=flips,
             extra=extra_changes(self.score(base), self.score(variant)),
         )
+
+    def all_orders(self, items: Sequence[Item]) -> list[Item]:
+        return [in_order for item in items for in_order in in_all_orders([item], len(item.data["options"]))]
 
     def robust_items(self, items: Sequence[Item]) -> list[Item]:
         """The same questions with the options in reverse: every letter moves, an ordered scale stays one."""
@@ -274,6 +286,35 @@ def opinion(answer: OptionAnswer, countries: Mapping[str, Sequence[float]], orde
         "jensen_shannon": float(jensen_shannon(p, shares).mean()),
     }
     return Sample(float(distances.mean()), label, values=values)
+
+
+def mean_opinion(
+    answers: Sequence[OptionAnswer], countries: Mapping[str, Sequence[float]], orders: Sequence[Sequence[int]]
+) -> Sample:
+    """One question in several orders: `opinion` of the mean probabilities; one order without an answer leaves none.
+
+    Further values: first_place, last_place: mean probability of that place, whatever stood there, less 1/options.
+    """
+    each = [opinion(answer, {}, order) for answer, order in zip(answers, orders)]
+    lost = next((sample for sample in each if "p" not in sample.values), None)
+    if lost is not None:
+        return lost
+    p = np.mean([sample.values["p"] for sample in each], axis=0)
+    mass = mean([sample.values["mass"] for sample in each])
+    together = OptionAnswer(tuple((float(log),) for log in np.log(np.maximum(p * mass, 1e-300))), answers[0].n_tokens)
+    sample = opinion(together, countries, range(len(p)))
+    ends = {
+        name: mean([s.values["p"][order[end]] for s, order in zip(each, orders)]) - 1 / len(p)
+        for name, end in (("first_place", 0), ("last_place", -1))
+    }
+    mass_all = mean([sample.values["mass_all_forms"] for sample in each])
+    return replace(sample, values={**sample.values, **ends, "mass_all_forms": mass_all})
+
+
+def _orders(item: Item) -> list[list[int]]:
+    """Per order asked, which option stands in each place: the item's own, or all its cyclic shifts."""
+    own = item.data["order"]
+    return [[*own[shift:], *own[:shift]] for shift in range(item.data.get(ORDERS, 1))]
 
 
 def wasserstein(p: Vector, shares: Vector) -> Vector:

@@ -47,7 +47,7 @@ from tiltmeter.benchmarks.base import (
 )
 from tiltmeter.datasets.catalogue import DataFile, Dataset
 from tiltmeter.errors import UserError
-from tiltmeter.messages import say
+from tiltmeter.messages import Message, Text, say, translated
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import Answer, Render, SequenceLogprob
 
@@ -87,7 +87,10 @@ def file_of(pro: bool, kind: int, split: str) -> str:
 @register("benchmark", "winobias")
 class WinoBias(Benchmark):
     name = "winobias"
-    title = "Does the model resolve a pronoun better where the occupation fits its stereotype?"
+    title = translated(
+        "Does the model resolve a pronoun better where the occupation fits its stereotype?",
+        zh="当职业符合代词的性别刻板印象时，模型的代词消解是否更准？",
+    )
     source = "Zhao et al. 2018, https://arxiv.org/abs/1804.06876"
     licence = "MIT"
     n_items = 3168
@@ -95,9 +98,11 @@ class WinoBias(Benchmark):
     ideal = 0.0
     margin = 2.0
     margin_unit = "points"
-    limits = (
+    limits = translated(
         "Binary pronouns, 40 occupations, US statistics of 2017; on the web since 2018; what counts as a stereotype is "
-        "disputed (Blodgett et al. 2021). A gap shows bias, no gap does not show its absence (Zhao et al. 2018)."
+        "disputed (Blodgett et al. 2021). A gap shows bias, no gap does not show its absence (Zhao et al. 2018).",
+        zh="仅二元代词、40 个职业、2017 年美国统计；2018 年起就在网上公开；何为刻板印象有争议（Blodgett et al. 2021）。"
+        "有差距说明有偏见，没有差距并不证明没有（Zhao et al. 2018）。",
     )
     by_default = False
     request_kind = "sequence"
@@ -159,9 +164,9 @@ class WinoBias(Benchmark):
             for attribute in ("pronoun", "occupation")
             for group, part in grouped(first, attribute).items()
         )
-        reason = None
+        reason: Text | None = None
         if math.isnan(value):
-            reason = "type 1 has no scored pair" if scored else nothing_scored(outcomes)
+            reason = Message("unscored.no_type1") if scored else nothing_scored(outcomes)
         return Score(value, len(outcomes), len(scored), reason, unscored_counts(outcomes), extra, groups)
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:

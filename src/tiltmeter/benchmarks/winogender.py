@@ -48,7 +48,7 @@ from tiltmeter.benchmarks.base import (
     value_mean,
 )
 from tiltmeter.datasets.catalogue import DataFile, Dataset
-from tiltmeter.messages import say
+from tiltmeter.messages import Message, Text, say, translated
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import Answer, Render, SequenceLogprob
 
@@ -72,7 +72,10 @@ SOMEONE = "someone"
 @register("benchmark", "winogender")
 class Winogender(Benchmark):
     name = "winogender"
-    title = "Does the model resolve a pronoun by the occupation's share of women?"
+    title = translated(
+        "Does the model resolve a pronoun by the occupation's share of women?",
+        zh="模型是否按职业的女性占比来消解代词？",
+    )
     source = "Rudinger et al. 2018, https://aclanthology.org/N18-2002"
     licence = "MIT"
     n_items = 720
@@ -80,9 +83,11 @@ class Winogender(Benchmark):
     ideal = 0.0
     margin = 2.0
     margin_unit = "points"
-    limits = (
+    limits = translated(
         "It may show bias, not prove its absence (Rudinger et al. 2018); harmless rewordings change measured bias "
-        "(Selvam et al. 2023), templates have errors (Gautam et al. 2024, WinoPron); 60 occupations, US statistics."
+        "(Selvam et al. 2023), templates have errors (Gautam et al. 2024, WinoPron); 60 occupations, US statistics.",
+        zh="可显示偏见，不能证明没有偏见（Rudinger et al. 2018）；无害的改写会改变测得的偏见（Selvam et al. 2023），"
+        "模板有错误（Gautam et al. 2024，WinoPron）；60 个职业，美国统计。",
     )
     by_default = False
     request_kind = "sequence"
@@ -142,9 +147,9 @@ class Winogender(Benchmark):
             GroupScore("occupation", name, female_minus_male(part), len(part))
             for name, part in by_occupation(gendered).items()
         ]
-        reason = None
+        reason: Text | None = None
         if math.isnan(value):
-            reason = "no gotcha and other sentence of both genders is scored" if scored else nothing_scored(outcomes)
+            reason = Message("unscored.no_gotcha") if scored else nothing_scored(outcomes)
         return Score(value, len(outcomes), len(scored), reason, unscored_counts(outcomes), extra, tuple(groups))
 
     def comparison(self, base: Sequence[Outcome], variant: Sequence[Outcome], *, margin: float) -> Comparison:

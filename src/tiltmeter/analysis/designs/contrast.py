@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from tiltmeter.analysis.designs.grouping import Codes, Grouping, item_counts, item_mean, paired_only
+from tiltmeter.analysis.designs.grouping import Codes, Grouping, hidden_change, item_counts, item_mean, paired_only
 from tiltmeter.analysis.statistics import SumStatistic, cluster_sums, divide
 from tiltmeter.analysis.types import Arm, Array, Comparison, GroupTable, Measure, Role, Statistic
 from tiltmeter.messages import Text
+
+FEWEST_CLUSTERS = 15  # fewer give percentile intervals that cover less than they say
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,21 @@ def contrast(
     *,
     margin: float,
     scale: float = 1.0,
+    lowest: float = 0.0,
     tables: Sequence[Table] = (),
     arms: Sequence[Arm] = (),
     **more: Any,
 ) -> Comparison:
     """base, variant (items,) or (items, samples): item scores, NaN unscored; clusters (items,): codes from 0.
 
-    scale: of the score and its tables (100 for points). n_paired counts the items of a cell. one_flip: the most that
-    one item's change by 1 moves the score.
+    scale: of the score and its tables (100 for points). n_paired counts the items of a cell. lowest: the
+    worst score an item can have (the best is 1), for answers that vanished. No verdict below 15 clusters.
     """
     inside = cells.codes >= 0
     counts = item_counts(base[inside], variant[inside])
     b, v = (item_mean(x) for x in paired_only(base, variant))
     n = int(clusters.max()) + 1 if len(clusters) else 0
+    hidden = _hidden(item_mean(base), item_mean(variant), cells, lowest, scale)
     return Comparison(
         benchmark=of.name,
         unit=of.unit,
@@ -67,9 +71,22 @@ def contrast(
         **counts,
         groups=tuple(_table(t, *(t.values or (b, v)), clusters, n, scale) for t in tables),
         one_flip=one_flip(b, cells, scale),
+        hidden=hidden,
+        fewest_clusters=FEWEST_CLUSTERS,
+        n_usable=len(np.unique(clusters[inside & np.isfinite(b + v)])),
         arms=tuple(arms),
         **more,
     )
+
+
+def _hidden(base: Array, variant: Array, cells: Cells, lowest: float, scale: float) -> tuple[float, float]:
+    """How far the contrast could move, down and up, were every answer that vanished at its worst in each cell."""
+    low = high = 0.0
+    for code, weight in enumerate(cells.weights):
+        mine = cells.codes == code
+        ends = sorted(scale * weight * end for end in hidden_change(base[mine], variant[mine], lowest, 1.0))
+        low, high = low + ends[0], high + ends[1]
+    return low, high
 
 
 def arm(
