@@ -27,6 +27,7 @@ from tiltmeter.registry import build
 from tiltmeter.results.document import write_results
 from tiltmeter.runs import record as run_record
 from tiltmeter.runs.loading import Loader
+from tiltmeter.runs.plan import ways
 from tiltmeter.runs.progress import Silent
 from tiltmeter.runs.store import (
     Cell,
@@ -41,6 +42,7 @@ from tiltmeter.runs.store import (
 )
 from tiltmeter.runs.text_quality import judge_answers, measure_text, text_key
 from tiltmeter.schema import Failure, Proof, RunRecord, Variant
+from tiltmeter.schema.run import cell_of
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.seeds import seed_for
 from tiltmeter.strategies._calibration import BUILT_IN
@@ -244,7 +246,7 @@ class _Work:
     def fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:
         cells: tuple[str, ...] | Literal["all"] = "all"
         if cell:
-            cells = (f"{cell.format}-{cell.decoding} {cell.benchmark}",)
+            cells = (cell_of(cell.place),)
         summary.failures.append(Failure(model=spec.model, strategy=spec.strategy, reason=reason, cells=cells))
         self.progress.warn(f"{spec.model} · {spec.strategy}: {reason}")
 
@@ -290,22 +292,16 @@ class _Work:
     def _write_inputs(self, source: str, seed: int, benchmark: Benchmark) -> Iterator[_Asked]:
         """The benchmark's inputs in every format and decoding. Its items are in memory only here."""
         items, partial = self._items_of(benchmark)
-        for cell_format in self.study.formats:
-            render, notes = renderer(cell_format, self.loader.identity(source).tokenizer)
-            if cell_format not in benchmark.formats:
-                continue
-            for decoding in self.study.decodings:
-                if decoding not in benchmark.decodings:
-                    if decoding == "sampling" and "greedy" in self.study.decodings:
-                        continue
-                    decoding = "greedy"
-                n_samples = self.study.samples if decoding == "sampling" else 1
-                rows = (
-                    (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))
-                    for item in items
-                )
-                inputs = self.store.write_inputs(rows)
-                yield _Asked(benchmark.name, cell_format, decoding, n_samples, inputs, partial, notes)
+        tokenizer = self.loader.identity(source).tokenizer
+        for cell_format, decoding in ways(self.study, benchmark):
+            render, notes = renderer(cell_format, tokenizer)
+            n_samples = self.study.samples if decoding == "sampling" else 1
+            rows = (
+                (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))
+                for item in items
+            )
+            inputs = self.store.write_inputs(rows)
+            yield _Asked(benchmark.name, cell_format, decoding, n_samples, inputs, partial, notes)
 
     def _settings(self, chain: Chain) -> dict[str, Any]:
         """The chain's full settings; with the calibration text they depend on, by content, and the run's seed."""

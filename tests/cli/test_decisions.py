@@ -48,7 +48,7 @@ def test_what_models_are_called_cannot_drive_the_terminal(stored, tmp_path, caps
     decisions.run_gate(tmp_path)
     decisions.run_choose(tmp_path)
     out = capsys.readouterr().out
-    assert "\x1b" not in out and "\\x1b[31m" in out
+    assert "\x1b" not in out and "␛[31m" in out
 
 
 def test_the_example_policy_is_valid_and_mistakes_in_a_policy_say_so(stored, tmp_path, request):

@@ -9,6 +9,7 @@ from made_documents import checked
 
 from tiltmeter.decisions import choose
 from tiltmeter.decisions.findings import findings
+from tiltmeter.decisions.policy import Policy
 from tiltmeter.schema import Document, Verdict
 
 BENCHMARKS: dict[str, dict[str, Any]] = {
@@ -313,5 +314,5 @@ def _variant(rng: np.random.Generator, model: str, strategy: str, poison: str) -
 def enriched(made: Document) -> Document:
     """The document with findings and choice, as a run stores them."""
     timed = any(variant.speed and variant.speed.decode_tokens_per_s > 0 for variant in made.variants)
-    choice = choose.choose(made.rows, made.variants, choose.DEFAULT_POLICY, "speed" if timed else "size")
-    return made.model_copy(update={"findings": tuple(map(str, findings(made.rows, seed=0))), "choice": choice})
+    choice = choose.choose(made, Policy(), "speed" if timed else "size")
+    return made.model_copy(update={"findings": tuple(findings(made.rows, seed=0)), "choice": choice})

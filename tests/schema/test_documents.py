@@ -152,5 +152,5 @@ def test_an_outdated_document_is_known_by_its_contents_not_by_the_clock(old):
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path):
-    with pytest.raises(UserError, match=r"no run folder|not a run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         read_document(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from tiltmeter.cli.output import say, say_commands
@@ -14,8 +15,10 @@ from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
 from tiltmeter.results.document import null, read_document
 from tiltmeter.schema import Document
+from tiltmeter.schema.results import Candidate
 from tiltmeter.yaml_files import read_yaml
 
+STANDING = {0: "inside the policy", 1: "outside the policy", 3: "not proven safe"}
 MARKS = {"pass": "ok", "fail": "BROKEN", "unjudged": "not judged"}
 
 
@@ -33,7 +36,7 @@ def run_gate(
     """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2)."""
     rules = load_policy(policy)
     document = _judged(run, rules)
-    found = gating.evaluate(document.rows, rules, failures=document.run.failures)
+    found = gating.evaluate(document, rules)
     if junit:
         try:
             junit.write_text(gating.junit_xml(found) + "\n", encoding="utf-8")
@@ -54,22 +57,35 @@ def run_gate(
 
 def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "speed", as_json: bool = False) -> int:
     """Print the candidates and the choice; 0 when a variant was chosen, 3 when none could be."""
-    rules = load_policy(policy) if policy else choosing.DEFAULT_POLICY
+    rules = load_policy(policy)
     document = _judged(run, rules)
-    choice = choosing.choose(document.rows, document.variants, rules, by)
+    choice = choosing.choose(document, rules, by)
     if as_json:
-        say(json_text(null(choice.as_json()), indent=1))
-    else:
-        chosen = {(c.model, c.strategy) for c in choice.chosen}
-        for c in choice.candidates:
-            say(
-                f"{'*' if (c.model, c.strategy) in chosen else 'P' if c.pareto else ' '} {one_line(c.strategy):<28} "
-                f"{_figure(c.speed, 'x base'):>16} {_figure(c.size / 1e6, 'MB'):>12}  "
-                f"largest change {_figure(c.largest_change, 'margins')}  {one_line(c.why_not or 'inside the policy')}"
-            )
-        say("* chosen   P on the Pareto line (nothing is both better and less changed)")
-        say(one_line(choice.text))
+        say(json_text(null(choice.as_document()), indent=1))
+        return 0 if choice.chosen else 3
+    chosen = {(c.model, c.strategy) for c in choice.chosen}
+    for c in choice.candidates:
+        mark = "*" if (c.model, c.strategy) in chosen else "P" if c.pareto else " "
+        say(one_line(f"{mark} {c.strategy}: {', '.join(_figures(c))}"))
+        if c.strategy != "none":
+            say("    " + one_line(f"{STANDING[c.gate]}{': ' + str(c.why_not) if c.why_not else ''}"))
+    say("* chosen   P on the Pareto line (nothing is both better and less changed)")
+    say(one_line(choice.text))
+    if document.run.missing or document.run.failures:
+        say(one_line(f"This run is not complete. Complete it with: {document.run.command}"))
     return 0 if choice.chosen else 3
+
+
+def _figures(candidate: Candidate) -> list[str]:
+    """What is known of a candidate, in words; what is not known is said."""
+    found = [_figure(candidate.speed, "x base", "speed"), _figure(candidate.size / 1e6, "MB", "size")]
+    if candidate.strategy == "none":
+        return found
+    moved = "no change judged"
+    if math.isfinite(candidate.largest_change):
+        moved = f"largest change {candidate.largest_change:.2g} margins"
+    far = f"at most {max(candidate.far, 0.0):.2g}" if math.isfinite(candidate.far) else "harm not bounded"
+    return [*found, f"{moved} ({far})"]
 
 
 def _judged(run: Path, rules: Policy) -> Document:
@@ -77,5 +93,5 @@ def _judged(run: Path, rules: Policy) -> Document:
     return compute(run, rules.margins) if rules.margins else read_document(run)
 
 
-def _figure(value: float, unit: str) -> str:
-    return f"{value:.3g} {unit}" if value == value else "not measured"
+def _figure(value: float, unit: str, name: str) -> str:
+    return f"{value:.3g} {unit}" if math.isfinite(value) else f"{name} not measured"

@@ -132,6 +132,7 @@ def show(document: Document) -> None:
         "noise: how far mere repetition (-s rerun) moves it.\nAn interval that contains 0 cannot be told from "
         "chance; that is not the same as no change.[/dim]"
     )
+    _show_missing(console, document)
     _show_reasons(console, document)
     _show_robust(console, document)
     _show_seeds(console, document)
@@ -161,6 +162,23 @@ def _order(rows: list[Row], row: Row) -> tuple[int, int, int]:
     names = list(dict.fromkeys(other.benchmark for other in rows))
     asked = list(dict.fromkeys(other.place.asked for other in rows))
     return names.index(row.benchmark), asked.index(row.place.asked), rows.index(row)
+
+
+def _show_missing(console: Any, document: Document) -> None:
+    """What the study asked for and the run does not hold, and rows it did not ask for."""
+    from rich.markup import escape
+
+    run = document.run
+    if run.missing:
+        console.print(f"[bold yellow]This run is not complete: {len(run.missing)} cells are missing.[/bold yellow]")
+        for each in run.missing:
+            console.print("  " + escape(without_controls(f"{each.place}: {each.reason}")))
+        console.print("  Complete it with: " + escape(without_controls(run.command)))
+    earlier = dict.fromkeys(f"{row.strategy} · {row.benchmark}" for row in document.rows if row.earlier)
+    if earlier:
+        console.print(
+            "[yellow]of an earlier study in this folder:[/yellow] " + escape(without_controls(", ".join(earlier)))
+        )
 
 
 def _show_reasons(console: Any, document: Document) -> None:

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tiltmeter.decisions.controls import is_control
-from tiltmeter.decisions.gate import Check, Gate, row_checks
+from tiltmeter.decisions.gate import Gate, lacking, variant_checks
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.messages import Message, join, say
-from tiltmeter.schema import Choice, Row, Speed, Variant
+from tiltmeter.schema import Change, Choice, Document, Speed
 from tiltmeter.schema.results import Candidate, Chosen
 
 By = Literal["speed", "size"]
-DEFAULT_POLICY = Policy(default={"allow_partial": True})  # nothing worse; a choice among what was asked so far
 
 
 def gain(candidate: Candidate, by: By) -> float:
@@ -27,18 +26,14 @@ def gain(candidate: Candidate, by: By) -> float:
     return candidate.speed if by == "speed" else -candidate.size
 
 
-def choose(rows: Sequence[Row], variants: Sequence[Variant], policy: Policy, by: By = "speed") -> Choice:
-    """Judge every variant alone, and pick per model. The base stands among the candidates: it changes nothing."""
+def choose(document: Document, policy: Policy, by: By = "speed") -> Choice:
+    """Judge every variant by the gate's rules, and pick per model. The base stands among the candidates: it changes
+    nothing. Controls are never candidates."""
     candidates: list[Candidate] = []
-    for model in dict.fromkeys(row.model for row in rows):
-        mine = [row for row in rows if row.model == model]
-        facts = {variant.strategy: variant for variant in variants if variant.model == model}
-        found = [
-            _candidate([row for row in mine if row.strategy == name], facts.get(name), facts.get("none"), policy)
-            for name in dict.fromkeys(row.strategy for row in mine)
-            if name == "none" or not (is_control(name) or policy.ignores(name))
-        ]
-        candidates += mark_pareto(found, by)
+    for model in dict.fromkeys(model for model, _ in document.asked):
+        names = [strategy for where, strategy in document.asked if where == model]
+        kept = [name for name in names if name == "none" or not (is_control(name) or policy.ignores(name))]
+        candidates += mark_pareto([_candidate(document, policy, model, name) for name in kept], by)
     chosen, sentences = [], []
     for model in dict.fromkeys(c.model for c in candidates):
         best, sentence = _best([c for c in candidates if c.model == model], by)
@@ -46,6 +41,13 @@ def choose(rows: Sequence[Row], variants: Sequence[Variant], policy: Policy, by:
         sentences.append(say("choice.of", model=model, what=sentence))
     text = join("join.sentences", sentences)
     return Choice(by=by, text=text, chosen=tuple(chosen), candidates=tuple(candidates))
+
+
+def _far(candidate: Candidate) -> Message:
+    """The far end of what its intervals leave open, in words."""
+    if not math.isfinite(candidate.far):
+        return say("choice.far_unknown")
+    return say("choice.far", far=f"{max(candidate.far, 0.0):.2g}")
 
 
 def mark_pareto(candidates: Sequence[Candidate], by: By) -> list[Candidate]:
@@ -60,32 +62,23 @@ def mark_pareto(candidates: Sequence[Candidate], by: By) -> list[Candidate]:
     return [c.model_copy(update={"pareto": c in best}) for c in candidates]
 
 
-def _candidate(rows: Sequence[Row], facts: Variant | None, base: Variant | None, policy: Policy) -> Candidate:
+def _candidate(document: Document, policy: Policy, model: str, strategy: str) -> Candidate:
     """One variant of one model, from its rows and what was measured of it and of its base."""
-    model, strategy = rows[0].model, rows[0].strategy
+    facts, base = document.variant(model, strategy), document.variant(model, "none")
     speed = speed_ratio(base.speed if base else None, facts.speed if facts else None)
     size = float(facts.speed.memory_bytes or math.nan) if facts and facts.speed else math.nan
-    if rows[0].place.is_base:
-        return Candidate(model=model, strategy=strategy, gate=0, speed=speed, size=size, largest_change=0.0)
-    gate = Gate(
-        tuple(check for row in rows for check in row_checks(row, policy))
-        + tuple(
-            Check(name, "present", "unjudged", "the policy names it, this variant has no row of it")
-            for name in policy.benchmarks
-            if not any(row.benchmark == name for row in rows)
-        )
-    )
-    bad = next(
-        (check for check in gate.checks if check.status == "fail"),
-        next((check for check in gate.checks if check.status == "unjudged"), None),
-    )
-    return Candidate(
-        model=model,
-        strategy=strategy,
+    found = Candidate(model=model, strategy=strategy, gate=0, speed=speed, size=size, largest_change=0.0, far=0.0)
+    if strategy == "none":
+        return found
+    gate = Gate((*lacking(document, model, "none"), *variant_checks(document, policy, model, strategy)))
+    bad = next((check for check in gate.checks if check.status == "fail"), None)
+    bad = bad or next((check for check in gate.checks if check.status == "unjudged"), None)
+    rows = [row for row in document.rows if (row.model, row.strategy) == (model, strategy)]
+    judged = [row.change for row in rows if row.change and row.change.verdict.judged]
+    return found.but(
         gate=gate.exit_code,
-        speed=speed,
-        size=size,
-        largest_change=max((value for row in rows if math.isfinite(value := in_margins(row))), default=math.nan),
+        largest_change=max((moved for c in judged if math.isfinite(moved := in_margins(c))), default=math.nan),
+        far=max((c.far for c in judged), default=math.nan) if all(math.isfinite(c.far) for c in judged) else math.nan,
         why_not=f"{bad.cell}: {bad.message}" if bad else "",
     )
 
@@ -99,16 +92,17 @@ def speed_ratio(base: Speed | None, variant: Speed | None) -> float:
     return paired if math.isfinite(paired) else variant.decode_tokens_per_s / base.decode_tokens_per_s
 
 
-def in_margins(row: Row) -> float:
-    """|change| of what the verdict rests on over its margin; NaN where there is none or the cell was not exercised."""
-    change = row.change
-    if change is None or not change.verdict.judged:
-        return math.nan
-    return abs(change.toward_bias) / change.margin if change.margin > 0 else math.nan
+def in_margins(change: Change) -> float:
+    """|change| of what the verdict rests on, over its margin; NaN where it is undefined.
+
+    A score that went from one side of its ideal to the other changed, though its distance may not have.
+    """
+    moved = change.spread.moved if change.spread else change.delta
+    return abs(moved) / change.margin if change.margin > 0 else math.nan
 
 
 def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, Message]:
-    inside = [c for c in candidates if c.gate == 0]
+    inside = [c for c in candidates if c.gate == 0 and math.isfinite(c.largest_change)]
     measured = [c for c in inside if math.isfinite(gain(c, by))]
     if not measured:
         names = [c.strategy for c in inside if c.strategy != "none"]
@@ -117,4 +111,6 @@ def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, Me
     figure = say(f"choice.figure.{by}", x=f"{best.speed if by == 'speed' else best.size / 1e6:.3g}")
     if best.strategy == "none":
         return best, say(f"choice.base.{by}", figure=figure)
-    return best, say(f"choice.best.{by}", strategy=best.strategy, figure=figure, change=f"{best.largest_change:.2g}")
+    return best, say(
+        f"choice.best.{by}", strategy=best.strategy, figure=figure, change=f"{best.largest_change:.2g}", far=_far(best)
+    )

@@ -2,11 +2,18 @@
 
 Rows of different units are set side by side in margins: the change of what the verdict rests on (distance from the
 ideal, or square root of a spread), signed toward bias, over the smallest change that matters. Controls (`rerun`,
-`dtype:`), rows that were not exercised and rows without usable signal are left out.
+`dtype:` …), rows that were not exercised and rows without usable signal are left out.
 
-Agreement of two models   Spearman's rank correlation of their changes over the cells both have, with a bootstrap
-                          interval over cells; fewer than 6 cells: cannot tell. Signs are compared only where both
-                          changes are told from zero: noise has a sign too.
+What is told              A row counts as moved by its verdict (worse, shifted, better), which is adjusted over all rows
+                          of the run: a run in which nothing changed names nothing in at least 95 % of cases.
+Ranking                   Effects are shrunken toward 0 before they are ranked, each by what of its square is noise
+                          (tau^2 / (tau^2 + se^2), tau^2 the mean square of the effects beyond their errors, at least
+                          0): the noisiest row is not the largest.
+Agreement of two models   Spearman's rank correlation, over the cells both have, of what strategies do beyond what each
+                          model does alone: from every change the mean over its model's strategies on that benchmark
+                          is taken off, so that two models which merely lose accuracy do not agree. Chance: strategies
+                          swapped within each benchmark; fewer than 6 cells: cannot tell. Signs are compared where
+                          both rows moved.
 Interaction               within a benchmark, changes = model + strategy + remainder; the remainder against its own
                           standard errors (from the intervals) is a chi-square with (models - 1)(strategies - 1) df.
                           The strategies of one model share its base, so the test is approximate (conservative for
@@ -21,7 +28,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import chi2, spearmanr
+from scipy.stats import chi2, rankdata
 
 from tiltmeter.decisions.controls import is_control
 from tiltmeter.messages import Message, Text, join, say
@@ -29,7 +36,8 @@ from tiltmeter.schema import Change, Place, Row, Verdict
 from tiltmeter.seeds import seed_for
 
 FEWEST_CELLS = 6
-DRAWS = 2_000
+DRAWS = 999
+NOTHING = 1e-9  # margins; strategies that differ by less do nothing of their own
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,9 @@ class Effect:
         return replace(self.place, model="")
 
     @property
-    def told_from_zero(self) -> bool:
-        return abs(self.value) > 1.96 * self.se if math.isfinite(self.se) else False
+    def moved(self) -> bool:
+        """Told from chance among all rows of the run."""
+        return self.verdict.moved
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,9 @@ class Agreement:
     models: tuple[str, str]
     cells: int
     rank_correlation: float
-    low: float
-    high: float
+    p: float  # two-sided, of swapping strategies within benchmarks
     same_sign: int
-    both_told: int
+    both_moved: int
 
 
 def effects(rows: Sequence[Row]) -> list[Effect]:
@@ -96,25 +104,46 @@ def findings(rows: Sequence[Row], *, seed: int = 0) -> list[Text]:
     models = list(dict.fromkeys(e.model for e in found))
     if len(models) < 2:
         return [*sentences, say("finding.one_model")]
-    sentences += [_agreement_sentence(agreement(found, pair, seed=seed)) for pair in combinations(models, 2)]
-    sentences += [s for name in dict.fromkeys(e.benchmark for e in found) if (s := _interaction_sentence(found, name))]
-    return sentences
+    pairs = list(combinations(models, 2))
+    sentences += [_agreement_sentence(agreement(found, pair, seed=seed), len(pairs)) for pair in pairs]
+    tested = [(name, interaction(found, name)) for name in dict.fromkeys(e.benchmark for e in found)]
+    tested = [(name, result) for name, result in tested if math.isfinite(result[2])]
+    return [*sentences, *(_interaction_sentence(name, *result, len(tested)) for name, result in tested)]
+
+
+def shrunken(found: Sequence[Effect]) -> list[float]:
+    """|effect| of each, in margins, without what is likely noise; an effect without a standard error counts as 0."""
+    known = [e for e in found if math.isfinite(e.se)]
+    tau2 = max(float(np.mean([e.value**2 - e.se**2 for e in known])), 0.0) if known else 0.0
+    return [abs(e.value) * tau2 / (tau2 + e.se**2) if math.isfinite(e.se) and tau2 > 0 else 0.0 for e in found]
 
 
 def agreement(found: Sequence[Effect], models: tuple[str, str], *, seed: int = 0) -> Agreement:
-    """Do two models' changes rank alike and point the same way? NaN below 6 common cells or without variation."""
+    """Do strategies do the same to two models? NaN below 6 common cells, or where they do nothing of their own."""
     sides = [{e.cell: e for e in found if e.model == model} for model in models]
     cells = [cell for cell in sides[0] if cell in sides[1]]
-    pairs = np.array([[side[cell].value for side in sides] for cell in cells]).reshape(-1, 2)
-    told = [cell for cell in cells if all(side[cell].told_from_zero for side in sides)]
-    same = sum(sides[0][cell].value * sides[1][cell].value > 0 for cell in told)
+    moved = [cell for cell in cells if all(side[cell].moved for side in sides)]
+    same = sum(sides[0][cell].value * sides[1][cell].value > 0 for cell in moved)
+    blocks: dict[Place, list[int]] = {}
+    for number, cell in enumerate(cells):
+        blocks.setdefault(replace(cell, strategy=""), []).append(number)
+    one, other = (np.array([side[cell].value for cell in cells], dtype=float) for side in sides)
+    for members in blocks.values():
+        for side in (one, other):
+            side[members] -= side[members].mean()
     nan = float("nan")
-    if len(cells) < FEWEST_CELLS or (np.ptp(pairs, axis=0) == 0).any():
-        return Agreement(models, len(cells), nan, nan, nan, same, len(told))
+    if len(cells) < FEWEST_CELLS or np.ptp(one) < NOTHING or np.ptp(other) < NOTHING:
+        return Agreement(models, len(cells), nan, nan, same, len(moved))
+    # Spearman's correlation is Pearson's of the ranks, and swapping values swaps their ranks
+    ranks = [rankdata(side) - (len(cells) + 1) / 2 for side in (one, other)]
+    scale = float(np.sqrt(np.prod([np.sum(side**2) for side in ranks])))
+    rank = float(ranks[0] @ ranks[1]) / scale
     rng = np.random.default_rng(seed_for(seed, "agreement", *models))
-    draws = [_rank_correlation(pairs[rng.integers(0, len(pairs), len(pairs))]) for _ in range(DRAWS)]
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return Agreement(models, len(cells), _rank_correlation(pairs), float(low), float(high), same, len(told))
+    swapped = np.tile(ranks[1], (DRAWS, 1))
+    for members in blocks.values():
+        swapped[:, members] = rng.permuted(swapped[:, members], axis=1)
+    beyond = int(np.sum(np.abs(swapped @ ranks[0]) / scale >= abs(rank) - 1e-12))
+    return Agreement(models, len(cells), rank, (1 + beyond) / (1 + DRAWS), same, len(moved))
 
 
 def interaction(found: Sequence[Effect], benchmark: str) -> tuple[float, int, float]:
@@ -152,53 +181,61 @@ def _additive_misfit(values: np.ndarray, weights: np.ndarray) -> float:
 
 def _most(key: str, found: Sequence[Effect]) -> Message:
     names = list(dict.fromkeys(getattr(e, key) for e in found))
-    size = {name: float(np.median([abs(e.value) for e in found if getattr(e, key) == name])) for name in names}
-    ranked = sorted(names, key=lambda name: -size[name])
-    told = {name: sum(e.told_from_zero for e in found if getattr(e, key) == name) for name in names}
-    counts = {name: sum(getattr(e, key) == name for e in found) for name in names}
+    sizes = shrunken(found)
+    size = {n: float(np.mean([s for e, s in zip(found, sizes) if getattr(e, key) == n])) for n in names}
+    told = {n: sum(e.moved for e in found if getattr(e, key) == n) for n in names}
+    counts = {n: sum(getattr(e, key) == n for e in found) for n in names}
+    ranked = sorted(names, key=lambda n: (-size[n], -told[n]))
     listed = join(
         "join.clauses",
-        [say("finding.size", name=name, size=f"{size[name]:.2g}", told=told[name], n=counts[name]) for name in ranked],
+        [say("finding.size", name=n, size=f"{size[n]:.2g}", told=told[n], n=counts[n]) for n in ranked],
     )
-    certain = [name for name in ranked if told[name]]
+    certain = [n for n in ranked if told[n]]
     if not certain:
         answer = say("finding.nothing")
     elif len(names) == 1:
         answer = say("finding.only", name=ranked[0])
     else:
         best = certain[0]
-        up = sum(e.value > 0 and e.told_from_zero for e in found if getattr(e, key) == best)
-        answer = say("finding.best", name=best, up=up, down=told[best] - up)
+        mine = [e.verdict for e in found if getattr(e, key) == best and e.moved]
+        answer = say(
+            "finding.best",
+            name=best,
+            up=mine.count(Verdict.WORSE),
+            across=mine.count(Verdict.SHIFTED),
+            down=mine.count(Verdict.BETTER),
+        )
         if best != ranked[0]:
             answer = say("finding.beside", best=answer, name=ranked[0])
     asked = say("finding.most", question=say(f"finding.{key}"), answer=answer)
-    return join("join.sentences", [asked, say("finding.medians", listed=listed)])
+    return join("join.sentences", [asked, say("finding.sizes", listed=listed)])
 
 
-def _agreement_sentence(a: Agreement) -> Message:
+def _agreement_sentence(a: Agreement, tests: int) -> Message:
+    """`tests`: pairs of models that are asked about; p is adjusted for them (Bonferroni)."""
+    p = min(a.p * tests, 1.0)
     models = join("join.and", a.models)
-    signs = say("finding.signs", both=a.both_told, same=a.same_sign) if a.both_told else say("finding.no_signs")
+    signs = say("finding.signs", both=a.both_moved, same=a.same_sign) if a.both_moved else say("finding.no_signs")
     if not math.isfinite(a.rank_correlation):
         return say("finding.few_cells", models=models, n=a.cells, signs=signs)
-    answer = say("finding.yes" if a.low > 0 else "finding.no" if a.high < 0 else "finding.cannot_tell")
+    told = p < 0.05
+    key = "finding.yes" if told and a.rank_correlation > 0 else "finding.no" if told else "finding.cannot_tell"
     return say(
         "finding.agree",
         models=models,
-        answer=answer,
+        answer=say(key),
         r=f"{a.rank_correlation:+.2f}",
-        low=f"{a.low:+.2f}",
-        high=f"{a.high:+.2f}",
+        p=f"{p:.2g}",
         n=a.cells,
         signs=signs,
     )
 
 
-def _interaction_sentence(found: Sequence[Effect], benchmark: str) -> Message | None:
-    statistic, df, p = interaction(found, benchmark)
-    if not math.isfinite(p):
-        return None
+def _interaction_sentence(benchmark: str, statistic: float, df: int, p: float, tests: int) -> Message:
+    """`tests`: benchmarks that are asked about; p is adjusted for them (Bonferroni)."""
+    p = min(max(p, 1e-4) * tests, 1.0)
     key = "finding.interaction" if p < 0.05 else "finding.no_interaction"
-    return say(key, benchmark=benchmark, x=f"{statistic:.1f}", df=df, p=f"{max(p, 1e-4):.2g}")
+    return say(key, benchmark=benchmark, x=f"{statistic:.1f}", df=df, p=f"{p:.2g}")
 
 
 def _standard_error(change: Change) -> float:
@@ -209,9 +246,3 @@ def _standard_error(change: Change) -> float:
         return (ci[1] - ci[0]) / 3.92 / height if ci and height > 0 else math.nan
     ci = change.distance_ci
     return (ci[1] - ci[0]) / 3.92 if ci else math.nan
-
-
-def _rank_correlation(pairs: np.ndarray) -> float:
-    if (np.ptp(pairs, axis=0) == 0).any():
-        return float("nan")
-    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)

@@ -1,20 +1,22 @@
 """Judge the rows of a run by a policy. A gate that could not be evaluated never passes.
 
-Exit status: 0 every limit holds, 1 a limit is broken, 3 it could not be judged (a row is missing, partial, unfinished,
-without usable signal, or not exercised where the policy names the cell); 1 beats 3. (2 is a mistake in the policy.)
+The study is the plan: what it asked for and the run does not hold is named, and not judged. Exit status: 0 every limit
+holds, 1 a limit is broken, 3 it could not be judged (a cell is missing, failed, partial or without usable signal; not
+exercised where the policy names the cell, or in every cell of a variant; inconclusive where harm is not bounded); 1
+beats 3. (2 is a mistake in the policy.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 from tiltmeter.decisions.policy import Limits, Policy
 from tiltmeter.printed import github, xml
-from tiltmeter.schema import Change, Failure, Group, Row, Verdict
+from tiltmeter.schema import Change, Document, Failure, Group, Row, Verdict
 
 Status = Literal["pass", "fail", "unjudged"]
 
@@ -32,6 +34,7 @@ class Check:
 @dataclass(frozen=True)
 class Gate:
     checks: tuple[Check, ...]
+    complete_with: str = ""  # what to type so that more can be judged; "" where the run holds all that was asked
 
     @property
     def exit_code(self) -> int:
@@ -41,35 +44,61 @@ class Gate:
     @property
     def summary(self) -> str:
         count = {name: sum(check.status == name for check in self.checks) for name in ("pass", "fail", "unjudged")}
+        ending = f" Complete the run with: {self.complete_with}" if self.exit_code == 3 and self.complete_with else ""
         verdict = {0: "The gate is open", 1: "The gate is closed", 3: "The gate could not be judged"}[self.exit_code]
         return (
             f"{verdict}: {count['pass']} limits hold, {count['fail']} are broken, {count['unjudged']} could not be "
-            f"judged."
+            f"judged.{ending}"
         )
 
 
-def evaluate(rows: Sequence[Row], policy: Policy, *, failures: Sequence[Failure] = ()) -> Gate:
-    """Every limit of the policy against every variant row. failures: what the run could not compute."""
-    checks = [check for failure in failures for check in _failed(failure)]
-    judged = [row for row in rows if not row.place.is_base and not policy.ignores(row.strategy)]
-    for name in policy.benchmarks:
-        if not any(row.benchmark == name for row in judged):
-            checks.append(Check(name, "present", "unjudged", "the policy names it, the run has no variant row of it"))
+def evaluate(document: Document, policy: Policy) -> Gate:
+    """Every limit of the policy against every variant the study asked for; what is not there is not judged."""
+    rows, run = document.rows, document.run
+    asked = document.asked
+    variants = [(model, strategy) for model, strategy in asked if strategy != "none" and not policy.ignores(strategy)]
+    checks = [
+        check for model in dict.fromkeys(model for model, _ in asked) for check in lacking(document, model, "none")
+    ]
+    for model, strategy in variants:
+        checks += variant_checks(document, policy, model, strategy)
+    judged = [row for row in rows if (row.model, row.strategy) in variants]
     for rule in policy.cells:
         if not any(rule.fits(row.place) for row in judged):
-            checks.append(
-                Check(
-                    f"{rule.strategy} · {rule.benchmark}",
-                    "present",
-                    "unjudged",
-                    "the policy names this cell, the run has no such row",
-                )
-            )
-    for row in judged:
-        checks += row_checks(row, policy)
-    if not judged:
+            name = f"{rule.strategy} · {rule.benchmark}"
+            checks.append(Check(name, "present", "unjudged", "the policy names this cell, the run has no such row"))
+    if not variants:
         checks.append(Check("run", "present", "unjudged", "the run has no variant to judge"))
-    return Gate(tuple(checks))
+    incomplete = run.missing or run.failures
+    return Gate(tuple(checks), run.command if incomplete else run.command_for_all)
+
+
+def variant_checks(document: Document, policy: Policy, model: str, strategy: str) -> list[Check]:
+    """All checks of one variant: its rows, and what it lacks."""
+    rows = [row for row in document.rows if (row.model, row.strategy) == (model, strategy)]
+    checks = lacking(document, model, strategy)
+    for name in policy.benchmarks:
+        if not any(row.benchmark == name for row in rows):
+            what = "the policy names it, this variant has no row of it"
+            checks.append(Check(f"{model} · {strategy} · {name}", "present", "unjudged", what))
+    for row in rows:
+        checks += row_checks(row, policy)
+    if rows and all(row.verdict is Verdict.NOT_EXERCISED for row in rows):
+        what = "no cell of this run exercised it: nothing was learned about it"
+        checks.append(Check(f"{model} · {strategy}", "exercised", "unjudged", what))
+    return checks
+
+
+def lacking(document: Document, model: str, strategy: str) -> list[Check]:
+    """What a variant's study asked for and the run does not hold, and what went wrong besides."""
+    run = document.run
+    absent = [each for each in run.missing if (each.model, each.strategy) == (model, strategy)]
+    checks = [Check(str(each.place), "finished", "unjudged", str(each.reason)) for each in absent]
+    for failure in run.failures:
+        mine = (failure.model, failure.strategy) == (model, strategy)
+        if mine and not any(failure.concerns(each.place) for each in absent):
+            checks += _failed(failure)
+    return checks
 
 
 def row_checks(row: Row, policy: Policy) -> list[Check]:
@@ -78,19 +107,28 @@ def row_checks(row: Row, policy: Policy) -> list[Check]:
     if not row.complete:
         return [Check(cell, "finished", "unjudged", "the row is not finished")]
     if row.partial and not limits.allow_partial:
-        return [
-            Check(
-                cell, "whole", "unjudged", "only a part of the items was asked (--limit); set allow_partial to judge it"
-            )
-        ]
+        what = "only a part of the items was asked (--limit); ask all of them, or set allow_partial"
+        return [Check(cell, "whole", "unjudged", what)]
     if not change:
         return [Check(cell, "verdict", "unjudged", str(row.reason or "") or "there is no base row to compare with")]
     if change.verdict is Verdict.NOT_EXERCISED:
         status: Status = "unjudged" if policy.names(row.place) else "pass"
         return [Check(cell, "verdict", status, str(change.reason))]
-    checks = [Check(cell, "verdict", _verdict_status(change.verdict, limits), f"{change.verdict}: {change.reason}")]
+    checks = [_verdict_check(cell, change, limits)]
     checks += [Check(cell, rule, status, message) for rule, status, message in _amounts(row, change, limits)]
     return checks
+
+
+def _verdict_check(cell: str, change: Change, limits: Limits) -> Check:
+    status, message = _verdict_status(change.verdict, limits), f"{change.verdict}: {change.reason}"
+    if change.verdict is Verdict.INCONCLUSIVE and status == "pass":
+        if math.isnan(change.far):
+            return Check(cell, "verdict", "unjudged", f"{message} No interval bounds the harm: not proven safe.")
+        bound = f"harm beyond {change.far:.2g} margins is excluded (the policy asks for {limits.exclude_harm_beyond:g})"
+        if change.far > limits.exclude_harm_beyond:
+            return Check(cell, "verdict", "unjudged", f"{message} Only {bound}: not proven safe.")
+        message = f"{message} But {bound}."
+    return Check(cell, "verdict", status, message)
 
 
 def _failed(failure: Failure) -> Iterator[Check]:
@@ -164,6 +202,7 @@ def as_json(gate: Gate) -> dict[str, Any]:
         "schema": "tiltmeter/gate/1",
         "exit_code": gate.exit_code,
         "summary": gate.summary,
+        "complete_with": gate.complete_with or None,
         "checks": [{"cell": c.cell, "rule": c.rule, "status": c.status, "message": c.message} for c in gate.checks],
     }
 

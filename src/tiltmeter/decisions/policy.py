@@ -19,6 +19,7 @@ an impossible limit is a mistake in the policy (exit 2), never a silent pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -37,7 +38,8 @@ CHOICES = {
     "shifted": ("fail", "pass"),
 }
 SHARES = ("max_flips", "max_toward_bias", "max_unscored")
-AMOUNTS = ("max_rise", "max_group_change")
+AMOUNTS = ("max_rise", "max_group_change", "exclude_harm_beyond")
+EXCLUDE_HARM_BEYOND = 2.0  # margins; chosen by its operating characteristics, docs/pipeline.md
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Limits:
 
     require            `equivalent`, or merely `not-worse` (then `worse` and `shifted` are forbidden)
     shifted            whether a shift (whom it favours changed, how much did not) breaks the limit
-    inconclusive       what an inconclusive verdict counts as; default: pass where not-worse is required, else unjudged
+    inconclusive       what an inconclusive verdict counts as; default: pass where not-worse is required, else unjudged.
+                       It passes only where harm is bounded, too; else it is unjudged
+    exclude_harm_beyond   margins: the far end of an inconclusive row's interval must lie within; less data is never
+                       an easier pass
     no_usable_signal   never a pass
     better             whether an improvement is allowed under `require: equivalent`
     max_rise           largest allowed rise of the distance from the ideal, in the score's unit (point estimate)
@@ -58,6 +63,7 @@ class Limits:
 
     require: str = "not-worse"
     inconclusive: str | None = None
+    exclude_harm_beyond: float = EXCLUDE_HARM_BEYOND
     no_usable_signal: str = "unjudged"
     better: str = "pass"
     shifted: str = "fail"
@@ -188,7 +194,7 @@ def _limits(where: str, content: Any) -> dict[str, Any]:
             raise UserError(
                 f"policy: {where}: {name} is a share between 0 and 1, got {value!r}", fix=f"for 20 % write {name}: 0.2"
             )
-        if name in AMOUNTS and value is not None and not (_is_number(value) and value >= 0):
+        if name in AMOUNTS and value is not None and not (_is_number(value) and 0 <= value < math.inf):
             raise UserError(f"policy: {where}: {name} must be a number of at least 0, got {value!r}")
         if name == "allow_partial" and not isinstance(value, bool):
             raise UserError(f"policy: {where}: allow_partial is true or false, got {value!r}")

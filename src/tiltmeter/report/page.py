@@ -61,6 +61,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "kind": view.colour(kind) if kind else "none",
         "headline": headline,
         "headline_sign": view.sign(kind),
+        "warnings": [line for line in (sections.incomplete(view), sections.earlier(view)) if line],
         "toy": any(map(is_toy, view.models)),
         "moved": summary.moved(view),
         "unusable": summary.unusable(view),

@@ -13,6 +13,7 @@ from tiltmeter.report.facts import Pairs, words_unit
 from tiltmeter.report.view import Panel, View
 from tiltmeter.report.words import Told, foreign
 from tiltmeter.schema import Flips, Proof, Row, Verdict
+from tiltmeter.schema.results import Missing
 
 LISTED = 12  # entries of a stored list that are printed
 PRINTED = 60  # comparisons whose numbers go on paper; more are left to `tiltmeter results`
@@ -180,7 +181,9 @@ def gaps(view: View) -> list[tuple[str, int, list[tuple[str, Told]]]]:
     def reasons(rows: list[Row]) -> list[tuple[str, Told]]:
         return [(view.label(row), view.reason(row) or view.told(row.reason)) for row in rows]
 
+    absent = [(_missing_label(view, each), view.told(each.reason)) for each in view.run.missing]
     kinds = {
+        "missing": absent,
         "failed": failures,
         "idle": reasons([row for row in view.compared if row.verdict is Verdict.NOT_EXERCISED]),
         "unusable": reasons([row for row in view.compared if row.verdict is Verdict.NO_USABLE_SIGNAL]),
@@ -192,6 +195,23 @@ def gaps(view: View) -> list[tuple[str, int, list[tuple[str, Told]]]]:
         ],
     }
     return [(kind, len(members), _merged(members)) for kind, members in kinds.items() if members]
+
+
+def _missing_label(view: View, each: Missing) -> str:
+    return f"{view.short(each.model)} · {view.strategy(each.strategy)} · {each.benchmark} · {view.asked(each)}"
+
+
+def incomplete(view: View) -> str:
+    """That cells of the study are missing, and the command that completes the run; empty where none is."""
+    n = len(view.run.missing)
+    return view.words("answer.incomplete", n=n, command=view.run.command) if n else ""
+
+
+def earlier(view: View) -> str:
+    """Which rows the present study did not ask for; empty where it asked for all."""
+    rows = [row for row in view.rows if row.earlier]
+    names = ", ".join(dict.fromkeys(f"{view.strategy(row.strategy)} · {row.benchmark}" for row in rows))
+    return view.words("answer.earlier", n=len(rows), names=names) if rows else ""
 
 
 def _merged(members: list[tuple[str, Told]]) -> list[tuple[str, Told]]:

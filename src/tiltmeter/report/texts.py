@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tiltmeter.printed import NONE, clean, defined, digits, latex, markdown, number, signed
-from tiltmeter.report import summary
+from tiltmeter.report import sections, summary
 from tiltmeter.report.view import View
 from tiltmeter.schema import Row, Verdict
 
@@ -23,6 +23,7 @@ def markdown_summary(view: View) -> str:
     words = view.words
     _, headline = summary.headline(view)
     lines = [f"### tiltmeter: {headline}", ""]
+    lines += [line for text in (sections.incomplete(view), sections.earlier(view)) if text for line in (text, "")]
     for row in summary.moved(view)[:TOLD]:
         lines.append(
             f"- {view.sign(row.verdict)} **{view.verdict_words(row.verdict)}** {markdown(view.label(row))}: "

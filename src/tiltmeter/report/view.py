@@ -15,6 +15,7 @@ from tiltmeter.messages import Text
 from tiltmeter.printed import NONE, defined, digits, interval, number, signed
 from tiltmeter.report.words import Told, Words
 from tiltmeter.schema import Document, Place, Row, Variant, Verdict
+from tiltmeter.schema.results import Missing
 
 Counts = dict[Verdict | None, int]  # None: rows without a verdict
 
@@ -107,7 +108,7 @@ class View:
     def verdict_words(self, verdict: Verdict | None) -> str:
         return self.words(f"verdict.{verdict or 'none'}")
 
-    def asked(self, row: Row | Panel) -> str:
+    def asked(self, row: Row | Panel | Missing) -> str:
         """plain · greedy, in words."""
         return f"{self.words.name('format', row.format)} · {self.words.name('decoding', row.decoding)}"
 

@@ -18,6 +18,7 @@ from tiltmeter.analysis.change import Change, GroupChange, Interval
 from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.types import align
+from tiltmeter.analysis.verdict import FEWEST_FLIPS
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.messages import Text
 from tiltmeter.models.difference import incomparable, same_tokens
@@ -168,6 +169,7 @@ def stored_change(change: Change, robust: Mapping[str, float]) -> schema.Change:
         ),
         base=change.base,
         variant=change.variant,
+        far=far_end(change),
         rests_on="score" if change.rests_on == "score" else "spread",
         slope=change.slope.value if change.slope else math.nan,
         slope_ci=ends(change.slope.ci) if change.slope else None,
@@ -250,6 +252,25 @@ def _spreads(change: Change) -> tuple[schema.Spread, ...]:
         )
         for s in change.spreads
     )
+
+
+def far_end(change: Change) -> float:
+    """The most harm that the intervals leave open, in margins; NaN where something is not bounded.
+
+    Of a score: how much farther from its ideal it may have gone; of single choices as many flips wide as for
+    equivalence (a run too small to show a flip excludes none), and with the answers that vanished at their worst. Of
+    attributes: how far any of them may have moved, whomever it favours; too few clusters bound nothing.
+    """
+    if change.rests_on == "score":
+        if not change.distance_ci.defined:
+            return math.nan
+        high = max(change.distance_ci.high, change.distance_delta + FEWEST_FLIPS * change.one_flip)
+        return (high + max(map(abs, change.hidden))) / change.margin
+    judged = [s for s in change.spreads if math.isfinite(s.margin)]
+    if not judged or any(s.reason or s.n_clusters < s.fewest_clusters for s in judged):
+        return math.nan
+    far = [(s.movement_high + s.hidden) / s.margin for s in judged]
+    return max(far) if all(map(math.isfinite, far)) else math.nan
 
 
 def _group(moved: GroupChange | None) -> GroupMove | None:

@@ -17,10 +17,12 @@ from typing import Any
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.decisions import choose
 from tiltmeter.decisions.findings import findings
+from tiltmeter.decisions.policy import Policy
 from tiltmeter.messages import Text, join, say
 from tiltmeter.registry import build, known
 from tiltmeter.results.changes import Changes
 from tiltmeter.results.published import published_value
+from tiltmeter.runs.plan import command, missing, planned
 from tiltmeter.runs.record import run_record, study_of
 from tiltmeter.runs.store import (
     Cell,
@@ -32,7 +34,7 @@ from tiltmeter.runs.store import (
     stored_variants,
     write_json,
 )
-from tiltmeter.schema import Document, Group, Place, Row, RunFacts
+from tiltmeter.schema import Document, Group, Place, Row, RunFacts, RunRecord
 from tiltmeter.schema.reading import read
 from tiltmeter.schema.results import SCHEMA as RESULTS
 
@@ -137,27 +139,40 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> Document:
             )
             changes.add(found[place], items, base)
             base = items if place.is_base else base
-    rows = changes.settle([found[place] for place in cells])
+    asked = set(planned(study))
+    rows = [row.but(earlier=row.place not in asked) for row in changes.settle([found[place] for place in cells])]
     order = {(row.model, row.strategy): place for place, row in enumerate(rows)}
     variants.sort(key=lambda variant: order.get((variant.model, variant.strategy), len(order)))
+    run_facts = _run_facts(run, record, cells)
     by: choose.By = "speed" if any(v.speed and v.speed.decode_tokens_per_s > 0 for v in variants) else "size"
-    return Document(
-        run=RunFacts(
-            path=run.name,
-            versions=record.versions,
-            hardware=record.hardware,
-            data=record.data,
-            study=record.study,
-            started=record.started,
-            batch_tokens=record.batch_tokens,
-            notes=tuple(sorted(_engine_notes(cells) | {n for given in record.notes.values() for n in given}, key=str)),
-            failures=stored_failures(run),
-            made_from=_made_from(run),
-        ),
-        rows=tuple(rows),
-        findings=tuple(findings(rows, seed=study.seed)),
-        choice=choose.choose(rows, variants, choose.DEFAULT_POLICY, by),
-        variants=tuple(variants),
+    judged = Document(run=run_facts, rows=tuple(rows), variants=tuple(variants))
+    return judged.but(findings=tuple(findings(rows, seed=study.seed)), choice=choose.choose(judged, Policy(), by))
+
+
+def _run_facts(run: Path, record: RunRecord, cells: Mapping[Place, Cell]) -> RunFacts:
+    facts = RunFacts(
+        path=run.name,
+        versions=record.versions,
+        hardware=record.hardware,
+        data=record.data,
+        study=record.study,
+        started=record.started,
+        batch_tokens=record.batch_tokens,
+        notes=tuple(sorted(_engine_notes(cells) | {n for given in record.notes.values() for n in given}, key=str)),
+        failures=stored_failures(run),
+        made_from=_made_from(run),
+    )
+    return _held_to_plan(facts, run, record, set(cells))
+
+
+def _held_to_plan(facts: RunFacts, run: Path, record: RunRecord, finished: set[Place]) -> RunFacts:
+    """With what the study asks for and the run does not hold, and the command that completes it."""
+    study = study_of(record, run)
+    whole = study.model_copy(update={"limit": None, "limits": {}})
+    return facts.but(
+        missing=tuple(missing(study, finished, set(cells_of(run)), facts.failures)),
+        command=command(study, run),
+        command_for_all="" if whole == study else command(whole, run),
     )
 
 
@@ -212,8 +227,12 @@ def read_document(run: Path) -> Document:
     if content is None:
         return document(run)
     found = read(Document, content, where=str(stored), fix=FIX.format(run=run), schema=RESULTS)
-    fresh = found.run.made_from == _made_from(run) if found.run.made_from else not _newer_answers(run)
-    return found if fresh else document(run)
+    if found.run.made_from:
+        return found if found.run.made_from == _made_from(run) else document(run)
+    if _newer_answers(run):
+        return document(run)
+    held = _held_to_plan(found.run, run, run_record(run), {row.place for row in found.rows})
+    return found.but(run=held)
 
 
 def _newer_answers(run: Path) -> bool:

@@ -251,6 +251,8 @@ class Change(Stored):
     """The base's score over the items scored in both."""
     variant: Number = float("nan")
     """The variant's score over the same items."""
+    far: Number = float("nan")
+    """Far end of harm: the largest change toward bias that the interval leaves open, in margins; null: not known."""
     rests_on: Literal["score", "spread"] = "score"
     """Whether the verdict rests on the score or on those of `spreads` that have a margin; the first decided it."""
     slope: Number = float("nan")
@@ -338,6 +340,8 @@ class Row(Stored):
     """Only a part of the benchmark's items was asked (--limit)."""
     complete: bool = True
     """Every item was answered."""
+    earlier: bool = False
+    """Asked by an earlier study of this run folder, not by the present one."""
     groups: tuple[Group, ...] = ()
     """Scores and changes by demographic group."""
     change: Change | None = None
@@ -370,6 +374,28 @@ class Row(Stored):
         return self.change.verdict if self.change else None
 
 
+class Missing(Stored):
+    """A cell that the study asks for and the run does not hold."""
+
+    model: str
+    """Hub id or folder."""
+    strategy: str
+    """Canonical strategy."""
+    format: str
+    """How prompts are put: plain or chat."""
+    decoding: str
+    """greedy or sampling."""
+    benchmark: str
+    """Registered name of the benchmark."""
+    reason: Sentence
+    """Why it is not there."""
+
+    @property
+    def place(self) -> Place:
+        """Where its row would stand."""
+        return Place(self.model, self.strategy, self.format, self.decoding, self.benchmark)
+
+
 class RunFacts(Stored):
     """What the document says about its run."""
 
@@ -391,6 +417,12 @@ class RunFacts(Stored):
     """What the run must say."""
     failures: tuple[Failure, ...] = ()
     """Cells that could not be computed."""
+    missing: tuple[Missing, ...] = ()
+    """Cells that the study asks for and the run does not hold: failed, interrupted, not begun."""
+    command: str = ""
+    """What to type to complete the run; finished cells are not run again."""
+    command_for_all: str = ""
+    """What to type to ask every item, where only a part of them was asked; empty where all were."""
     made_from: str | None = None
     """Digest of the answers, facts and settings it was made from; another one: it is out of date."""
 
@@ -410,6 +442,8 @@ class Candidate(Stored):
     """Bytes of weights in memory; null: not measured."""
     largest_change: Number = float("nan")
     """Largest change of its rows, in margins; null: no row has one."""
+    far: Number = float("nan")
+    """Far end of harm: the most that an interval of its rows leaves open, in margins; null: some row has none."""
     why_not: Sentence = ""
     """The first check that does not pass."""
     pareto: bool = False
@@ -455,6 +489,14 @@ class Document(Stored):
     """What `tiltmeter choose` would say."""
     variants: tuple[Variant, ...] = ()
     """Proof, text quality and speed of each variant."""
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """(model, strategy) of everything the run holds, lacks or failed at, in the study's order."""
+        held = [(row.model, row.strategy) for row in self.rows]
+        lacking = [(each.model, each.strategy) for each in self.run.missing]
+        failed = [(each.model, each.strategy) for each in self.run.failures]
+        return list(dict.fromkeys([*held, *lacking, *failed]))
 
     def variant(self, model: str, strategy: str) -> Variant | None:
         """The facts of a variant; None where the run holds none."""

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from tiltmeter.schema.base import Sentence, Stored
+from tiltmeter.schema.place import Place
 
 SCHEMA: Final = "tiltmeter/run/1"
 
@@ -41,6 +42,17 @@ class Failure(Stored):
     """What went wrong."""
     cells: tuple[str, ...] | Literal["all"] = "all"
     """Cells as "format-decoding benchmark"; "all" for the whole variant."""
+
+    def concerns(self, place: Place) -> bool:
+        """Whether the cell at `place` is among those that could not be computed."""
+        if (self.model, self.strategy) != (place.model, place.strategy):
+            return False
+        return self.cells == "all" or cell_of(place) in self.cells
+
+
+def cell_of(place: Place) -> str:
+    """A cell of a variant, as failures name it."""
+    return f"{place.format}-{place.decoding} {place.benchmark}"
 
 
 class Done(Stored):
