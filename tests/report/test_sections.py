@@ -148,3 +148,23 @@ def test_advice_names_what_is_clear_else_the_nearest_else_says_to_keep_the_base(
     assert judge("equivalent", "better", "worse", "equivalent") == "On bias alone, these can be shipped: a."
     assert "The nearest is b: settled on 1 of 2" in judge("inconclusive", "inconclusive", "equivalent", "inconclusive")
     assert "Keep the base" in judge("worse", "better", "no usable signal", "equivalent")
+
+
+def test_the_groups_that_carry_a_movement_are_named_with_their_intervals():
+    gap = {
+        "name": "gender spread",
+        "unit": "log-odds",
+        "margin": 0.05,
+        "movement": 0.31,
+        "movement_high": 0.4,
+        "groups": [
+            {"group": "male", "delta": -0.2, "ci": [-0.5, 0.1], "p_adjusted": 0.3},
+            {"group": "female", "delta": 0.4, "ci": [0.2, 0.6], "p_adjusted": 0.01},
+        ],
+    }
+    made = view("shifted", benchmarks=("discrim-eval",))
+    row = revised(made.compared[0], {"spreads": [gap], "rests_on": "spread", "slope": 0.8, "slope_ci": [0.7, 0.9]})
+    found = dict(facts.row_facts(made, row))
+    assert found["who carries it: gender spread"] == "female +0.400 [+0.200, +0.600]"
+    assert found["movement: gender spread"] == "0.310, at most 0.400 log-odds"
+    assert found["slope of the decisions (below 1: fainter)"] == "0.800 [0.700, 0.900]"

@@ -169,13 +169,12 @@ class WorldBench(Benchmark):
         rests on the disparities by region and by income. No flips: an error is not a decision.
         """
         before, after = self.score(base), self.score(variant)
-        bounds = {
-            id(side): (score.extra["unscored_as_best"], score.extra["unscored_as_worst"])
-            for side, score in ((base, before), (variant, after))
-        }
-        silent = unanswered(
-            base, variant, lambda o: [math.isnan(s.score) for s in o.samples], lambda side: bounds[id(side)]
-        )
+
+        def bounds(side: Sequence[Outcome]) -> tuple[float, float]:
+            extra = (before if side is base else after).extra
+            return extra["unscored_as_best"], extra["unscored_as_worst"]
+
+        silent = unanswered(base, variant, lambda o: [math.isnan(s.score) for s in o.samples], bounds)
         return relative_errors(
             self,
             scores(base),

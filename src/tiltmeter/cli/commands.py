@@ -255,7 +255,7 @@ def report(
 )
 def gate(
     run: RunFolder,
-    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a JUnit XML file.")] = None,
     github: Annotated[bool, typer.Option("--github", help="Also GitHub annotations.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
@@ -269,7 +269,7 @@ def gate(
 @app.command()
 def choose(
     run: RunFolder,
-    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse`[/dim]")] = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")] = None,
     by: Annotated[Literal["speed", "size"], typer.Option(help="What to prefer inside the policy.")] = "speed",
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:

@@ -14,22 +14,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import IO, Any
 
+from tiltmeter.cli.rows import cells, show_model
 from tiltmeter.printed import (
     NONE,
     csv_safe,
     defined,
     digits,
-    interval,
     json_text,
     latex,
     markdown,
-    number,
     signed,
     without_controls,
 )
 from tiltmeter.results.changes import without_seed
 from tiltmeter.results.document import null
-from tiltmeter.schema import Document, Place, Row, Verdict
+from tiltmeter.schema import Document, Place, Row
 
 COLUMNS = (
     "model",
@@ -43,90 +42,36 @@ COLUMNS = (
     "scored",
     "not scored",
 )
-STYLE = {  # colour of a verdict -> style of the terminal
-    "worse": "bold red",
-    "shifted": "bold magenta",
-    "better": "green",
-    "equivalent": "cyan",
-    "inconclusive": "dim",
-    "idle": "dim",
-    "unusable": "magenta",
-}
+PIPE = 150  # columns of sentences where standard output is no terminal
 
 
 def row_cells(row: Row) -> list[str]:
     """One results row as text, in the order of COLUMNS."""
-    change, places = row.change, digits(row.unit)
-    asked = row.format if row.decoding == "greedy" else f"{row.format}, {row.n_samples} samples"
-    scored = f"{row.n_scored:,} / {row.n_items:,}" + (" partial" if row.partial else "")
+    found = cells(row)
     unscored = "; ".join(f"{count:,} {reason}" for reason, count in row.unscored.items())
     return [
         row.model,
-        row.strategy,
-        row.benchmark,
-        asked,
-        number(row.score, places),
-        signed(change.delta, places) if change else "",
-        interval(change.ci, places) if change else "",
-        str(change.verdict) if change else "base",
-        scored,
+        *(found[name] for name in ("strategy", "benchmark", "asked", "score", "change", "95 % interval")),
+        str(row.verdict or "base"),
+        found["scored"],
         unscored or str(row.reason or ""),
     ]
 
 
-def show(document: Document) -> None:
-    """Print the table, one block per benchmark, then reasons, proof of action and notes."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def show(document: Document, width: int | None = None) -> None:
+    """Print the table, one block per benchmark, then reasons, proof of action and notes.
 
-    wide = not sys.stdout.isatty()
-    console = Console(width=150 if wide else None, highlight=False)
-    rows = document.rows
-    if not rows:
+    width: columns there are; None: the terminal's, or as many as the table needs where there is none.
+    """
+    from rich.console import Console
+
+    if width is None and sys.stdout.isatty():
+        width = Console().width
+    console = Console(width=width or PIPE, highlight=False)
+    if not document.rows:
         console.print("No cell of this run is finished yet.")
-    for model in dict.fromkeys(row.model for row in rows):
-        mine = [row for row in rows if row.model == model]
-        table = Table(
-            title=Text(without_controls(model), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-        )
-        asked_differs = len({row.place.asked for row in mine}) > 1
-        for name in (
-            "benchmark",
-            "strategy",
-            *(["asked"] if asked_differs else []),
-            "score",
-            "change",
-            "95 % interval",
-            "detects",
-            "noise",
-            "verdict",
-            "scored",
-        ):
-            numeric = name in ("score", "change", "95 % interval", "detects", "noise", "scored")
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name != "asked")
-        last = None
-        for row in sorted(mine, key=lambda row: _order(mine, row)):
-            _, strategy, benchmark, asked, score, delta, ends, verdict, scored, _ = map(
-                without_controls, row_cells(row)
-            )
-            if last not in (None, benchmark):
-                table.add_section()
-            label = Text(f"{row.verdict.sign if row.verdict else ' '} {verdict}", style=_style(row.verdict))
-            table.add_row(
-                Text(benchmark if benchmark != last else "", style="bold"),
-                Text(strategy),
-                *([Text(asked)] if asked_differs else []),
-                score,
-                delta,
-                ends,
-                *_floor(row),
-                label,
-                scored,
-            )
-            last = benchmark
-        console.print(table)
+    for model in dict.fromkeys(row.model for row in document.rows):
+        show_model(console, [row for row in document.rows if row.model == model], width)
     console.print(
         "[dim]change: variant − base, paired item by item. detects: smallest change found with 80 % power. "
         "noise: how far mere repetition (-s rerun) moves it.\nAn interval that contains 0 cannot be told from "
@@ -137,31 +82,6 @@ def show(document: Document) -> None:
     _show_robust(console, document)
     _show_seeds(console, document)
     _show_variants(console, document)
-
-
-def _style(verdict: Verdict | None) -> str:
-    return STYLE[verdict.colour] if verdict else "dim"
-
-
-def _floor(row: Row) -> tuple[str, str]:
-    """Smallest change this run would have found, and how far mere repetition moves the number; in the
-    unit the verdict rests on (shown where it is not the score's)."""
-    change = row.change
-    if not change:
-        return "", ""
-    unit = change.spread.unit if change.spread else ""
-    name, places = f" {unit}" if unit else "", digits(unit or row.unit)
-    return (
-        number(change.mde, places) + name,
-        number(change.noise, places) + name if defined(change.noise) else "not measured",
-    )
-
-
-def _order(rows: list[Row], row: Row) -> tuple[int, int, int]:
-    """Benchmark by benchmark, each way of asking with its base first."""
-    names = list(dict.fromkeys(other.benchmark for other in rows))
-    asked = list(dict.fromkeys(other.place.asked for other in rows))
-    return names.index(row.benchmark), asked.index(row.place.asked), rows.index(row)
 
 
 def _show_missing(console: Any, document: Document) -> None:

@@ -103,34 +103,33 @@ class Pool:
             ask: starts a call on an actor and returns its reference.
             may_load: whether one more worker should load `spec`, given how many items wait and how many are at work.
         """
-        running: dict[Any, tuple[_Member, Item]] = {}
-        deaths: Counter[int] = Counter()
+        running: dict[Any, tuple[_Member, Item, int]] = {}  # with how many workers died of it
+        again: deque[tuple[Item, int]] = deque()  # asked before, first in turn
         try:
-            while queue or running:
-                while queue:
-                    more = not running or may_load(len(queue), len(running))
+            while queue or again or running:
+                while queue or again:
+                    more = not running or may_load(len(queue) + len(again), len(running))
                     member = self._take(spec, wait=not running, may_load=more)
                     if member is None:
                         break
-                    item = queue.popleft()
+                    item, deaths = again.popleft() if again else (queue.popleft(), 0)
                     member.call = ask(member.actor, item)
-                    running[member.call] = member, item
-                member, item = running.pop(self._first(list(running)))
+                    running[member.call] = member, item, deaths
+                member, item, deaths = running.pop(self._first(list(running)))
                 found = self._outcome(member)
                 if isinstance(found, Unfit) and self._retire(member, found):
-                    queue.appendleft(item)
+                    again.appendleft((item, deaths))
                     continue
                 if isinstance(found, RayError):
-                    deaths[id(item)] += 1
-                    if deaths[id(item)] < TRIES:
+                    if deaths + 1 < TRIES:
                         self._progress.warn("a worker died: what it was asked is asked again")
-                        queue.appendleft(item)
+                        again.appendleft((item, deaths + 1))
                         continue
                     found = RuntimeError(f"{TRIES} workers died of it: {_last_line(found)}")
                 yield item, found
         finally:
             with self._changed:
-                self._coming += [member for member, _ in running.values()]
+                self._coming += [member for member, *_ in running.values()]
 
     def stop(self) -> None:
         """Every thread that waits for a worker, or comes for one, gets `Stopped`."""

@@ -7,6 +7,8 @@ from tiltmeter.report.view import View
 from tiltmeter.schema import Change, Row
 
 Pairs = list[tuple[str, str]]
+ALPHA = 0.05
+CARRIERS = 4  # groups named as those that moved most
 
 
 def row_facts(view: View, row: Row) -> Pairs:
@@ -78,15 +80,29 @@ def row_facts(view: View, row: Row) -> Pairs:
 
 
 def _spread_facts(view: View, change: Change) -> Pairs:
-    """Noise-corrected spreads between groups: both square roots and the change, the companion of the verdict first."""
+    """Every attribute's differences between groups: sizes, their change, how far they moved, and who moved."""
     facts: Pairs = []
     for spread in change.spreads:
-        name = str(view.told(spread.name))
+        name, unit = str(view.told(spread.name)), view.words.name("unit", spread.unit)
         if defined(spread.base):
-            unit = view.words.name("unit", spread.unit)
             facts.append((name, f"{number(spread.base)} → {number(spread.variant)} {unit}"))
-        facts.append((view.words("facts.companion", name=name), f"{signed(spread.delta, 4)} {interval(spread.ci, 4)}"))
+        facts.append(
+            (view.words("facts.companion", name=name), f"{signed(spread.delta, 4)} {interval(spread.ci, 4)}")
+        )
+        if defined(spread.movement):
+            moved = {"moved": number(spread.movement), "high": number(spread.movement_high), "unit": unit}
+            facts.append((view.words("facts.movement", name=name), view.words("facts.movement_value", **moved)))
+        carriers = sorted((g for g in spread.groups if g.p_adjusted < ALPHA), key=lambda g: -abs(g.delta))[:CARRIERS]
+        if carriers:
+            told = [f"{view.words.name('group', g.group)} {signed(g.delta)} {interval(g.ci)}" for g in carriers]
+            facts.append((view.words("facts.carriers", name=name), "; ".join(told)))
+    if defined(change.slope):
+        facts.append((view.words("facts.slope"), f"{number(change.slope)} {_plain(change.slope_ci)}"))
     return facts
+
+
+def _plain(ends: tuple[float, float] | None) -> str:
+    return f"[{number(ends[0])}, {number(ends[1])}]" if ends else ""
 
 
 def words_unit(view: View, row: Row) -> str:

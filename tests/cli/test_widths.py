@@ -1,0 +1,70 @@
+"""At every width, into a pipe, and where the encoding lacks the signs, each number stands whole."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+from made_documents import document, row
+
+from tiltmeter.cli.output import guarded
+from tiltmeter.cli.rows import cells
+from tiltmeter.cli.tables import show
+
+LONG = "checkpoint=./models/some-organisation/Some-Model-7B-Instruct-AWQ-4bit-group-128"
+ROWS = [
+    row(strategy="none"),
+    row(
+        "shifted", "wanda-2:4+int4:type=nf4", change={"delta": 33.33, "ci": [-66.67, 10.5], "mde": 12.34, "noise": 1.25}
+    ),
+    row("worse", LONG, change={"delta": 2.5, "ci": [0.13, 4.58], "mde": 3.17}, partial=True),
+    row(strategy="none", benchmark="global-opinion-qa", unit="gini", score=0.1234),
+    row(
+        "not exercised",
+        "kv4:read=transformers",
+        benchmark="global-opinion-qa",
+        unit="gini",
+        score=0.1234,
+        change={"delta": -0.0512, "ci": [-0.1, -0.002], "mde": 0.123, "noise": 0.001},
+    ),
+]
+
+
+def printed(capsys, width, rows=ROWS) -> str:
+    show(document(rows), width)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 150, 200, None])
+def test_every_number_and_every_name_is_whole_at_every_width(capsys, width):
+    out = printed(capsys, width)
+    joined = re.sub(r"\s+", "", out)
+    for each in ROWS:
+        for name, text in cells(each).items():
+            if text and name not in ("benchmark", "strategy", "asked"):
+                assert any(text.strip() in line for line in out.splitlines()), (width, name, text)
+        assert re.sub(r"\s+", "", each.strategy) in joined
+    assert "…" not in out
+    if width is not None:
+        assert max(map(len, out.splitlines())) <= width
+
+
+def test_short_names_stay_in_one_table_on_a_terminal_of_100_columns_or_less(capsys):
+    rows = [row(strategy="none"), row("equivalent", "int8", change={"mde": 3.17, "noise": 0.2})]
+    lines = printed(capsys, 100, rows).splitlines()
+    (head,) = (line for line in lines if "95 % interval" in line)
+    assert "strategy" in head and "detects" in head and "scored" in head
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_stream_without_the_signs_still_gets_every_number(monkeypatch, encoding):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with guarded():
+        show(document(ROWS), 80)
+        sys.stdout.flush()
+    out = raw.getvalue().decode(encoding)
+    assert "+33.33" in out and "[-66.67, +10.50]" in out and "~ shifted" in out and "o not exercised" in out
