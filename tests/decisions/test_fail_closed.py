@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tiltmeter.runs.plan import command, planned
 from typer.testing import CliRunner
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.cli.commands import app
 from tiltmeter.results.document import read_document, recomputed
+from tiltmeter.runs.plan import command, planned
 from tiltmeter.runs.record import write_record
 from tiltmeter.runs.store import Cell, CellId, Store, write_json
 from tiltmeter.schema import Failure, RunRecord

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from tiltmeter.study import Study
 
 ROOM = "make room; the same command goes on where it stopped"
+PolicyFile = Annotated[
+    Path | None, typer.Option("--policy", help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")
+]
 EPILOG = "Exit status: 0 done, 2 mistake in the command, 3 some cells failed (named)."
 
 app = typer.Typer(
@@ -255,7 +258,9 @@ def report(
 )
 def gate(
     run: RunFolder,
-    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")
+    ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a JUnit XML file.")] = None,
     github: Annotated[bool, typer.Option("--github", help="Also GitHub annotations.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
@@ -269,7 +274,9 @@ def gate(
 @app.command()
 def choose(
     run: RunFolder,
-    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")
+    ] = None,
     by: Annotated[Literal["speed", "size"], typer.Option(help="What to prefer inside the policy.")] = "speed",
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:

@@ -86,9 +86,7 @@ def _spread_facts(view: View, change: Change) -> Pairs:
         name, unit = str(view.told(spread.name)), view.words.name("unit", spread.unit)
         if defined(spread.base):
             facts.append((name, f"{number(spread.base)} → {number(spread.variant)} {unit}"))
-        facts.append(
-            (view.words("facts.companion", name=name), f"{signed(spread.delta, 4)} {interval(spread.ci, 4)}")
-        )
+        facts.append((view.words("facts.companion", name=name), f"{signed(spread.delta, 4)} {interval(spread.ci, 4)}"))
         if defined(spread.movement):
             moved = {"moved": number(spread.movement), "high": number(spread.movement_high), "unit": unit}
             facts.append((view.words("facts.movement", name=name), view.words("facts.movement_value", **moved)))
