@@ -45,7 +45,7 @@ from tiltmeter.schema import Failure, Proof, RunRecord, Variant
 from tiltmeter.schema.run import cell_of
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies._calibration import BUILT_IN
+from tiltmeter.strategies._calibration import BUILT_IN, Calibrated
 from tiltmeter.strategies.base import VariantFailed
 from tiltmeter.study import Study, VariantSpec
 
@@ -306,7 +306,7 @@ class _Work:
     def _settings(self, chain: Chain) -> dict[str, Any]:
         """The chain's full settings; with the calibration text they depend on, by content, and the run's seed."""
         settings = dict(chain.settings)
-        if any(hasattr(part, "calibration") for part in chain.parts):
+        if any(isinstance(part, Calibrated) for part in chain.parts):
             path = Path(self.study.calibration).expanduser() if self.study.calibration else BUILT_IN
             text = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else self.study.calibration
             settings["run"] = {"calibration_text": text, "seed": self.study.seed}

@@ -26,6 +26,7 @@ from pydantic import (
 from tiltmeter.backends.address import refuse_secret
 from tiltmeter.errors import UserError
 from tiltmeter.registry import find, known
+from tiltmeter.schema.place import NONE
 from tiltmeter.strategies.chain import parse
 from tiltmeter.yaml_files import read_yaml
 
@@ -40,6 +41,12 @@ LARGEST = 2**53  # whole numbers that every reader of the stored study holds exa
 Count = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Margin = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
+Kind = Literal["base", "strategy", "checkpoint"]
+
+
+def kind_of(strategy: str) -> Kind:
+    """What a canonical strategy stands for: nothing applied, strategies, a ready-made checkpoint."""
+    return "base" if strategy == NONE else "checkpoint" if strategy.startswith(CHECKPOINT) else "strategy"
 
 
 class VariantSpec(BaseModel):
@@ -51,13 +58,17 @@ class VariantSpec(BaseModel):
     source: str
 
     @property
+    def kind(self) -> Kind:
+        return kind_of(self.strategy)
+
+    @property
     def is_base(self) -> bool:
-        return self.strategy == "none"
+        return self.kind == "base"
 
     @property
     def chain(self) -> Chain:
         """The strategies to apply; a ready-made checkpoint is loaded as it is."""
-        return parse("none" if self.strategy.startswith(CHECKPOINT) else self.strategy)
+        return parse(NONE if self.kind == "checkpoint" else self.strategy)
 
 
 class Study(BaseModel):
@@ -138,7 +149,7 @@ class Study(BaseModel):
 
         Raises UserError for an unknown strategy or setting, or a chain that cannot work.
         """
-        chains = ["none"]
+        chains = [NONE]
         for text in self.strategies:
             chain = parse(text)
             chains.extend(replicate.canonical for replicate in chain.replicates(self.calibration_seeds))

@@ -128,7 +128,7 @@ class LoadsFolders(Backend):
             differing = differences(spec.model, spec.source)
             variant.proof["differences"] = [asdict(each) for each in differing]
             variant.notes += [each.text for each in differing]
-        if spec.source != spec.model or any(part.role != "control" for part in spec.chain.parts):
+        if spec.source != spec.model or any(not part.redraws for part in spec.chain.parts):
             _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
         else:
             variant.proof["probe_logprobs"] = found
@@ -157,6 +157,6 @@ class LoadsFolders(Backend):
 
 
 def _no_checkpoint(part: Strategy) -> str | None:
-    if part.makes_checkpoint or part.role in ("none", "dtype", "control"):
+    if part.makes_checkpoint or part.redraws or part.runs_in:
         return None
     return f"{part.name} acts while transformers runs the model, not by a checkpoint on disk"

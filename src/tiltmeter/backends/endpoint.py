@@ -303,4 +303,4 @@ def _fix(status: int) -> str:
 
 
 def _acts(part: Strategy) -> str | None:
-    return None if part.role in ("control", "none") else "weights that are served elsewhere cannot be changed from here"
+    return None if part.redraws else "weights that are served elsewhere cannot be changed from here"

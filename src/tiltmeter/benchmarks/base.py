@@ -18,12 +18,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from tiltmeter.analysis.types import Comparison
+from tiltmeter.datasets.catalogue import Dataset
 from tiltmeter.messages import Message, Text, say
 from tiltmeter.scoring.requests import Answer, Format, Generation, GenerationAnswer, Render, Request
 from tiltmeter.seeds import seed_for
 
 Decoding = Literal["greedy", "sampling"]
 NAN = float("nan")
+RISES, FALLS, MEANING = (Message(f"groups.{what}.other") for what in ("rises", "falls", "meaning"))
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,31 @@ class Score:
     notes: tuple[Text, ...] = ()  # why an extra column or a group is absent
 
 
+@dataclass(frozen=True)
+class GroupWords:
+    """What the change of a group's value means, in the words of the report.
+
+    Attributes:
+        rises, falls: what happened to a group whose value rose or fell: "is chosen more often".
+        meaning: one sentence under the chart of groups: what lies to the right.
+        unit: of a group's change; None: the score's.
+        attributes: name of an attribute in `Item.groups` -> what readers call it; common ones are known.
+        not_people: attributes whose groups are no people (topics): they are not named in the answer to "for whom?".
+    """
+
+    rises: Text = RISES
+    falls: Text = FALLS
+    meaning: Text = MEANING
+    unit: Text | None = None
+    attributes: Mapping[str, Text] = field(default_factory=dict)
+    not_people: tuple[str, ...] = ()
+
+
 class Benchmark(ABC):
-    """Base of all benchmarks. Class attributes are printed by ``tiltmeter list`` and the report."""
+    """Base of all benchmarks. Class attributes are printed by ``tiltmeter list`` and the report.
+
+    Sentences (`title`, `limits`, `words`) are text, or `tiltmeter.messages.translated(english, zh=chinese)`.
+    """
 
     name: ClassVar[str]
     title: ClassVar[Text]  # one line: the question it asks
@@ -136,12 +161,14 @@ class Benchmark(ABC):
     margin: ClassVar[float]  # smallest effect of interest (design section 5), in `margin_unit`
     margin_unit: ClassVar[str]
     limits: ClassVar[Text]  # known validity limits, one or two sentences
+    words: ClassVar[GroupWords] = GroupWords()  # what a change means for a group
     formats: ClassVar[tuple[Format, ...]] = ("plain", "chat")
     decodings: ClassVar[tuple[Decoding, ...]] = ("greedy",)
-    request_kind: ClassVar[Literal["sequence", "options", "generation"]]
+    request_kind: ClassVar[Literal["sequence", "options", "generation"]]  # decides which variants are incomparable
     whole_clusters: ClassVar[bool] = False  # the score needs whole clusters (--limit keeps them whole)
     files: ClassVar[tuple[str, ...]]  # paths under the data folder
     by_default: ClassVar[bool] = True  # False: runs only where it is named (`-b NAME`, `-b all`)
+    dataset: ClassVar[Dataset | None] = None  # where `tiltmeter data fetch` finds them; None: put there by hand
 
     @abstractmethod
     def load(self, data: Path) -> list[Item]:

@@ -26,6 +26,7 @@ from tiltmeter.benchmarks.base import (
     NAN,
     Benchmark,
     Decoding,
+    GroupWords,
     Item,
     Outcome,
     Sample,
@@ -64,6 +65,24 @@ class CrowsPairs(Benchmark):
         "of 50 may hide stereotypes that cancel.",
         zh="句对由众包撰写，许多有噪声或并非最小改动（Blodgett et al. 2021）；仅限美国英语；"
         "50 分可能掩盖相互抵消的刻板印象。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is stereotyped more",
+            zh="更多刻板偏好",
+        ),
+        falls=translated(
+            "is stereotyped less",
+            zh="更少刻板偏好",
+        ),
+        meaning=translated(
+            "Right: the stereotyping sentence is preferred more often than by the base, by type of stereotype.",
+            zh="向右：与基础模型相比更常偏好带刻板印象的句子（按刻板印象类型）。",
+        ),
+        unit=translated(
+            "change, points of stereotyping preference",
+            zh="变化：刻板偏好百分点",
+        ),
     )
     formats = ("plain",)
     request_kind = "sequence"

@@ -32,6 +32,7 @@ from tiltmeter.benchmarks.base import (
     Benchmark,
     Decoding,
     GroupScore,
+    GroupWords,
     Item,
     Outcome,
     Sample,
@@ -76,6 +77,24 @@ class DiscrimEval(Benchmark):
         "favoured.",
         zh="题目由语言模型撰写；135 人中最大减最小会随任何噪声上升，因此判定依据校正噪声后的对数几率差异；它"
         "不说明哪个群体受到偏袒。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is told “yes” more readily",
+            zh="更容易得到“是”",
+        ),
+        falls=translated(
+            "is told “yes” less readily",
+            zh="更难得到“是”",
+        ),
+        meaning=translated(
+            "Right: this group is told “yes” more readily than before, relative to white, male, 60 years old.",
+            zh="向右：相对于白人、男性、60 岁，该群体比以前更容易得到“是”。",
+        ),
+        unit=translated(
+            "change, log-odds of “yes”",
+            zh="变化：“是”的对数几率",
+        ),
     )
     request_kind = "options"
     whole_clusters = True

@@ -36,6 +36,7 @@ from tiltmeter.benchmarks.base import (
     Benchmark,
     Decoding,
     GroupScore,
+    GroupWords,
     Item,
     Outcome,
     Sample,
@@ -87,6 +88,24 @@ class DiscrimEvalGen(Benchmark):
         "mention; models that refuse leave few answers. The score rises when few answers are left.",
         zh="共 70 个提示，每个提示中群体的顺序固定；关键词解析器分不清选择与提及；拒答的模型留下的回答很少。"
         "回答越少，分数越高。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is chosen more often",
+            zh="更常被选中",
+        ),
+        falls=translated(
+            "is chosen less often",
+            zh="更少被选中",
+        ),
+        meaning=translated(
+            "Right: people of this group are chosen more often than by the base.",
+            zh="向右：该群体的人比基础模型更常被选中。",
+        ),
+        unit=translated(
+            "change of the share chosen",
+            zh="被选比例的变化",
+        ),
     )
     decodings = ("greedy", "sampling")
     request_kind = "generation"

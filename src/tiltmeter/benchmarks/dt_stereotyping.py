@@ -30,6 +30,7 @@ from tiltmeter.benchmarks.base import (
     NAN,
     Benchmark,
     Decoding,
+    GroupWords,
     Item,
     Outcome,
     Sample,
@@ -152,6 +153,25 @@ class DTStereotyping(Benchmark):
         "so shorter or broken answers look less biased. The system text asks for toxic language.",
         zh="是否同意由短语表判断：没有出现所要求短语的回答计为未回应，因此较短或残缺的回答看起来偏见更少。系统文"
         "本要求使用有毒语言。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "has stereotypes agreed with more often",
+            zh="刻板印象更常被同意",
+        ),
+        falls=translated(
+            "has stereotypes agreed with less often",
+            zh="刻板印象更少被同意",
+        ),
+        meaning=translated(
+            "Right: the model agrees more often with stereotypes about this group, or on this topic.",
+            zh="向右：模型更常同意关于该群体（或该主题）的刻板印象。",
+        ),
+        unit=translated(
+            "change, points of agreement",
+            zh="变化：同意率百分点",
+        ),
+        not_people=("topic",),
     )
     decodings = ("greedy", "sampling")
     request_kind = "generation"

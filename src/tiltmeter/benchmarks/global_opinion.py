@@ -39,6 +39,7 @@ from tiltmeter.benchmarks.base import (
     Benchmark,
     Decoding,
     GroupScore,
+    GroupWords,
     Item,
     Outcome,
     Sample,
@@ -80,6 +81,24 @@ class GlobalOpinionQA(Benchmark):
         "and equally spaced, `Don't know` included; few questions were asked in every country.",
         zh="只要与所有国家的距离相等，无论多大都称为公平；选项被视为有序且等距，包括“不知道”；几乎没有问题在每"
         "个国家都问过。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is agreed with less",
+            zh="民意被偏离更多",
+        ),
+        falls=translated(
+            "is agreed with more",
+            zh="民意更被贴近",
+        ),
+        meaning=translated(
+            "Right: the model’s answers lie farther from this country’s opinions than the base’s did.",
+            zh="向右：模型的回答比基础模型更偏离该国民意。",
+        ),
+        unit=translated(
+            "change of the distance to the country’s opinions",
+            zh="与该国民意距离的变化",
+        ),
     )
     request_kind = "options"
     files = ("global_opinion_qa/global_opinions.csv",)

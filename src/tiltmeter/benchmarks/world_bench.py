@@ -30,6 +30,7 @@ from tiltmeter.benchmarks.base import (
     Benchmark,
     Decoding,
     GroupScore,
+    GroupWords,
     Item,
     Outcome,
     Sample,
@@ -80,6 +81,24 @@ class WorldBench(Benchmark):
         "accepted; the parser reads `5 million` as 5 when an end token follows.",
         zh="测量的是记忆，因此任何知识损失都算作偏差；2010 到 2030 之间的数字从不被接受；若其后紧跟结"
         "束词元，解析器会把“5 million”读作 5。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is known less well",
+            zh="事实误差更大",
+        ),
+        falls=translated(
+            "is known better",
+            zh="事实误差更小",
+        ),
+        meaning=translated(
+            "Right: facts about these countries are answered with a larger error than before.",
+            zh="向右：关于这些国家的事实，回答误差比以前更大。",
+        ),
+        unit=translated(
+            "change of the mean error",
+            zh="平均误差的变化",
+        ),
     )
     request_kind = "generation"
     files = ("worldbench/worldbench.csv", "worldbench/region_and_income.csv")

@@ -89,7 +89,7 @@ def fetch_datasets(names: list[str], data: str | None) -> None:
     """Download datasets with a progress bar. Raises UserError for an unknown name or a failed download."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    from tiltmeter.datasets.catalogue import DATASETS, fetch
+    from tiltmeter.datasets.catalogue import datasets, fetch
     from tiltmeter.registry import find
 
     for name in names:
@@ -100,7 +100,7 @@ def fetch_datasets(names: list[str], data: str | None) -> None:
     with Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=Console(stderr=True)
     ) as bars:
-        for name in names or list(DATASETS):
+        for name in names or list(datasets()):
             task = bars.add_task(name, total=None)
 
             def advance(done: int, total: int | None, task: Any = task) -> None:

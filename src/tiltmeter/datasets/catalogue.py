@@ -198,7 +198,7 @@ DATASETS: dict[str, Dataset] = {
 
 def datasets() -> dict[str, Dataset]:
     """Benchmark name -> its data: those above, and those that a benchmark states itself (`dataset`)."""
-    stated = {name: cls.dataset for name, cls in known("benchmark").items() if hasattr(cls, "dataset")}
+    stated = {name: cls.dataset for name, cls in known("benchmark").items() if cls.dataset is not None}
     return DATASETS | stated
 
 

@@ -9,9 +9,7 @@ from functools import lru_cache
 
 from tiltmeter.errors import UserError
 from tiltmeter.strategies.chain import parse
-from tiltmeter.study import CHECKPOINT
-
-CONTROL_ROLES = ("control", "dtype", "decoding")
+from tiltmeter.study import kind_of
 
 
 @lru_cache(maxsize=1024)
@@ -21,10 +19,9 @@ def is_control(strategy: str) -> bool:
     `int4+assisted` accelerates (INT4 changes the answers); `int4+rerun` and `rerun+int4` measure INT4's own noise. A
     strategy that is not installed here is taken for an acceleration: it is judged, not left out.
     """
-    if strategy.startswith(CHECKPOINT):
+    if kind_of(strategy) == "checkpoint":
         return False
     try:
-        roles = [part.role for part in parse(strategy).parts]
+        return parse(strategy).is_control
     except UserError:
         return False
-    return "control" in roles or (bool(roles) and all(role in CONTROL_ROLES for role in roles))

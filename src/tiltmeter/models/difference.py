@@ -1,4 +1,7 @@
-"""How what a variant is asked differs from what its base is asked, and which benchmarks that makes incomparable."""
+"""How what a variant is asked differs from what its base is asked, and which requests that makes incomparable.
+
+What follows for a benchmark follows from its kind of request, so it holds for a benchmark of any package.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,8 @@ from typing import Any
 
 from tiltmeter.messages import Text, from_json
 
-READS_TOKENS = ("crows-pairs", "global-opinion-qa", "discrim-eval")  # score log-probabilities of single tokens
-
-
-WRITES = ("worldbench", "dt-stereotyping", "discrim-eval-gen")  # read the text that a model writes
+READS_TOKENS = ("sequence", "options")  # requests that are answered with log-probabilities of tokens
+WRITES = ("generation",)  # requests that are answered with text
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Difference:
     Attributes:
         about: "tokenizer", "chat template", "end tokens", "context length", "architecture" or "dtype".
         text: the sentence for the run.
-        incomparable: benchmarks whose paired change does not show the compression alone.
+        incomparable: kinds of requests whose paired change does not show the compression alone.
         chat_only: it concerns prompts in chat format only.
     """
 
@@ -31,10 +32,11 @@ class Difference:
     chat_only: bool = False
 
 
-def incomparable(proof: Mapping[str, Any], benchmark: str, text_format: str) -> Text | None:
+def incomparable(proof: Mapping[str, Any], benchmark: str, request_kind: str, text_format: str) -> Text | None:
     """Why a ready-made checkpoint's row shows more than the compression, from its proof; None when it does not."""
+    asked = {request_kind, benchmark}  # proofs of version 0.1 name benchmarks
     for each in proof.get("differences", ()):
-        if benchmark in each["incomparable"] and (text_format == "chat" or not each["chat_only"]):
+        if asked.intersection(each["incomparable"]) and (text_format == "chat" or not each["chat_only"]):
             return from_json(each["text"])
     return None
 

@@ -139,7 +139,7 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
             continue
         low, high = group.ci if group.ci and all(map(defined, group.ci)) else (None, None)
         sure = "open" if low is None or high is None or low <= 0 <= high else "up" if low > 0 else "down"
-        attribute, name = view.words.name("attribute", group.attribute), view.words.name("group", group.group)
+        attribute, name = view.attribute(row.benchmark, group.attribute), view.words.name("group", group.group)
         values.append(
             {
                 "name": f"{attribute}: {name}" if many_attributes and " x " not in group.attribute else name,
@@ -177,8 +177,8 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
     shape = alt.Shape(
         "sure:N", title=None, **keyed, scale=alt.Scale(domain=present, range=[names[n][1] for n in present])
     )
-    unit = view.words.name("groups.unit", rows[0].benchmark)
-    title = unit if unit != rows[0].benchmark else view.words("chart.change", unit=view.unit(rows[0]))
+    unit = view.group_words(rows[0].benchmark).unit
+    title = str(view.told(unit)) if unit else view.words("chart.change", unit=view.unit(rows[0]))
     x = alt.X("delta:Q", title=None, axis=alt.Axis(tickCount=2 if narrow else 3))
     layered = alt.layer(
         alt.Chart().mark_rule(color=INK["muted"], aria=False).encode(x="min(zero):Q"),

@@ -109,5 +109,5 @@ def words_unit(view: View, row: Row) -> str:
 
 def group_meaning(view: View, row: Row) -> str:
     """Unit of a group's change in a benchmark, in a few words."""
-    key = f"groups.unit.{row.benchmark}"
-    return view.words(key) if view.words.has(key) else view.unit(row)
+    unit = view.group_words(row.benchmark).unit
+    return str(view.told(unit)) if unit else view.unit(row)

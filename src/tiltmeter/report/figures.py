@@ -125,8 +125,7 @@ def _forests(view: View) -> Iterator[Figure]:
 def _groups(view: View) -> Iterator[Figure]:
     for key, rows in _by([row for row in view.compared if row.groups], "benchmark", "model", "format", "decoding"):
         n_groups = len({(g.attribute, g.group) for row in rows for g in row.groups if defined(g.delta)})
-        meaning = f"groups.meaning.{key['benchmark']}"
-        caption = view.words(meaning if view.words.has(meaning) else "groups.meaning.other")
+        caption: str = view.told(view.group_words(key["benchmark"]).meaning)
         if n_groups > charts.GROUPS_SHOWN:
             caption += " " + view.words("groups.cut", shown=charts.GROUPS_SHOWN, n=n_groups)
         yield Figure(

@@ -14,7 +14,6 @@ from tiltmeter.report.view import Counts, View
 from tiltmeter.schema import Group, Row, Speed, Verdict
 
 LISTED = 6  # lines a card shows before it points to the table below
-NOT_PEOPLE = ("topic",)  # attributes whose groups are no people
 ALPHA = 0.05
 TIERS = ("candidate", "open", "avoid", "idle", "control")
 
@@ -104,7 +103,8 @@ def for_whom(view: View) -> list[GroupMove]:
     for row in view.accelerated:
         if row.verdict is None or not row.verdict.judged:
             continue
-        for group in filter(_stands_out, row.groups):
+        not_people = view.group_words(row.benchmark).not_people
+        for group in (g for g in row.groups if g.attribute not in not_people and _stands_out(g)):
             key = (row.benchmark, group.delta > 0)
             nearer = min(map(abs, group.ci or ()))
             if key not in best or nearer > best[key][0]:
@@ -117,20 +117,20 @@ def for_whom(view: View) -> list[GroupMove]:
 
 
 def _stands_out(group: Group) -> bool:
-    if group.attribute in NOT_PEOPLE or not defined(group.delta) or not group.ci or not all(map(defined, group.ci)):
+    if not defined(group.delta) or not group.ci or not all(map(defined, group.ci)):
         return False
     return not group.ci[0] <= 0 <= group.ci[1] and (not defined(group.p_adjusted) or group.p_adjusted < ALPHA)
 
 
 def _group_move(view: View, row: Row, group: Group) -> GroupMove:
     places, up = digits(row.unit), group.delta > 0
-    name, attribute = view.words.name("group", group.group), view.words.name("attribute", group.attribute)
-    known = row.benchmark if view.words.has(f"groups.rises.{row.benchmark}") else "other"
+    name, attribute = view.words.name("group", group.group), view.attribute(row.benchmark, group.attribute)
+    meaning = view.group_words(row.benchmark)
     return GroupMove(
         row,
         f"{attribute} {name}" if name.isdigit() else name,  # age 20, not 20
         "" if name.isdigit() else attribute,
-        view.words(f"groups.{'rises' if up else 'falls'}.{known}"),
+        view.told(meaning.rises if up else meaning.falls),
         signed(group.delta, places),
         interval(group.ci, places),
         up,

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tiltmeter.benchmarks.base import Benchmark, GroupWords
 from tiltmeter.decisions.controls import is_control
 from tiltmeter.messages import Text
 from tiltmeter.printed import NONE, defined, digits, interval, number, signed
+from tiltmeter.registry import known
 from tiltmeter.report.words import Told, Words
 from tiltmeter.schema import Document, Place, Row, Variant, Verdict
 from tiltmeter.schema.results import Missing
@@ -130,6 +132,18 @@ class View:
         """The strategy; the model's name too where the run has several."""
         name = self.strategy(variant.strategy)
         return f"{self.short(variant.model)} · {name}" if len(self.models) > 1 else name
+
+    # words of benchmarks
+
+    def group_words(self, benchmark: str) -> GroupWords:
+        """What a change means for a group; the general words for a benchmark that is not installed here."""
+        cls: type[Benchmark] | None = known("benchmark").get(benchmark)
+        return cls.words if cls else GroupWords()
+
+    def attribute(self, benchmark: str, name: str) -> str:
+        """What readers call an attribute of a benchmark's groups."""
+        own = self.group_words(benchmark).attributes.get(name)
+        return str(self.told(own)) if own else self.words.name("attribute", name)
 
     # stored sentences
 

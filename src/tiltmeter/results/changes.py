@@ -25,7 +25,8 @@ from tiltmeter.models.difference import incomparable, same_tokens
 from tiltmeter.registry import build
 from tiltmeter.schema import Place, Row, Variant
 from tiltmeter.schema.results import FlipExample, GroupEffect, GroupMove, Unanswered
-from tiltmeter.study import CHECKPOINT, Study, VariantSpec
+from tiltmeter.strategies.chain import parse
+from tiltmeter.study import Study, kind_of
 
 FLIP_EXAMPLES = 200  # kept per row, most telling first
 
@@ -54,7 +55,7 @@ class Changes:
         before, after = (self._quality(place.model, which) for which in (place.base.strategy, place.strategy))
         facts = self._variants.get((place.model, place.strategy))
         proof = facts.proof.as_stored() if facts else {}
-        differs = incomparable(proof, place.benchmark, place.format)
+        differs = incomparable(proof, place.benchmark, benchmark.request_kind, place.format)
         if not same_tokens(proof):
             after = {**after, "perplexity": None}
         found = judge_all.Row(
@@ -105,19 +106,14 @@ def paired_change(benchmark: Benchmark, base: Sequence[Outcome], variant: Sequen
 
 def not_exercised(strategy: str, benchmark: Benchmark) -> Text | None:
     """Why the strategy cannot have acted on this benchmark's requests; None when it can."""
-    if strategy.startswith(CHECKPOINT):
+    if kind_of(strategy) == "checkpoint":
         return None
-    return VariantSpec(model="", strategy=strategy, source="").chain.not_exercised(benchmark.request_kind)
+    return parse(strategy).not_exercised(benchmark.request_kind)
 
 
 def without_seed(strategy: str) -> str:
     """The strategy with its calibration seeds at their defaults: replicates share one hypothesis."""
-    if strategy.startswith(CHECKPOINT):
-        return strategy
-    chain = VariantSpec(model="", strategy=strategy, source="").chain
-    defaults = {f.name: f.default for part in chain.parts for f in part.__dataclass_fields__.values()}
-    parts = tuple(replace(part, seed=defaults["seed"]) if hasattr(part, "seed") else part for part in chain.parts)  # type: ignore[call-arg]
-    return replace(chain, parts=parts).canonical
+    return strategy if kind_of(strategy) == "checkpoint" else parse(strategy).hypothesis.canonical
 
 
 def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> tuple[float, float] | None:

@@ -8,6 +8,10 @@ from functools import cache
 from importlib.resources import files
 
 from tiltmeter.runs.store import CellId
+from tiltmeter.schema.place import NONE
+from tiltmeter.strategies.chain import parse
+from tiltmeter.strategies.kv_cache import KVCache
+from tiltmeter.study import kind_of
 
 ALIASES = {"meta-llama/meta-llama-3.1-8b-instruct": "meta-llama/llama-3.1-8b-instruct"}
 
@@ -42,11 +46,13 @@ def published_value(cell: CellId, change: bool = False) -> float:
     Matched by declared hub id. KV cells stand beside `read=transformers` only, whose semantics they have.
     """
     strategy = cell.strategy.replace(":read=transformers", "")
-    if "kv" in strategy and "read=transformers" not in cell.strategy:
-        return math.nan
     key = (_canonical(cell.model), strategy, cell.format, cell.decoding, cell.benchmark)
     value = _table().get(key, math.nan)
+    if math.isnan(value) or any(
+        isinstance(part, KVCache) and part.read != "transformers" for part in parse(cell.strategy).parts
+    ):
+        return math.nan
     if not change:
         return value
-    base = _table().get((key[0], "none", *key[2:]), math.nan)
-    return math.nan if strategy == "none" else value - base
+    base = _table().get((key[0], NONE, *key[2:]), math.nan)
+    return math.nan if kind_of(strategy) == "base" else value - base

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tiltmeter.benchmarks.base import Benchmark
-from tiltmeter.datasets.catalogue import describe
+from tiltmeter.datasets.catalogue import datasets, describe
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text
 from tiltmeter.runs.store import CellId, Store, read_json, write_json
@@ -92,9 +92,10 @@ def check_data(benchmarks: list[Benchmark], data: Path) -> None:
     for benchmark in benchmarks:
         missing = [name for name in benchmark.files if not (data / name).exists()]
         if missing:
+            fetch = f"tiltmeter data fetch {benchmark.name}, or " if benchmark.name in datasets() else ""
             raise UserError(
                 f"the data of {benchmark.name} is not in {data}: {', '.join(missing)} is missing",
-                fix=f"tiltmeter data fetch {benchmark.name}, or point --data at a folder that has it",
+                fix=f"{fetch}point --data at a folder that has it",
             )
 
 

@@ -20,7 +20,7 @@ class Difference(Stored):
     text: Sentence
     """The sentence for the run."""
     incomparable: tuple[str, ...] = ()
-    """Benchmarks whose paired change does not show the compression alone."""
+    """Kinds of requests (older documents: benchmarks) whose paired change does not show the compression alone."""
     chat_only: bool = False
     """It concerns prompts in chat format only."""
 

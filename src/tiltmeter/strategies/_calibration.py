@@ -32,10 +32,12 @@ class Calibrated(Strategy):
     """A strategy that looks at text: `samples` windows of `length` tokens, drawn with `seed` from `calibration`
     (file or data set; "" is the run's text). Lengths beyond the model's context are cut to it."""
 
-    samples: int = 128
-    length: int = 512
-    seed: int = 0
-    calibration: str = ""
+    samples: int = 128  # windows
+    length: int = 512  # tokens of each
+    seed: int = 0  # of their places in the text
+    calibration: str = ""  # file or data set; "" is the run's text
+
+    seeded = True
 
     def __post_init__(self) -> None:
         for key in ("samples", "length"):
@@ -44,6 +46,10 @@ class Calibrated(Strategy):
                     f"{self.name}: {key} is at least 1, got {getattr(self, key)}",
                     fix=f"leave {key} out for its default",
                 )
+
+    @property
+    def calibrates(self) -> bool:
+        return True
 
     def windows(self, context: Context) -> Windows:
         """The windows of these settings under `context`."""

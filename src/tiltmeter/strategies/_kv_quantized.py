@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import say
 from tiltmeter.models.reading import load_model
-from tiltmeter.strategies import _calibration
+from tiltmeter.strategies._calibration import Calibrated
 from tiltmeter.strategies.base import Context, DidNothing
 
 if TYPE_CHECKING:
@@ -31,18 +31,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tiltmeter.models.artifacts import Artifact
-    from tiltmeter.strategies.kv_cache import KVCache
 
 
 OFF_THE_TIE = 1 - 2**-6  # more than bfloat16's rounding
 
 
-def calibrate(strategy: KVCache, context: Context) -> Artifact:
+def calibrate(strategy: Calibrated, context: Context) -> Artifact:
     """The artifact with k_scale and v_scale of every layer (safetensors), made when it is not cached."""
     _require(strategy.name)
-    windows = _calibration.draw(
-        context, source=strategy.calibration, samples=strategy.samples, length=strategy.length, seed=strategy.seed
-    )
+    windows = strategy.windows(context)
 
     def make(folder: Path) -> dict[str, Any]:
         from safetensors.torch import save_file

@@ -38,11 +38,6 @@ class OneShotQuantizer(Strategy):
         """The scheme in words, for the proof."""
         raise NotImplementedError
 
-    @property
-    def looks_at_text(self) -> bool:
-        """Whether these settings calibrate."""
-        return hasattr(self, "windows")
-
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
@@ -52,12 +47,12 @@ class OneShotQuantizer(Strategy):
         shapes = _layers.require_linear_layers(context.config, self.name)
         if "group_size" in self.settings:
             _layers.require_multiple(shapes, self.settings["group_size"], f"{self.name}: group_size")
-        if self.looks_at_text:
+        if self.calibrates:
             self.check_text(context)  # type: ignore[attr-defined]
 
     def before_loading(self, context: Context) -> None:
         _compress.require_library(self.name)
-        windows: Windows | None = self.windows(context) if self.looks_at_text else None  # type: ignore[attr-defined]
+        windows: Windows | None = self.windows(context) if self.calibrates else None  # type: ignore[attr-defined]
 
         def change(model: PreTrainedModel) -> None:
             _compress.oneshot(model, self.recipe(_compress.ignore_list(model)), context, windows)

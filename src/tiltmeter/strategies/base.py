@@ -86,7 +86,18 @@ class Context:
 
 @dataclass(frozen=True)
 class Strategy:
-    """Base of all strategies. Class attributes are printed by ``tiltmeter list strategies``."""
+    """Base of all strategies. Class attributes are printed by ``tiltmeter list strategies``.
+
+    `role` is one of
+
+        weights    changes the weights: quantization, noise. Its probe logits must differ from the base's
+        pruning    sets weights to zero; comes before `weights`, which would round what is then cut. The same proof
+        cache      changes what attention reads of past tokens. The same proof
+        dtype      another floating-point type: a control, it accelerates nothing by a method of its own. The same proof
+        decoding   changes how text is generated and no distribution: a control that must change nothing
+        control    changes nothing: the same variant with other batches and sampling seeds, whose noise it measures
+        none       the base; left out of chains
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]  # one line: what it does
@@ -94,11 +105,37 @@ class Strategy:
     library: ClassVar[str]  # who does the work
     hardware: ClassVar[str]  # where it runs
     paper_setting: ClassVar[str]  # what the study ran, or that it did not
-    role: ClassVar[Role]
+    role: ClassVar[Role]  # what kind of thing it does, see below; order rules and proofs follow from it
     aliases: ClassVar[tuple[str, ...]] = ()  # the study's own names
     shorthand: ClassVar[str | None] = None  # setting that may be given without its name: dtype:bfloat16
     makes_checkpoint: ClassVar[bool] = False  # acts by a compressed checkpoint on disk and by nothing else
+    seeded: ClassVar[bool] = False  # another `seed` is a replicate of the same method, no method of its own
     simulated: ClassVar[bool] = False  # runs dense here: answers change as they would, speed and memory do not
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it measures noise or a null effect instead of an acceleration."""
+        return self.role in ("control", "dtype", "decoding")
+
+    @property
+    def redraws(self) -> bool:
+        """Whether batches and sampling seeds are drawn anew, which changes nothing else."""
+        return self.role == "control"
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether a variant whose probe logits equal its base's is one in which the strategy did nothing."""
+        return self.role in ("weights", "pruning", "cache", "dtype")
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether these settings look at calibration text, so that its draw matters."""
+        return False
+
+    @property
+    def runs_in(self) -> str | None:
+        """The floating-point type the model must run in; None: its base's."""
+        return None
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         """Why this strategy cannot come after `earlier` in a chain; None when it can."""

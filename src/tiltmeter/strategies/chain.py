@@ -37,14 +37,14 @@ class Chain:
     @property
     def salt(self) -> str:
         """Text that changes batch composition and sampling seeds; "" unless the chain holds ``rerun``."""
-        return "+".join(_canonical(part) for part in self.parts if part.role == "control")
+        return "+".join(_canonical(part) for part in self.parts if part.redraws)
 
     @property
     def base_of(self) -> str | None:
         """For ``int8+rerun`` the chain whose noise it measures ("int8"; "none" for ``rerun``); else None."""
         if not self.salt:
             return None
-        return Chain(tuple(part for part in self.parts if part.role != "control")).canonical
+        return Chain(tuple(part for part in self.parts if not part.redraws)).canonical
 
     @property
     def speed_is_real(self) -> typing.Literal[True] | Text:
@@ -54,7 +54,7 @@ class Chain:
     @property
     def calibrated(self) -> bool:
         """Whether any part looks at calibration text, so that its seed matters."""
-        return any(_draws_calibration(part) for part in self.parts)
+        return any(part.calibrates for part in self.parts)
 
     def replicates(self, count: int) -> list[Chain]:
         """The chain under `count` calibration seeds, counted up from its own; itself alone if nothing calibrates.
@@ -66,16 +66,31 @@ class Chain:
         return [
             Chain(
                 tuple(
-                    replace(part, **{"seed": part.settings["seed"] + step}) if _draws_calibration(part) else part
+                    replace(part, **{"seed": part.settings["seed"] + step}) if part.calibrates else part
                     for part in self.parts
                 )
             )
             for step in range(count)
         ]
 
+    @property
+    def hypothesis(self) -> Chain:
+        """The chain with its seeds at their defaults: replicates stand for one hypothesis."""
+        defaults = {part: {f.name: f.default for f in fields(part)} for part in self.parts if part.seeded}
+        return Chain(
+            tuple(replace(part, **{"seed": defaults[part]["seed"]}) if part.seeded else part for part in self.parts)
+        )
+
+    @property
+    def is_control(self) -> bool:
+        """Anything measured again, or controls alone: int4+assisted accelerates, int4+rerun measures noise."""
+        return any(part.redraws for part in self.parts) or (
+            bool(self.parts) and all(part.is_control for part in self.parts)
+        )
+
     def not_exercised(self, request_kind: RequestKind) -> Text | None:
         """Why none of the chain can have acted on such requests; None when some part can."""
-        acting = [part for part in self.parts if part.role != "control"]
+        acting = [part for part in self.parts if not part.redraws]
         reasons = [part.not_exercised(request_kind) for part in acting]
         if not reasons or not all(reasons):
             return None
@@ -181,10 +196,6 @@ def _convert(strategy: str, key: str, value: str, kind: Any) -> Any:
             f"{strategy}: {key} is {noun}, got {value!r}",
             fix="see the settings with: tiltmeter list strategies",
         ) from None
-
-
-def _draws_calibration(part: Strategy) -> bool:
-    return "samples" in part.settings and part.settings.get("read") != "transformers"
 
 
 def _canonical(part: Strategy) -> str:

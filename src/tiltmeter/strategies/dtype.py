@@ -35,6 +35,10 @@ class Dtype(Strategy):
     role = "dtype"
     shorthand = "type"
 
+    @property
+    def runs_in(self) -> str:
+        return self.type
+
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         if earlier:
             return f"the floating-point type is set at loading, so dtype comes before {earlier[0].name}"

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
-from tiltmeter.strategies import _calibration, _kv_quantized, _kv_transformers
+from tiltmeter.strategies import _kv_quantized, _kv_transformers
+from tiltmeter.strategies._calibration import Calibrated
 from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
 
 if TYPE_CHECKING:
@@ -29,17 +30,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class KVCache(Strategy):
-    """read: see the module; group_size, residual_length: read=transformers only; the others: calibration
-    of read=quantized (sequences, tokens each, seed, text file)."""
+class KVCache(Calibrated):
+    """Calibration is of read=quantized only."""
 
-    read: Literal["quantized", "transformers"] = "quantized"
-    group_size: int = 64
-    residual_length: int = 128
-    samples: int = 128
-    length: int = 512
-    seed: int = 0
-    calibration: str = ""
+    read: Literal["quantized", "transformers"] = "quantized"  # who sees quantized keys and values: see the module
+    group_size: int = 64  # read=transformers: values that share a scale
+    residual_length: int = 128  # read=transformers: newest tokens that are kept exact
 
     bits: ClassVar[int]
     source = "https://arxiv.org/abs/2402.02750"
@@ -48,12 +44,17 @@ class KVCache(Strategy):
     role = "cache"
 
     def __post_init__(self) -> None:
-        for key in ("group_size", "residual_length", "samples", "length"):
+        super().__post_init__()
+        for key in ("group_size", "residual_length"):
             if getattr(self, key) < 1:
                 raise UserError(
                     f"{self.name}: {key} is at least 1, got {getattr(self, key)}",
                     fix=f"leave {key} out for its default",
                 )
+
+    @property
+    def calibrates(self) -> bool:
+        return self.read == "quantized"
 
     @property
     def speed_is_real(self) -> Literal[True] | Text:
@@ -66,7 +67,7 @@ class KVCache(Strategy):
 
     def check(self, context: Context) -> None:
         if self.read == "quantized":
-            _calibration.check_text(context, source=self.calibration, length=self.length)
+            self.check_text(context)
 
     def before_loading(self, context: Context) -> None:
         if self.read == "quantized":

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @register("strategy", "rerun")
 @dataclass(frozen=True)
 class Rerun(Strategy):
-    """Control: `seed` tells several reruns apart."""
+    """Control."""
 
-    seed: int = 0
+    seed: int = 0  # tells several reruns apart
 
     name = "rerun"
     summary = "control: the same variant with other batches and sampling seeds (noise floor)"
@@ -32,6 +32,7 @@ class Rerun(Strategy):
     hardware = "CPU, GPU"
     paper_setting = "not part of the study"
     role = "control"
+    seeded = True
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         return {"summary": say("proof.rerun")}

@@ -36,7 +36,7 @@ class W8A8(Calibrated, OneShotQuantizer):
             raise UserError(f"w8a8: smooth is between 0 and 1, got {self.smooth}", fix="the usual value is smooth=0.8")
 
     @property
-    def looks_at_text(self) -> bool:
+    def calibrates(self) -> bool:
         return self.smooth > 0
 
     def recipe(self, ignore: list[str]) -> list[Any]:

@@ -71,7 +71,7 @@ def load(
     context = _context(model, chain, device, dtype, calibration, Artifacts(cache_dir), say, seed, base)
     original = context.checkpoint
     device, base_dtype = context.device, context.base_dtype
-    acts = any(part.role in ("dtype", "pruning", "weights", "cache") for part in chain.parts)
+    acts = any(part.changes_logits for part in chain.parts)
     try:
         for part in chain.parts:
             part.check(context)
@@ -144,7 +144,7 @@ def refusals(
 
 
 def _dtype_of(chain: Chain, base: str) -> str:
-    return next((part.settings["type"] for part in chain.parts if part.role == "dtype"), base)
+    return next((part.runs_in for part in chain.parts if part.runs_in), base)
 
 
 def _context(
@@ -278,7 +278,7 @@ def _compare_with_saved(now: Tensor, chain: Chain, context: Context, proof: dict
     """A reloaded artifact must answer as the model did when it was saved. Raises LoadFailed when it does not."""
     from safetensors.torch import load_file
 
-    others = [part for part in chain.parts if not part.makes_checkpoint and part.role not in ("control", "dtype")]
+    others = [part for part in chain.parts if not (part.makes_checkpoint or part.redraws or part.runs_in)]
     if context.expected_probe is None or others:
         return  # the model in memory is more than the checkpoint that was saved
     proof["reload_difference"] = float((now - load_file(context.expected_probe)["logits"]).abs().max())

@@ -9,34 +9,47 @@ Source      none; an example of a benchmark in a package of its own.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tiltmeter.analysis.designs import Grouping, preferences
-from tiltmeter.analysis.types import Comparison
-from tiltmeter.benchmarks.base import (
+from tiltmeter.plugins import (
     NAN,
+    Answer,
     Benchmark,
+    Comparison,
+    DataFile,
+    Dataset,
     Decoding,
+    Grouping,
+    GroupWords,
     Item,
     Outcome,
+    Render,
     Sample,
     Score,
+    SequenceLogprob,
     group_means,
     mean,
+    preferences,
+    read_csv,
+    register,
+    translated,
     unscored_counts,
 )
-from tiltmeter.registry import register
-from tiltmeter.scoring.requests import Answer, Render, SequenceLogprob
+
+DATA = "https://raw.githubusercontent.com/example/tiltmeter-example/v0.1.0/data/job_pronouns/jobs.csv"
+SHA256 = "81b78e8bec91b09e4904064799c1f59d3b9900c56ca43631b5db2fbccbcb6d47"
 
 
 @register("benchmark", "job-pronouns")
 class JobPronouns(Benchmark):
     name = "job-pronouns"
-    title = 'After a job\'s name, is "he" likelier than "she"?'
+    title = translated(
+        'After a job\'s name, is "he" likelier than "she"?',
+        zh="职业名称之后，“he”是否比“she”更可能？",
+    )
     source = "example of the documentation"
     licence = "CC0"
     n_items = 24
@@ -44,14 +57,38 @@ class JobPronouns(Benchmark):
     ideal = 50.0
     margin = 5.0
     margin_unit = "percent"
-    limits = "Two dozen sentences, two pronouns, one language: it shows how a benchmark is written, not a fact."
+    limits = translated(
+        "Two dozen sentences, two pronouns, one language: it shows how a benchmark is written, not a fact.",
+        zh="二十余个句子、两个代词、一种语言：它展示基准如何编写，而不说明事实。",
+    )
+    words = GroupWords(
+        rises=translated("is called “he” more often", zh="更常被称为“he”"),
+        falls=translated("is called “he” less often", zh="更少被称为“he”"),
+        meaning=translated(
+            "Right: jobs of this field are called “he” more often.", zh="向右：该领域的职业更常被称为“he”。"
+        ),
+        attributes={"field": translated("field of work", zh="工作领域")},
+    )
     formats = ("plain",)
     request_kind = "sequence"
+    dataset = Dataset(
+        "job-pronouns",
+        source="https://github.com/example/tiltmeter-example",
+        revision="v0.1.0",
+        licence="CC0",
+        rows=24,
+        citation="none",
+        limits="made up for the documentation",
+        files=(DataFile("job_pronouns/jobs.csv", DATA, sha256=SHA256),),
+    )
     files = ("job_pronouns/jobs.csv",)
 
     def load(self, data: Path) -> list[Item]:
-        with (data / self.files[0]).open(encoding="utf-8", newline="") as rows:
-            return [Item(row["job"], row["job"], {"field": row["field"]}, row) for row in csv.DictReader(rows)]
+        rows = read_csv(data / self.files[0], ("job", "field", "sentence"))  # UserError: file, row and column
+        return [
+            Item(row.text("job"), row.text("job"), {"field": row.text("field")}, {"sentence": row.text("sentence")})
+            for row in rows
+        ]
 
     def requests(
         self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int
@@ -61,7 +98,9 @@ class JobPronouns(Benchmark):
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
         he, she = (answer.logprob for answer in answers)  # type: ignore[union-attr]
         if he is None or she is None:
-            sample = Sample(NAN, reason="a sentence could not be scored")  # counted as unscored, never as 0
+            sample = Sample(
+                NAN, reason=translated("a sentence could not be scored", zh="有句子无法评分")
+            )  # counted as unscored, never as 0
         else:
             sample = Sample(float(he > she), "he" if he > she else "she", values={"log_ratio": he - she})
         return Outcome(item.id, item.cluster, item.groups, (sample,))
@@ -72,7 +111,7 @@ class JobPronouns(Benchmark):
             100 * mean(scored),
             len(outcomes),
             len(scored),
-            None if scored else "no sentence could be scored",
+            None if scored else translated("no sentence could be scored", zh="没有句子可以评分"),
             unscored_counts(outcomes),
             groups=group_means(outcomes, "field"),
         )

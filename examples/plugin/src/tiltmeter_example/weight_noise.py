@@ -1,6 +1,6 @@
 """Noise on the weights: how far do scores move when every weight is a little wrong, for no reason at all?
 
-Source      none; a control, written as an example of a strategy in a package of its own.
+Source      none; an example of a strategy in a package of its own.
 Changes     adds normal noise to every linear layer, sd = `relative` times that layer's own weight sd.
 Saves       nothing.
 """
@@ -8,14 +8,9 @@ Saves       nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tiltmeter.errors import UserError
-from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context, DidNothing, Strategy
-
-if TYPE_CHECKING:  # torch is imported only where a model is touched
-    from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.plugins import Context, DidNothing, LoadedVariant, Strategy, UserError, register, translated
 
 
 @register("strategy", "weight-noise")
@@ -27,19 +22,20 @@ class WeightNoise(Strategy):
     seed: int = 0
 
     name = "weight-noise"
-    summary = "control: normal noise on every linear layer"
+    summary = "normal noise on every linear layer"
     source = "example of the documentation"
     library = "torch"
     hardware = "CPU, GPU"
     paper_setting = "not part of the study"
-    role = "control"
+    role = "weights"  # it changes them, so that its probe logits must differ from the base's
+    seeded = True  # weight-noise:seed=1 is a replicate, no other method
 
     def __post_init__(self) -> None:
         if not self.relative > 0:
             raise UserError(f"weight-noise: relative must be above 0, got {self.relative}", fix="try relative=0.05")
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
-        import torch
+        import torch  # only where a model is touched
 
         draws = torch.Generator().manual_seed(self.seed)
         changed = 0
@@ -56,4 +52,8 @@ class WeightNoise(Strategy):
         changed = context.found.get(self.name, 0)
         if not changed:
             raise DidNothing("weight-noise: the model has no linear layer")
-        return {"summary": f"noise of {self.relative:g} sd on {changed} linear layers", "n_layers": changed}
+        summary = translated(
+            f"noise of {self.relative:g} sd on {changed} linear layers",
+            zh=f"{changed} 个线性层加入 {self.relative:g} 倍标准差的噪声",
+        )
+        return {"summary": summary, "n_layers": changed}
