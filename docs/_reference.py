@@ -96,7 +96,7 @@ def benchmarks() -> str:
         parts += [
             f"## {name}",
             "",
-            cls.title,
+            str(cls.title),
             "",
             f"{cls.n_items:,} items; ideal {cls.ideal:g} {cls.unit}; smallest effect of interest {cls.margin:g} "
             f"{cls.margin_unit}; licence of the data: {cls.licence}.",
@@ -128,6 +128,9 @@ def python() -> str:
     ]
     parts += ["", "## tiltmeter.report", "", "```text", inspect.getdoc(report) or "", "```", ""]
     parts += [line for name in REPORT for line in _function(f"report.{name}", getattr(report, name))]
+    from tiltmeter import plugins
+
+    parts += ["## tiltmeter.plugins", "", "```text", inspect.getdoc(plugins) or "", "```", ""]
     for name in ANALYSIS:
         module = importlib.import_module(f"tiltmeter.{name}")
         parts += [f"## tiltmeter.{name}", "", "```text", inspect.getdoc(module) or "", "```", ""]

@@ -77,7 +77,7 @@ from tiltmeter.scoring.requests import (
     SequenceLogprob,
 )
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies._calibration import Calibrated, Windows
+from tiltmeter.strategies.calibration import Calibrated, Windows
 from tiltmeter.strategies.base import Context, DidNothing, LoadFailed, RequestKind, Strategy, VariantFailed
 from tiltmeter.study import Study, VariantSpec
 

@@ -42,6 +42,17 @@ _STEERING = re.compile("[" + "".join(map(re.escape, map(chr, _VISIBLE))) + "\ud8
 # GitHub takes a line that begins with "::" and "##[" anywhere in a line for a command to its runner.
 _COMMAND = re.compile(r"(?m)^(\s*):(?=:)|#(?=#\[)")
 
+STYLE = {  # colour of a verdict -> style of the terminal
+    "worse": "bold red",
+    "shifted": "bold magenta",
+    "better": "green",
+    "equivalent": "cyan",
+    "inconclusive": "dim",
+    "idle": "dim",
+    "unusable": "magenta",
+}
+
+
 
 def whole(text: str) -> str:
     """Text that every encoding can hold: halves of a surrogate pair joined, lone ones replaced by U+FFFD."""

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from tiltmeter.backends.address import refuse_secret
+from tiltmeter.models.address import refuse_secret
 from tiltmeter.errors import UserError
 from tiltmeter.registry import find, known
 from tiltmeter.schema.place import NONE

@@ -33,7 +33,7 @@ def test_every_backend_is_listed_with_what_it_is(capsys):
 @pytest.mark.parametrize("strategy", ["none", "magnitude"])
 def test_lm_evals_own_transformers_class_answers_as_the_reference(stories, tmp_path, strategy):
     study = make_study(models=[stories], strategies=[strategy], backend="lm-eval-hf")
-    backend = build("backend", "lm-eval-hf", study=study, run=tmp_path, say=lambda line: None)
+    backend = build("backend", "lm-eval-hf", study=study, probed=lambda base: None, say=lambda line: None)
     backend.check()
     loaded = backend.load(study.variants()[-1])
     engine = backend.engine(loaded, 2048)
@@ -49,7 +49,7 @@ def test_lm_evals_class_refuses_what_acts_outside_the_weights(stories, tmp_path,
     if strategy == "assisted":
         strategy = f"assisted:assistant={stories}"
     study = make_study(models=[stories], strategies=[strategy], backend="lm-eval-hf")
-    backend = build("backend", "lm-eval-hf", study=study, run=tmp_path, say=lambda line: None)
+    backend = build("backend", "lm-eval-hf", study=study, probed=lambda base: None, say=lambda line: None)
     with pytest.raises(UserError, match="acts outside the model's weights"):
         backend.check()
 

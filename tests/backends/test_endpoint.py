@@ -33,7 +33,7 @@ def variant(stories):
 def endpoint(address: str, base: str, run: Path, **settings):
     """(backend, variant, engine) of a served model."""
     study = make_study(models=[base], checkpoints=[address], **settings)
-    backend = build("backend", "endpoint", study=study, run=run, say=lambda line: None)
+    backend = build("backend", "endpoint", study=study, probed=lambda base: None, say=lambda line: None)
     backend.check()
     identity = backend.identity(address)
     spec = next(spec for spec in study.variants() if spec.source == address)
@@ -189,7 +189,7 @@ def test_a_server_that_breaks_while_it_is_asked_is_tried_again_then_named_withou
 
 def test_no_strategy_is_applied_to_a_served_model(tmp_path):
     study = make_study(models=["http://127.0.0.1:9/v1"], strategies=["rerun", "int8"])
-    backend = build("backend", "endpoint", study=study, run=tmp_path, say=lambda line: None)
+    backend = build("backend", "endpoint", study=study, probed=lambda base: None, say=lambda line: None)
     with pytest.raises(UserError, match="int8 cannot run there") as caught:
         backend.check()
     assert "tiltmeter compare BASE" in caught.value.fix
@@ -198,7 +198,7 @@ def test_no_strategy_is_applied_to_a_served_model(tmp_path):
 def test_a_missing_lm_eval_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "lm_eval.models.openai_completions", None)
     study = make_study(models=["http://127.0.0.1:9/v1"])
-    backend = build("backend", "endpoint", study=study, run=tmp_path, say=lambda line: None)
+    backend = build("backend", "endpoint", study=study, probed=lambda base: None, say=lambda line: None)
     with pytest.raises(UserError) as caught:
         backend.check()
     assert caught.value.fix == 'pip install "tiltmeter[lm-eval]"'
@@ -227,4 +227,4 @@ def test_echoed_tokens_are_recognised_however_a_server_spells_them(variant):
 def test_an_endpoint_backend_asked_for_a_folder_says_that_it_is_none(stories, tmp_path):
     study = make_study(models=[stories], backend="endpoint")
     with pytest.raises(UserError, match="is no address"):
-        build("backend", "endpoint", study=study, run=tmp_path, say=lambda line: None).identity(stories)
+        build("backend", "endpoint", study=study, probed=lambda base: None, say=lambda line: None).identity(stories)

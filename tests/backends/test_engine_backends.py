@@ -48,7 +48,7 @@ def name(request):
 
 
 def made(name: str, study, tmp_path: Path):
-    backend = build("backend", name, study=study, run=tmp_path, say=lambda line: None)
+    backend = build("backend", name, study=study, probed=lambda base: None, say=lambda line: None)
     backend.check()
     return backend
 

@@ -284,7 +284,7 @@ def test_what_a_server_says_of_its_models_is_refused_or_ignored_but_never_breaks
 
     with serving(lambda path, body: reply(listed if path.endswith("models") else GOOD)) as address:
         study = make_study(models=[address])
-        backend = build("backend", "endpoint", study=study, run=tmp_path, say=lambda line: None)
+        backend = build("backend", "endpoint", study=study, probed=lambda base: None, say=lambda line: None)
         with pytest.raises(UserError) as caught:
             backend.identity(address)
     assert caught.value.fix

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tiltmeter.errors import UserError
-from tiltmeter.strategies import _compress, _layers, _pruning, wanda
+from tiltmeter.models import linear as _layers
+from tiltmeter.strategies import _compress, _pruning, wanda
 from tiltmeter.strategies.base import DidNothing, LoadFailed
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants import apply

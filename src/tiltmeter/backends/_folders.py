@@ -129,7 +129,7 @@ class LoadsFolders(Backend):
             variant.proof["differences"] = [asdict(each) for each in differing]
             variant.notes += [each.text for each in differing]
         if spec.source != spec.model or any(not part.redraws for part in spec.chain.parts):
-            _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
+            _probe.compare(variant, found, self.probed(spec.model))
         else:
             variant.proof["probe_logprobs"] = found
         return variant

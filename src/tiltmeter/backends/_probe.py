@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.probes import TAIL, TEXTS
-from tiltmeter.runs.store import stored_variant
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.strategies.base import DidNothing
 from tiltmeter.variants.apply import base_probe
@@ -32,12 +31,6 @@ def questions(tokenizer: Any) -> list[tuple[list[int], int]]:
     """(ids before, next id) of every scored probe token."""
     texts = [encode(tokenizer, text)[:LONGEST] for text in TEXTS]
     return [(ids[:place], ids[place]) for ids in texts for place in range(len(ids) - TAIL, len(ids))]
-
-
-def of_base(base: str, run: Path) -> list[float] | None:
-    """What the run's base answered to `questions`, from its stored proof; None when it was not asked."""
-    facts = stored_variant(run, base, "none")
-    return facts.proof.probe_logprobs if facts else None
 
 
 def of_checkpoint(base: str, tokenizer: Any, device: str, dtype: str) -> list[float] | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tiltmeter.backends.address import is_address
+from tiltmeter.models.address import is_address
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text
 from tiltmeter.models import reading
@@ -71,7 +71,7 @@ class Backend(ABC):
 
     Args:
         study: what the run measures.
-        run: the run's folder, in which facts of finished variants lie.
+        probed: a base's name -> what it answered to the probe questions in this run (nats); None where it was not asked.
         say: gets one line per step that may take long.
     """
 
@@ -79,8 +79,10 @@ class Backend(ABC):
     runs_on: ClassVar[str]
     source: ClassVar[str]  # who does the work
 
-    def __init__(self, study: Study, run: Path, say: Callable[[str], None]) -> None:
-        self.study, self.run, self.say = study, run, say
+    def __init__(
+        self, study: Study, probed: Callable[[str], Sequence[float] | None], say: Callable[[str], None]
+    ) -> None:
+        self.study, self.probed, self.say = study, probed, say
 
     @abstractmethod
     def check(self) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends import _probe
-from tiltmeter.backends.address import address_and_name, is_address
+from tiltmeter.models.address import address_and_name, is_address
 from tiltmeter.backends.base import Answering, Backend, BackendFailed, Identity
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import Message, Text, join, say
@@ -166,8 +166,8 @@ class Endpoint(Backend):
         variant.notes += [each.text for each in found]
         return not any(each.incomparable for each in found)
 
-    def _of_base(self, base: str, known: Served) -> list[float] | None:
-        stored = _probe.of_base(base, self.run)
+    def _of_base(self, base: str, known: Served) -> Sequence[float] | None:
+        stored = self.probed(base)
         if stored is not None or is_address(base):
             return stored
         device = reading.pick_device(self.study.device)

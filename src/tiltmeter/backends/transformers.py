@@ -104,7 +104,7 @@ class Transformers(Backend):
 
             variant.proof["summary"] = say("served.read_here")
             found = [option_logprobs(variant, ids, [token])[0] for ids, token in _probe.questions(variant.tokenizer)]
-            _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
+            _probe.compare(variant, found, self.probed(spec.model))
         else:  # a ready-made checkpoint: what it is, measured against its base
             describe(variant, spec.model)
         return variant

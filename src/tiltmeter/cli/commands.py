@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tiltmeter.backends.address import is_address, reachable
+from tiltmeter.models.address import is_address, reachable
 from tiltmeter.cli.options import (
     Backend,
     BatchTokens,

@@ -18,22 +18,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tiltmeter.printed import defined, digits, interval, number, one_line, signed
+from tiltmeter.printed import STYLE, defined, digits, interval, number, one_line, signed
 from tiltmeter.schema import Row, Verdict
 
 FOUND = ("score", "change", "95 % interval", "verdict")
 COULD = ("detects", "noise", "scored")
 ORDER = ("score", "change", "95 % interval", "detects", "noise", "verdict", "scored")
 NUMERIC = ("score", "change", "95 % interval", "detects", "noise", "scored")
-STYLE = {  # colour of a verdict -> style of the terminal
-    "worse": "bold red",
-    "shifted": "bold magenta",
-    "better": "green",
-    "equivalent": "cyan",
-    "inconclusive": "dim",
-    "idle": "dim",
-    "unusable": "magenta",
-}
+
+
 _ENDLESS = 10_000  # columns: nothing folds when a table is measured
 
 

@@ -198,7 +198,8 @@ DATASETS: dict[str, Dataset] = {
 
 def datasets() -> dict[str, Dataset]:
     """Benchmark name -> its data: those above, and those that a benchmark states itself (`dataset`)."""
-    stated = {name: cls.dataset for name, cls in known("benchmark").items() if cls.dataset is not None}
+    classes = known("benchmark").items()
+    stated = {name: cls.dataset for name, cls in classes if cls.dataset is not None}  # type: ignore[attr-defined]
     return DATASETS | stated
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter.cli.rows import STYLE
+from tiltmeter.printed import STYLE
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.printed import defined, digits, number, signed

@@ -13,8 +13,9 @@ from tiltmeter.messages import Text
 from tiltmeter.registry import build
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.scoring.requests import Answer, Request
-from tiltmeter.runs.store import write_json
+from tiltmeter.runs.store import stored_variant, write_json
 from tiltmeter.schema import RunRecord
+from tiltmeter.schema.place import NONE
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
@@ -176,11 +177,15 @@ class Loader:
             self._backend(self.spec.source).release(self.variant)
         self.variant = self.spec = self._engine = None
 
+    def _probed(self, base: str) -> list[float] | None:
+        """What a base answered to the probe questions, from its stored proof; None when it was not asked."""
+        facts = stored_variant(self.record_path.parent, base, NONE) if self.record_path else None
+        return facts.proof.probe_logprobs if facts else None
+
     def _backend(self, source: str) -> Backend:
         name = "endpoint" if is_address(source) else self.study.backend
         if name not in self._backends:
-            run = self.record_path.parent if self.record_path else Path()
-            backend: Backend = build("backend", name, study=self.study, run=run, say=self.progress.note)
+            backend: Backend = build("backend", name, study=self.study, probed=self._probed, say=self.progress.note)
             backend.check()
             self._backends[name] = backend
         return self._backends[name]

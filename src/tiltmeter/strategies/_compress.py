@@ -24,8 +24,8 @@ from tiltmeter.models.artifacts import Artifact
 from tiltmeter.models.probes import probe_logits
 from tiltmeter.models.quiet import held_back
 from tiltmeter.models.reading import load_model
-from tiltmeter.strategies import _layers
-from tiltmeter.strategies._calibration import Windows
+from tiltmeter.models import linear
+from tiltmeter.strategies.calibration import Windows
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
@@ -152,10 +152,10 @@ def _pinning_needs_a_gpu() -> Iterator[None]:
 
 
 def ignore_list(model: PreTrainedModel) -> list[str]:
-    """Names of all linear layers that a quantizer must leave alone: everything outside `_layers.linear_layers`."""
+    """Names of all linear layers that a quantizer must leave alone: everything outside `linear.linear_layers`."""
     from torch import nn
 
-    chosen = _layers.linear_layers(model)
+    chosen = linear.linear_layers(model)
     return [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name not in chosen]
 
 
@@ -173,8 +173,8 @@ def _head(model: PreTrainedModel) -> Any:
 
 
 def _facts(model: PreTrainedModel) -> Facts:
-    layers = _layers.linear_layers(model)
-    facts: Facts = _layers.sparsity_facts({name: matrix.detach() for name, matrix in _layers.matrices(model).items()})
+    layers = linear.linear_layers(model)
+    facts: Facts = linear.sparsity_facts({name: matrix.detach() for name, matrix in linear.matrices(model).items()})
     schemes = {name: getattr(layer, "quantization_scheme", None) for name, layer in layers.items()}
     quantized = sorted(name for name, scheme in schemes.items() if scheme is not None and scheme.weights is not None)
     facts["quantized_layers"] = len(quantized)

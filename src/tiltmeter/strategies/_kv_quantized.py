@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import say
 from tiltmeter.models.reading import load_model
-from tiltmeter.strategies._calibration import Calibrated
+from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies.base import Context, DidNothing
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.messages import say
 from tiltmeter.models.artifacts import Artifact
-from tiltmeter.strategies import _bitsandbytes, _compress, _layers
-from tiltmeter.strategies._calibration import Calibrated
+from tiltmeter.models import linear
+from tiltmeter.strategies import _bitsandbytes, _compress
+from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class OneShotPruning(Calibrated):
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
         _compress.check_library("llmcompressor", self.name)
-        shapes = _layers.require_linear_layers(context.config, self.name)
+        shapes = linear.require_linear_layers(context.config, self.name)
         if self.two_four:
-            _layers.require_multiple(shapes, 4, f"{self.name}: a group of")
+            linear.require_multiple(shapes, 4, f"{self.name}: a group of")
         self.check_text(context)
 
     def before_loading(self, context: Context) -> None:
@@ -91,7 +92,7 @@ class OneShotPruning(Calibrated):
         windows = self.windows(context)
 
         def change(model: PreTrainedModel) -> None:
-            _compress.oneshot(model, [self.modifier(list(_layers.blocks(model)))], context, windows)
+            _compress.oneshot(model, [self.modifier(list(linear.blocks(model)))], context, windows)
 
         context.found[self.name] = _compress.compressed(self, context, change, windows)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
-from tiltmeter.strategies import _bitsandbytes, _compress, _layers
-from tiltmeter.strategies._calibration import Windows
+from tiltmeter.models import linear
+from tiltmeter.strategies import _bitsandbytes, _compress
+from tiltmeter.strategies.calibration import Windows
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class OneShotQuantizer(Strategy):
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
         _compress.check_library("llmcompressor", self.name)
-        shapes = _layers.require_linear_layers(context.config, self.name)
+        shapes = linear.require_linear_layers(context.config, self.name)
         if "group_size" in self.settings:
-            _layers.require_multiple(shapes, self.settings["group_size"], f"{self.name}: group_size")
+            linear.require_multiple(shapes, self.settings["group_size"], f"{self.name}: group_size")
         if self.calibrates:
             self.check_text(context)  # type: ignore[attr-defined]
 
@@ -67,7 +68,7 @@ class OneShotQuantizer(Strategy):
         facts = context.found[self.name].facts
         loaded = [
             name
-            for name, m in _layers.linear_layers(variant.model).items()
+            for name, m in linear.linear_layers(variant.model).items()
             if getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
         ]
         if not loaded or len(loaded) != facts["layers"]:

@@ -15,7 +15,7 @@ from typing import Any
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _weights
-from tiltmeter.strategies._calibration import Calibrated
+from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies._weights import OneShotQuantizer
 
 

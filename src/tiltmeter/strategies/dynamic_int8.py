@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.registry import register
-from tiltmeter.strategies import _bitsandbytes, _layers
+from tiltmeter.models import linear
+from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ class DynamicInt8(Strategy):
             raise UserError(
                 f"dynamic-int8 runs in float32 only, this run is in {context.dtype}", fix="add --dtype float32"
             )
-        _layers.require_linear_layers(context.config, self.name)
+        linear.require_linear_layers(context.config, self.name)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         import warnings
 
         from torch.ao.quantization import default_dynamic_qconfig, quantize_dynamic
 
-        spec = {name: default_dynamic_qconfig for name in _layers.linear_layers(variant.model)}
+        spec = {name: default_dynamic_qconfig for name in linear.linear_layers(variant.model)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces where this will move to
             variant.model = quantize_dynamic(variant.model, spec, inplace=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiltmeter.registry import register
-from tiltmeter.strategies import _bitsandbytes, _layers
+from tiltmeter.models import linear
+from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import Context, Strategy
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Int4(Strategy):
 
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
-        _layers.require_reach(context.config, self.name, with_experts=True)
+        linear.require_reach(context.config, self.name, with_experts=True)
 
     def before_loading(self, context: Context) -> None:
         _bitsandbytes.require()
@@ -63,7 +64,7 @@ class Int4(Strategy):
         """The experts, which transformers leaves alone: held in 4 bit, dequantized where they are used."""
         from bitsandbytes.nn.parametrize import replace_parameter_4bit
 
-        for name in list(_layers.experts(variant.model)):
+        for name in list(linear.experts(variant.model)):
             owner, _, last = name.rpartition(".")
             replace_parameter_4bit(
                 variant.model.get_submodule(owner),

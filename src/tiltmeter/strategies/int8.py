@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.registry import register
-from tiltmeter.strategies import _bitsandbytes, _layers
+from tiltmeter.models import linear
+from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import Context, Strategy
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Int8(Strategy):
 
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
-        _layers.require_reach(context.config, self.name)
+        linear.require_reach(context.config, self.name)
 
     def before_loading(self, context: Context) -> None:
         _bitsandbytes.require()

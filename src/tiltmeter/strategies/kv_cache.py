@@ -22,7 +22,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _kv_quantized, _kv_transformers
-from tiltmeter.strategies._calibration import Calibrated
+from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.registry import register
-from tiltmeter.strategies import _bitsandbytes, _compress, _layers, _pruning
+from tiltmeter.models import linear
+from tiltmeter.strategies import _bitsandbytes, _compress, _pruning
 from tiltmeter.strategies.base import Context, Strategy
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Magnitude(Strategy):
 
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
-        _layers.require_linear_layers(context.config, self.name, with_experts=True)
+        linear.require_linear_layers(context.config, self.name, with_experts=True)
 
     def before_loading(self, context: Context) -> None:
         context.found[self.name] = _compress.compressed(self, context, self._prune, None)
@@ -58,7 +59,7 @@ class Magnitude(Strategy):
 
         smallest = prune.L1Unstructured(amount=self.sparsity)
         with torch.no_grad():
-            for matrix in _layers.matrices(model).values():
+            for matrix in linear.matrices(model).values():
                 matrix.mul_(smallest.compute_mask(matrix, default_mask=torch.ones_like(matrix)))
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from tiltmeter.models.reading import (
 )
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
-from tiltmeter.strategies import _layers
+from tiltmeter.models import linear
 from tiltmeter.strategies.base import Context, DidNothing, LoadFailed
 from tiltmeter.strategies.chain import Chain
 
@@ -247,10 +247,10 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     if context.found["converted"]:
         lines.append(how_converted(context.found["converted"]))
     if any(part.role in ("weights", "pruning") for part in chain.parts):
-        share, rest = _layers.changed_share(variant.model, context.config, _pruned(context, chain))
+        share, rest = linear.changed_share(variant.model, context.config, _pruned(context, chain))
         proof["changed_share_of_block_weights"], proof["block_weights_left_alone"] = share, rest
         key = "proof.share_beside" if rest else "proof.share"
-        lines.append(say(key, x=f"{100 * share:.4g}", names=_layers.kinds_of(rest)))
+        lines.append(say(key, x=f"{100 * share:.4g}", names=linear.kinds_of(rest)))
     if before is not None:
         now = probe_logits(variant.model, variant.tokenizer, variant.new_cache)
         if not bool(now.isfinite().all()):

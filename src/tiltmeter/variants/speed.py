@@ -28,7 +28,7 @@ from tiltmeter.messages import Text, as_json
 from tiltmeter.models import reading
 from tiltmeter.models.random_weights import from_shape
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies._layers import linear_layers
+from tiltmeter.models.linear import linear_layers
 from tiltmeter.strategies.base import SIMULATED
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants import apply
