@@ -1,4 +1,4 @@
-"""The rooms of src/tiltmeter in their order: an import runs down, never in a circle, never into another's private file."""
+"""The rooms of src/tiltmeter in their order: imports run down, never in a circle, never into another's private file."""
 
 from __future__ import annotations
 

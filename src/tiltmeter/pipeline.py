@@ -45,8 +45,8 @@ from tiltmeter.schema import Failure, Proof, RunRecord, Variant
 from tiltmeter.schema.run import cell_of
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies.calibration import BUILT_IN, Calibrated
 from tiltmeter.strategies.base import VariantFailed
+from tiltmeter.strategies.calibration import BUILT_IN, Calibrated
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:

@@ -77,8 +77,8 @@ from tiltmeter.scoring.requests import (
     SequenceLogprob,
 )
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies.calibration import Calibrated, Windows
 from tiltmeter.strategies.base import Context, DidNothing, LoadFailed, RequestKind, Strategy, VariantFailed
+from tiltmeter.strategies.calibration import Calibrated, Windows
 from tiltmeter.study import Study, VariantSpec
 
 __all__ = [

@@ -53,7 +53,6 @@ STYLE = {  # colour of a verdict -> style of the terminal
 }
 
 
-
 def whole(text: str) -> str:
     """Text that every encoding can hold: halves of a surrogate pair joined, lone ones replaced by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

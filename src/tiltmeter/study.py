@@ -23,8 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from tiltmeter.models.address import refuse_secret
 from tiltmeter.errors import UserError
+from tiltmeter.models.address import refuse_secret
 from tiltmeter.registry import find, known
 from tiltmeter.schema.place import NONE
 from tiltmeter.strategies.chain import parse

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tiltmeter.errors import UserError
-from tiltmeter.models import reading
 from tiltmeter.models import linear as _layers
+from tiltmeter.models import reading
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants import apply
 

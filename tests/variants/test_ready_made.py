@@ -143,14 +143,14 @@ def test_a_special_token_more_leaves_everything_comparable(stories, copy):
 def test_what_makes_a_row_incomparable_depends_on_benchmark_and_format():
     proof = {
         "differences": [
-            {"about": "tokenizer", "text": "another tokenizer", "incomparable": ["crows-pairs"], "chat_only": False},
+            {"about": "tokenizer", "text": "another tokenizer", "incomparable": ["sequence"], "chat_only": False},
             {"about": "chat template", "text": "chat template", "incomparable": ["worldbench"], "chat_only": True},
         ]
     }
-    assert incomparable(proof, "crows-pairs", "plain") == "another tokenizer"
-    assert incomparable(proof, "worldbench", "chat") == "chat template"
-    assert incomparable(proof, "worldbench", "plain") is None
-    assert incomparable({}, "crows-pairs", "plain") is None
+    assert incomparable(proof, "crows-pairs", "sequence", "plain") == "another tokenizer"
+    assert incomparable(proof, "worldbench", "generation", "chat") == "chat template"
+    assert incomparable(proof, "worldbench", "generation", "plain") is None
+    assert incomparable({}, "crows-pairs", "sequence", "plain") is None
     assert not same_tokens(proof) and same_tokens({"differences": proof["differences"][1:]}) and same_tokens({})
 
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tiltmeter.models.address import is_address
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text
 from tiltmeter.models import reading
+from tiltmeter.models.address import is_address
 from tiltmeter.models.resolve import resolve
 from tiltmeter.scoring.requests import Answer, Request
 
@@ -71,7 +70,7 @@ class Backend(ABC):
 
     Args:
         study: what the run measures.
-        probed: a base's name -> what it answered to the probe questions in this run (nats); None where it was not asked.
+        probed: a base's name -> what it answered to the probe questions in this run (nats); None: it was not asked.
         say: gets one line per step that may take long.
     """
 

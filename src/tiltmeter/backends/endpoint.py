@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends import _probe
-from tiltmeter.models.address import address_and_name, is_address
 from tiltmeter.backends.base import Answering, Backend, BackendFailed, Identity
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.models import reading
+from tiltmeter.models.address import address_and_name, is_address
 from tiltmeter.models.folders import WANTED
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
@@ -166,7 +166,7 @@ class Endpoint(Backend):
         variant.notes += [each.text for each in found]
         return not any(each.incomparable for each in found)
 
-    def _of_base(self, base: str, known: Served) -> Sequence[float] | None:
+    def _of_base(self, base: str, known: Served) -> Any:
         stored = self.probed(base)
         if stored is not None or is_address(base):
             return stored

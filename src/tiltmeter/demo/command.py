@@ -12,10 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter.printed import STYLE
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
-from tiltmeter.printed import defined, digits, number, signed
+from tiltmeter.printed import STYLE, defined, digits, number, signed
 from tiltmeter.results.document import read_document
 from tiltmeter.runs.progress import Terminal
 from tiltmeter.schema import Row, Verdict

@@ -137,6 +137,8 @@ def json_default(value: Any) -> Any:
 
 def from_json(data: Any) -> Text:
     """What `as_json` wrote; the English text of a sentence that this version does not know, None as empty text."""
+    if isinstance(data, Message):
+        return data
     if not isinstance(data, Mapping):
         return str(data or "")
     try:

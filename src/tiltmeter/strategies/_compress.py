@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.models import linear
 from tiltmeter.models.artifacts import Artifact
 from tiltmeter.models.probes import probe_logits
 from tiltmeter.models.quiet import held_back
 from tiltmeter.models.reading import load_model
-from tiltmeter.models import linear
-from tiltmeter.strategies.calibration import Windows
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies.calibration import Windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

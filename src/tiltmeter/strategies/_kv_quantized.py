@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import say
 from tiltmeter.models.reading import load_model
-from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies.base import Context, DidNothing
+from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.messages import say
-from tiltmeter.models.artifacts import Artifact
 from tiltmeter.models import linear
+from tiltmeter.models.artifacts import Artifact
 from tiltmeter.strategies import _bitsandbytes, _compress
-from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,8 +10,8 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.models import linear
 from tiltmeter.strategies import _bitsandbytes, _compress
-from tiltmeter.strategies.calibration import Windows
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies.calibration import Windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,8 +15,8 @@ from typing import Any
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _weights
-from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies._weights import OneShotQuantizer
+from tiltmeter.strategies.calibration import Calibrated
 
 
 @register("strategy", "awq")

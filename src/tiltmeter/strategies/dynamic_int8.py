@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
-from tiltmeter.registry import register
 from tiltmeter.models import linear
+from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 

@@ -16,9 +16,9 @@ from typing import Any
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _weights
-from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies._weights import OneShotQuantizer
 from tiltmeter.strategies.base import Strategy
+from tiltmeter.strategies.calibration import Calibrated
 
 
 @register("strategy", "gptq")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiltmeter.registry import register
 from tiltmeter.models import linear
+from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import Context, Strategy
 

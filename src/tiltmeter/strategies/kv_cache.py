@@ -22,8 +22,8 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _kv_quantized, _kv_transformers
-from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
+from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant

@@ -13,8 +13,8 @@ from typing import Any
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
-from tiltmeter.strategies.calibration import Calibrated
 from tiltmeter.strategies._weights import OneShotQuantizer
+from tiltmeter.strategies.calibration import Calibrated
 
 
 @register("strategy", "w8a8")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join, say
+from tiltmeter.models import linear
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.check import check_checkpoint
 from tiltmeter.models.folders import fingerprint_folder, weights_on_disk
@@ -34,7 +35,6 @@ from tiltmeter.models.reading import (
 )
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
-from tiltmeter.models import linear
 from tiltmeter.strategies.base import Context, DidNothing, LoadFailed
 from tiltmeter.strategies.chain import Chain
 

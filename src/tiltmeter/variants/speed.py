@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, as_json
 from tiltmeter.models import reading
+from tiltmeter.models.linear import linear_layers
 from tiltmeter.models.random_weights import from_shape
 from tiltmeter.seeds import seed_for
-from tiltmeter.models.linear import linear_layers
 from tiltmeter.strategies.base import SIMULATED
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants import apply
