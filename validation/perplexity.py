@@ -77,8 +77,8 @@ def perplexity(variant: LoadedVariant, texts: Sequence[str]) -> Perplexity:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command of the module docstring; one line per strategy as it is measured."""
     from tiltmeter.models import reading
-    from tiltmeter.strategies.calibration import read_texts
     from tiltmeter.strategies.base import VariantFailed
+    from tiltmeter.strategies.calibration import read_texts
     from tiltmeter.strategies.chain import parse
     from tiltmeter.variants import apply
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tiltmeter.models.address import is_address, reachable
 from tiltmeter.cli.options import (
     Backend,
     BatchTokens,
@@ -38,6 +37,7 @@ from tiltmeter.cli.options import (
 )
 from tiltmeter.cli.output import guarded, say, say_error
 from tiltmeter.errors import UserError
+from tiltmeter.models.address import is_address, reachable
 from tiltmeter.printed import one_line
 
 if TYPE_CHECKING:
