@@ -1,12 +1,14 @@
 """The whole protocol on one GPU: model time of six benchmarks, greedy and 5 samples, against transformers' generate.
 
-    python -m benchmarks.gpu_protocol [--shared ../shared] [--share 1.0] [--budget auto]
+    TILTMETER_SHARED=.carry python -m benchmarks.gpu_protocol [--share 1.0] [--budget auto] [--peers]
 
 Random weights in the shape of Llama-3.1-8B, bf16, so nothing has to be downloaded; no answer ends early, which makes
 generation the worst case. Prompts are the real ones with the Llama-2 tokenizer. Goal on an H200: under 180 s of
 model time; the calculated floor (13.96 GFLOP a token, 60 % of peak) is 88 s. Generation is also timed through
-transformers' generate on the first 256 sequences of each benchmark, at the best of four batch sizes.
-Writes benchmarks/results/gpu.json.
+transformers' generate on 64 sequences of the first greedy benchmark with --peers.
+
+The first method that is not prefix trees ends the run: a slower one would only burn the time of a lent card. Results
+go to $OUT (else benchmarks/results) after every cell: gpu.json. Not run so far on a card.
 """
 
 from __future__ import annotations
@@ -20,16 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from benchmarks.speed_peers import generate
+from benchmarks.generate_peer import generate
 from tiltmeter import registry
 from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.scoring import device
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.scoring.requests import Generation, Request
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
+PEER_SEQUENCES = 64
 CELLS = [
     ("crows-pairs", "greedy"),
     ("global-opinion-qa", "greedy"),
@@ -62,41 +67,59 @@ def main() -> None:
     parser.add_argument("--budget", default="auto", help="tokens in one forward")
     parser.add_argument("--layers", type=int, default=LLAMA_8B["num_hidden_layers"], help="fewer for a trial")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--peers", action="store_true", help="time transformers' generate too")
     options = parser.parse_args()
+    os.environ[device.STRICT] = "1"
+    started = time.perf_counter()
     variant = random_8b(options.shared, options.layers, options.device)
     engine = Engine(variant, batch_tokens=None if options.budget == "auto" else int(options.budget))
-    print(f"budget {engine.batch_tokens} tokens")
-    rows = []
-    for name, decoding in CELLS:
-        requests = cell(options.shared, variant, name, decoding, options.share)
-        engine.answer(requests[:1])  # the self-test is no model time
-        before = engine.stats.seconds
-        for batch in engine.plan(requests):
-            engine.answer([requests[index] for index in batch])
-        row = {
-            "benchmark": name,
-            "decoding": decoding,
-            "requests": len(requests),
-            "seconds": engine.stats.seconds - before,
-            "generate_ratio": None,
-        }
-        if isinstance(requests[0], Generation):
-            row["generate_ratio"] = against_generate(variant, engine, requests[:256])
-        rows.append(row)
-        print(row, flush=True)
-    total = sum(row["seconds"] for row in rows)
-    print(f"model time {total:.0f} s; notes: {engine.notes}")
-    RESULTS.mkdir(exist_ok=True)
-    name = torch.cuda.get_device_name() if options.device.startswith("cuda") else options.device
-    found = {
-        "device": name,
+    on_card = options.device.startswith("cuda")
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if on_card else options.device,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "cuda": torch.version.cuda},
         "share": options.share,
         "layers": options.layers,
         "budget": engine.batch_tokens,
-        "seconds": total,
-        "cells": rows,
-        "notes": engine.notes,
+        "rows": engine.rows,
+        "loading_seconds": time.perf_counter() - started,
+        "cells": [],
     }
+    print({key: value for key, value in found.items() if key != "cells"}, flush=True)
+    for name, decoding in CELLS:
+        row = measured(engine, cell(options.shared, variant, name, decoding, options.share), on_card)
+        found["cells"].append({"benchmark": name, "decoding": decoding, **row})
+        found["seconds"] = sum(each["seconds"] for each in found["cells"])
+        found["methods"], found["self_test_seconds"] = engine.outcomes, engine.stats.test_seconds
+        write(found)
+        print(found["cells"][-1], flush=True)
+    print(f"model time {found['seconds']:.0f} s; extrapolated to all items {found['seconds'] / options.share:.0f} s")
+    if options.peers:
+        requests = cell(options.shared, variant, "dt-stereotyping", "greedy", options.share)[:PEER_SEQUENCES]
+        found["generate_ratio"] = against_generate(variant, engine, requests)
+        write(found)
+        print(f"transformers' generate took {found['generate_ratio']:.2f} times as long")
+
+
+def measured(engine: Engine, requests: list[Request], on_card: bool) -> dict[str, Any]:
+    """Seconds of model time, tokens, and peak memory in bytes of one cell."""
+    if on_card:
+        torch.cuda.reset_peak_memory_stats()
+    before = engine.stats.seconds, engine.stats.tokens_computed
+    for batch in engine.plan(requests):
+        engine.answer([requests[index] for index in batch])
+    if on_card:
+        torch.cuda.synchronize()
+    return {
+        "requests": len(requests),
+        "seconds": engine.stats.seconds - before[0],
+        "tokens_computed": engine.stats.tokens_computed - before[1],
+        "peak_bytes": torch.cuda.max_memory_allocated() if on_card else None,
+    }
+
+
+def write(found: dict[str, Any]) -> None:
+    """What is known so far: a command that is cut off returns its finished cells."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -131,7 +154,7 @@ def against_generate(variant: LoadedVariant, engine: Engine, requests: Sequence[
         call()
         return time.perf_counter() - started
 
-    peer = min(seconds(lambda size=size: generate(variant, asked, size)) for size in (32, 64, 128, 256))
+    peer = seconds(lambda: generate(variant, asked, PEER_SEQUENCES))
     return peer / seconds(lambda: engine.answer(asked))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import tiny_variant
 
+from tiltmeter.runs.loading import ask
 from tiltmeter.scoring import engine as engine_module
 from tiltmeter.scoring import remembered
 from tiltmeter.scoring.engine import Engine
@@ -94,3 +95,18 @@ def test_a_damaged_or_unknown_outcome_is_tested_anew(tmp_path, tests_made):
         tests_made.clear()
         answers(tiny_variant(), tmp_path)
         assert len(tests_made) == 2
+
+
+def test_the_time_of_a_self_test_is_booked_to_no_benchmark(tmp_path, monkeypatch):
+    clock = [0.0]
+    choose = engine_module.choose_scorer
+
+    def slow(variant):
+        clock[0] += 100
+        return choose(variant)
+
+    monkeypatch.setattr(engine_module, "choose_scorer", slow)
+    engine = Engine(tiny_variant(), batch_tokens=64, remembered=Remembered(tiny_variant(), tmp_path))
+    monkeypatch.setattr(engine_module.time, "perf_counter", lambda: clock[0])
+    answered = ask(engine, REQUESTS[:1])
+    assert (engine.stats.test_seconds, engine.stats.seconds, answered.seconds) == (100, 0, 0)

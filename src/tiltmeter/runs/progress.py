@@ -65,8 +65,8 @@ class Terminal(Progress):
         self._lock = threading.Lock()
 
     def note(self, text: str) -> None:
-        if self.live:
-            self.console.print(one_line(text), style="dim", markup=False, highlight=False)
+        """A step that may take long: said in a log too, where silence for minutes reads as a hang."""
+        self.console.print(one_line(text), style="dim", markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
         self.console.print(one_line(text), style="yellow", markup=False, highlight=False)

@@ -49,7 +49,8 @@ def one_thread():
 
 @pytest.mark.parametrize("rows", [16, 80, 125, 512])
 @torch.inference_mode()
-def test_packed_products_are_the_plain_ones_bit_for_bit(rows, one_thread):
+def test_packed_products_are_the_plain_ones_but_for_rounding(rows, one_thread):
+    """Bit for bit with one thread and MKL's best kernels; under MKL_CBWR the packed ones add in another order."""
     model = layers()
     x = torch.randn(1, rows, 48)
     plain = model(x)
@@ -57,7 +58,7 @@ def test_packed_products_are_the_plain_ones_bit_for_bit(rows, one_thread):
     used(linears, rows, -(-PAYS_AFTER_TOKENS // rows))
     with linears.expecting(rows):
         assert "forward" in model[0].__dict__
-        assert torch.equal(model(x), plain)
+        torch.testing.assert_close(model(x), plain, rtol=0, atol=1e-6)  # sums of 96 terms below 1
         assert torch.allclose(model(x[:, :5]), plain[:, :5], atol=1e-5)  # fewer rows: the layer's own way
     assert "forward" not in model[0].__dict__
     assert torch.equal(model(x), plain)

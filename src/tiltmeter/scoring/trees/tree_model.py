@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,8 @@ import torch
 from torch import Tensor
 
 from tiltmeter.models.variant import LoadedVariant
-from tiltmeter.scoring.kernels.attention import chosen
+from tiltmeter.scoring.kernels.accelerated import accelerated
 from tiltmeter.scoring.kernels.blockwise import Blockwise
-from tiltmeter.scoring.kernels.elementwise import Elementwise
-from tiltmeter.scoring.kernels.last_layer import last_layer, only_rows
-from tiltmeter.scoring.kernels.output_layer import OutputLayer
-from tiltmeter.scoring.kernels.packed_linear import packed_linears
 from tiltmeter.scoring.kernels.visibility import Visibility
 from tiltmeter.scoring.trees import prefix_tree
 from tiltmeter.scoring.trees.cache import KV, TreeCache
@@ -63,10 +58,7 @@ class TreeModel:
         self.sparse = sparse
         self.tokens_computed = 0
         self.layer_kinds = layer_kinds(variant.model.config)
-        self._linears = packed_linears(variant.model)
-        self._elementwise = Elementwise(variant.model)
-        self._last = last_layer(variant.model)
-        self._output = OutputLayer(variant.model)
+        self._fast = accelerated(variant.model)
         parameters = inspect.signature(variant.model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
         self._prefix_tokens: list[int] = []
@@ -150,13 +142,7 @@ class TreeModel:
         if self.sparse:
             given = [(masks[kind], seen) for kind, seen in visible.items()]
             sparse = Blockwise(given, BLOCK_ROWS.get(torch.device(variant.device).type, 512))
-        with (
-            chosen(variant.model, sparse) if sparse else nullcontext(),
-            self._linears.expecting(piece.size),
-            self._elementwise.replaced(),
-            only_rows(self._last, wanted, piece.size, sparse),
-            nullcontext() if buffer is None else self._output.writing_into(buffer, len(nodes)),
-        ):
+        with self._fast.piece(piece.size, wanted, sparse, buffer):
             logits = variant.model(
                 ids,
                 position_ids=positions,
@@ -177,11 +163,7 @@ class TreeModel:
         self.tokens_computed += len(rows)
         unread = torch.zeros(1, 1, len(rows), len(rows), dtype=variant.model.dtype, device=variant.device)
         calls = store.calls
-        with (
-            chosen(variant.model, store.attend),
-            self._linears.expecting(len(rows)),
-            self._elementwise.replaced(),
-        ):
+        with self._fast.step(len(rows), store.attend):
             logits = variant.model(
                 torch.tensor([tokens], device=variant.device),
                 position_ids=torch.from_numpy(positions[None]).to(variant.device),
