@@ -4,13 +4,14 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from tiltmeter.errors import UserError
 from tiltmeter.models import reading
-from tiltmeter.strategies import _kv_quantized, _kv_transformers
+from tiltmeter.strategies import _kv_quantized, _kv_rounded, _kv_transformers
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants import apply
 
 IDS = torch.tensor([[1, 80, 147, 201, 282, 81, 286, 1132, 80, 147, 300, 12]])
-QUICK = "samples=4,length=64"  # calibration small enough for a test
+QUICK = "scale=static,samples=4,length=64"  # calibration small enough for a test
 
 
 def stepwise(variant, cut: int) -> torch.Tensor:
@@ -77,6 +78,63 @@ def test_the_group_size_is_the_largest_divisor_that_fits(shared, stories):
     variant = apply.load(str(shared / "models" / "stories260k"), parse("kv4:read=transformers"))
     assert variant.proof["steps"]["kv4"]["group_size"] == 32
     assert any("group size 32" in note for note in variant.notes)
+
+
+@pytest.mark.parametrize("strategy", ["kv4", "kv8", "kv-fp8", "int4+kv4", "kv8+int4:type=nf4"])
+def test_groups_of_a_token_give_the_same_logits_however_the_text_is_split(tiny, strategy):
+    """A token's groups know nothing of other tokens; a last bit can still flip a rounding step."""
+    variant = apply.load(tiny("llama-3.1"), parse(strategy))
+    together = whole(variant)
+    for cut in (1, 5, 11):
+        moved = (stepwise(variant, cut) - together[cut - 1 :]).abs()
+        assert float(moved.mean()) < 0.02
+    assert variant.proof["largest_logit_change"] > 1e-3
+    assert not [note for note in variant.notes if "calibrated" in str(note)]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_groups_are_rounded_as_a_plain_loop_rounds_them(bits):
+    states = torch.randn(2, 3, 5, 48, generator=torch.Generator().manual_seed(0))
+    ours = _kv_rounded.in_groups(states, bits, 32)  # 24 is the largest divisor of 48 up to 32
+    expected = torch.empty_like(states, dtype=torch.float64)
+    for place in range(0, 48, 24):
+        for row in range(2):
+            for head in range(3):
+                for token in range(5):
+                    values = states[row, head, token, place : place + 24].double()
+                    low, high = values.min(), values.max()
+                    step = (high - low) / (2**bits - 1)
+                    expected[row, head, token, place : place + 24] = low + ((values - low) / step).round() * step
+    torch.testing.assert_close(ours.double(), expected, rtol=0, atol=1e-5)
+    for group in ours.reshape(-1, 24):
+        assert len(group.unique()) <= 2**bits
+
+
+def test_a_group_of_equal_values_stays_as_it_is():
+    states = torch.full((1, 1, 1, 32), -0.37)
+    assert torch.equal(_kv_rounded.in_groups(states, 4, 32), states)
+
+
+def test_fp8_saturates_at_448_scales_and_keeps_what_e4m3_can_say():
+    states = torch.tensor([0.0, 1.0, 1.0625, 448.0, 449.0, -1e6, 17.0])
+    # E4M3 has three bits of fraction: between 1 and 2 the numbers lie 1/8 apart, between 16 and 32 two apart
+    assert _kv_rounded.in_fp8(states, 1.0).tolist() == [0.0, 1.0, 1.0, 448.0, 448.0, -448.0, 16.0]
+    assert _kv_rounded.in_fp8(states, 2.0).tolist() == [0.0, 1.0, 1.0, 448.0, 448.0, -896.0, 16.0]
+
+
+def test_four_bit_groups_are_nearer_to_the_base_than_one_static_scale_per_head(stories):
+    base = apply.load(stories, parse("none"))
+    loss = {}
+    for strategy in ("kv4", f"kv4:{QUICK}"):
+        loss[strategy] = float((whole(apply.load(stories, parse(strategy))) - whole(base)).abs().mean())
+    assert loss["kv4"] < 0.7 * loss[f"kv4:{QUICK}"]
+
+
+def test_calibration_settings_belong_to_the_static_scale():
+    assert not parse("kv4").calibrated
+    assert parse("kv4:scale=static").calibrated
+    with pytest.raises(UserError, match="scale=static"):
+        parse("kv4:samples=4")
 
 
 @pytest.mark.parametrize("strategy", ["kv4", "kv8", "int4+kv4", "int8+kv8", "kv8+int4:type=nf4"])

@@ -22,6 +22,19 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 NO_LIMIT = 1_000_000  # tokens; models without a stated context length
 NOT_FROM_A_FILE = ("fusion_config", "transformers_weights")  # would change what code runs, or which file is opened
 
+NO_DECODING = (  # of a generation configuration: they change no text, or are read elsewhere
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "transformers_version",
+    "max_length",
+    "max_new_tokens",
+    "use_cache",
+    "cache_implementation",
+    "trust_remote_code",
+)
+
 Read = TypeVar("Read")
 
 
@@ -125,6 +138,25 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
     with held_back():  # compressed-tensors' first forward unpacks the weights behind a progress bar
         check_runs(model, str(folder))
     return model
+
+
+def own_decoding(model: PreTrainedModel, eos_ids: frozenset[int]) -> dict[str, Any]:
+    """Puts plain greedy decoding in the place of the checkpoint's generation settings, which a library's own `generate`
+    would obey; returns those that would have changed a text."""
+    from transformers import GenerationConfig
+
+    plain = GenerationConfig().to_dict()
+    theirs = getattr(model.generation_config, "to_dict", dict)()
+    asked = {
+        name: value
+        for name, value in theirs.items()
+        if value != plain.get(name) and value is not None and not name.startswith("_") and name not in NO_DECODING
+    }
+    ends = sorted(eos_ids)
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0
+    )
+    return asked
 
 
 def out_of_memory(model: str, device: str) -> UserError:

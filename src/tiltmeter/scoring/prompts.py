@@ -46,6 +46,12 @@ def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render
     def chat(prompt: Prompt) -> str:
         messages = with_system_in_first_user_turn(prompt.messages) if merge else prompt.messages
         text = _apply(tokenizer, messages)
+        lost = [said for _, said in messages if said.strip() not in text]
+        if lost:
+            raise UserError(
+                f"the chat template of {tokenizer.name_or_path} leaves out {lost[0][:60]!r}",
+                fix="use --format plain, or repair the model's chat template",
+            )
         return f"{text} {prompt.prefix.strip()}" if prompt.prefix else text
 
     return chat, notes
@@ -54,17 +60,32 @@ def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a whole text, as the tokenizer makes them by default, with two corrections.
 
-    Never two BOS at the start (a rendered chat template begins with one, and most tokenizers add another), and no EOS
-    that the tokenizer appended to a text that does not end with it. One that adds no BOS by default adds none here.
+    What the tokenizer puts before every text (BOS, or a prefix such as GLM's two tokens, declared or not) stands there
+    once: a rendered chat template that begins with it keeps the template's own ids. And no EOS that the tokenizer
+    appended to a text that does not end with it. One that adds nothing by default adds nothing here.
     """
     ids = list(tokenizer(text, verbose=False)["input_ids"])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    prefix = _prefix(tokenizer)
+    if prefix and ids[: 2 * len(prefix)] == prefix * 2:
+        del ids[: len(prefix)]
     while bos is not None and ids[:2] == [bos, bos]:
         del ids[0]
     if eos is not None and ids[-1:] == [eos] and len(ids) > 1:
         bare = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         del ids[len(ids) - max(_trailing(ids, eos) - _trailing(bare, eos), 0) :]
     return ids
+
+
+def _prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before every text; remembered with it."""
+    known: list[int] | None = getattr(tokenizer, "_tiltmeter_prefix", None)
+    if known is None:
+        whole = list(tokenizer("a", verbose=False)["input_ids"])
+        bare = list(tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"])
+        known = next((whole[:n] for n in range(len(whole)) if bare and whole[n : n + len(bare)] == bare), [])
+        tokenizer._tiltmeter_prefix = known
+    return known
 
 
 def with_system_in_first_user_turn(messages: Messages) -> Messages:
@@ -81,12 +102,16 @@ def _plain(prompt: Prompt) -> str:
 
 def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[Text]]:
     """Whether system texts must be merged into the user turn, and the note that says so."""
-    from jinja2 import TemplateError
-
     user = ("user", PROBE_USER)
     try:
-        _apply(tokenizer, (user,))
-    except TemplateError as error:
+        if PROBE_USER not in _apply(tokenizer, (user,)):
+            raise UserError(
+                f"the chat template of {tokenizer.name_or_path} leaves out what the user says",
+                fix="use --format plain, or repair the model's chat template",
+            )
+    except UserError:
+        raise
+    except Exception as error:  # jinja's, and whatever a template's own expressions raise
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} cannot be rendered: {error}",
             fix="use --format plain, or repair the model's chat template",
@@ -94,7 +119,7 @@ def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[Tex
     try:
         kept = PROBE_SYSTEM in _apply(tokenizer, (("system", PROBE_SYSTEM), user))
         how = "note.leaves_out"
-    except TemplateError:
+    except Exception:
         kept, how = False, "note.refuses"
     return (False, []) if kept else (True, [say("note.system_leaves", how=say(how))])
 

@@ -1,4 +1,4 @@
-"""``read=quantized``: every read of the cache sees quantized keys and values, the prompt's included.
+"""``scale=static``: every read of the cache sees keys and values rounded by one calibrated scale per KV head.
 
 How         compressed-tensors' static KV scheme: keys (after rotary embedding) and values are rounded to
             `bits`-bit integers as they enter the cache, one scale per layer and KV head, the scale from the

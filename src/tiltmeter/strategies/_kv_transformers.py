@@ -67,9 +67,13 @@ def fitting_group_size(config: PretrainedConfig, wanted: int) -> int:
 def kv_values_per_token(config: PretrainedConfig) -> int:
     """Numbers that one token leaves in the keys of one layer: kv_heads x head_dim."""
     text = config.get_text_config(decoder=True)
-    heads = text.num_attention_heads
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return int((getattr(text, "num_key_value_heads", None) or heads) * head_dim)
+    return int((getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * head_size(config))
+
+
+def head_size(config: PretrainedConfig) -> int:
+    """Numbers that one token leaves in the keys of one head."""
+    text = config.get_text_config(decoder=True)
+    return int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
 
 
 def avoid_compiling() -> None:

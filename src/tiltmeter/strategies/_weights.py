@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields, replace
+from math import gcd
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tiltmeter.models.variant import LoadedVariant
+
+
+USUAL = (64, 32, 16, 8)  # group sizes that packed formats and kernels know
+
+
+def _default(strategy: Strategy, name: str) -> Any:
+    return next(field.default for field in fields(strategy) if field.name == name)
 
 
 @dataclass(frozen=True)
@@ -42,12 +50,22 @@ class OneShotQuantizer(Strategy):
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
+    def fitted(self, context: Context) -> Self:
+        """These settings for one model: the default group size falls to the largest usual one that divides every layer's
+        inputs; one that was asked for stays."""
+        asked = self.settings.get("group_size")
+        if asked is None or asked != _default(self, "group_size"):
+            return self
+        common = gcd(*(n_in for _, n_in in linear.require_linear_layers(context.config, self.name).values()))
+        size = next((size for size in (asked, *USUAL) if common % size == 0), asked)
+        return self if size == asked else replace(self, **{"group_size": size})
+
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)
         _compress.check_library("llmcompressor", self.name)
         shapes = linear.require_linear_layers(context.config, self.name)
         if "group_size" in self.settings:
-            linear.require_multiple(shapes, self.settings["group_size"], f"{self.name}: group_size")
+            linear.require_multiple(shapes, self.fitted(context).settings["group_size"], f"{self.name}: group_size")
         if self.calibrates:
             self.check_text(context)  # type: ignore[attr-defined]
 
@@ -55,12 +73,18 @@ class OneShotQuantizer(Strategy):
         _compress.require_library(self.name)
         windows: Windows | None = self.windows(context) if self.calibrates else None  # type: ignore[attr-defined]
 
-        def change(model: PreTrainedModel) -> None:
-            _compress.oneshot(model, self.recipe(_compress.ignore_list(model)), context, windows)
+        fitted = self.fitted(context)
 
-        context.found[self.name] = _compress.compressed(self, context, change, windows)
+        def change(model: PreTrainedModel) -> None:
+            _compress.oneshot(model, fitted.recipe(_compress.ignore_list(model)), context, windows)
+
+        context.found[self.name] = _compress.compressed(fitted, context, change, windows)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
+        size = self.fitted(context).settings.get("group_size")
+        if size != self.settings.get("group_size"):
+            asked = self.settings["group_size"]
+            variant.notes.append(say("note.weight_groups", name=self.name, size=size, asked=asked))
         if self.rounds_activations:
             variant.notes.append(say("note.rounds_activations", name=self.name))
 
@@ -73,9 +97,10 @@ class OneShotQuantizer(Strategy):
         ]
         if not loaded or len(loaded) != facts["layers"]:
             raise DidNothing(f"{self.name}: {len(loaded)} of {facts['layers']} linear layers are quantized")
+        scheme = self.fitted(context).scheme_text
         return {
-            "summary": say("proof.quantized", n=len(loaded), scheme=self.scheme_text),
-            "scheme": self.scheme_text,
+            "summary": say("proof.quantized", n=len(loaded), scheme=scheme),
+            "scheme": scheme,
             **facts,
         }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.models.probes import TEXTS
-from tiltmeter.models.reading import load_model, load_tokenizer
+from tiltmeter.models.reading import load_model, load_tokenizer, own_decoding
 from tiltmeter.models.resolve import resolve
 from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, RequestKind, Strategy
@@ -46,7 +46,7 @@ class Assisted(Strategy):
             raise UserError(f"assisted: guesses is at least 1, got {self.guesses}", fix="the usual value is guesses=8")
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        cache = next((p for p in earlier if p.role == "cache" and p.settings["read"] == "transformers"), None)
+        cache = next((p for p in earlier if p.role == "cache" and p.settings.get("read") == "transformers"), None)
         return f"{cache.name}:read=transformers cannot take back a rejected guess" if cache else None
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
@@ -59,6 +59,7 @@ class Assisted(Strategy):
                     fix="choose an assistant of the same family, or leave assistant out",
                 )
             helper = load_model(folder, variant.dtype, variant.device)
+            own_decoding(helper, variant.eos_ids)
             helper.generation_config.num_assistant_tokens = self.guesses
             options = {"assistant_model": helper}
         variant.generate = _decoder(variant, options)

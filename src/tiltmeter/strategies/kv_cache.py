@@ -3,8 +3,10 @@
 Source      Liu et al. 2024 (KIVI), https://arxiv.org/abs/2402.02750; the study ran transformers' version.
 Changes     what attention reads. Two readings that must not be confused:
             read=quantized     every read sees quantized keys and values, the prompt's included, as a serving
-                               engine with a quantized cache does; static calibrated scales per KV head
-                               (compressed-tensors). The default.
+                               engine with a quantized cache does. The default. scale=token: each token in groups
+                               of 64 (`group_size`), as KIVI, llama.cpp and quanto have them. scale=static: one
+                               calibrated scale per KV head (compressed-tensors' kv_cache_scheme), harsher than any
+                               engine's cache at 4 bits.
             read=transformers  transformers' QuantizedCache: first-token and whole-sentence scores equal the
                                base bit for bit, so those benchmarks do not exercise it at all. The study's.
 Saves       memory of the cache in an engine that stores it packed. read=quantized rounds values in a float cache
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
-from tiltmeter.strategies import _kv_quantized, _kv_transformers
+from tiltmeter.strategies import _compress, _kv_quantized, _kv_rounded, _kv_transformers
 from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
 from tiltmeter.strategies.calibration import Calibrated
 
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KVCache(Calibrated):
-    """Calibration is of read=quantized only."""
+    """Calibration (samples, length, seed, calibration) is of scale=static only."""
 
     read: Literal["quantized", "transformers"] = "quantized"  # who sees quantized keys and values: see the module
-    group_size: int = 64  # read=transformers: values that share a scale
+    scale: Literal["token", "static"] = "token"  # read=quantized: of each token and group, or calibrated per KV head
+    group_size: int = 64  # values that share a scale: the largest divisor of a head (or of a token's keys) up to it
     residual_length: int = 128  # read=transformers: newest tokens that are kept exact
 
     bits: ClassVar[int]
@@ -52,13 +55,22 @@ class KVCache(Calibrated):
                     fix=f"leave {key} out for its default",
                 )
 
+        drawn = {"samples": 128, "length": 512, "seed": 0, "calibration": ""}
+        unused = [key for key, default in drawn.items() if getattr(self, key) != default]
+        if unused and not self.calibrates:
+            raise UserError(
+                f"{self.name}: {unused[0]} belongs to scale=static, which calibrates; this cache looks at no text",
+                fix=f"write {self.name}:scale=static,{unused[0]}={getattr(self, unused[0])}, or leave {unused[0]} out",
+            )
+
     @property
     def calibrates(self) -> bool:
-        return self.read == "quantized"
+        """Whether these settings look at calibration text."""
+        return self.read == "quantized" and self.scale == "static"
 
     @property
     def speed_is_real(self) -> Literal[True] | Text:
-        """transformers' QuantizedCache really runs; static scales on a float cache save nothing here."""
+        """transformers' QuantizedCache really runs; rounded numbers in a float cache save nothing here."""
         return True if self.read == "transformers" else SIMULATED
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
@@ -67,15 +79,21 @@ class KVCache(Calibrated):
 
     def check(self, context: Context) -> None:
         if self.read == "quantized":
+            _compress.check_library("compressed_tensors", self.name)
+        if self.calibrates:
             self.check_text(context)
 
     def before_loading(self, context: Context) -> None:
-        if self.read == "quantized":
+        if self.calibrates:
             context.found[self.name] = _kv_quantized.calibrate(self, context)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
-        if self.read == "quantized":
+        if self.calibrates:
             _kv_quantized.attach(variant.model, self.bits, context.found[self.name])
+            return
+        if self.read == "quantized":
+            bits, size = self.bits, self.group_size
+            _kv_rounded.attach(variant.model, self.name, lambda states: _kv_rounded.in_groups(states, bits, size))
             return
         size = _kv_transformers.fitting_group_size(context.config, self.group_size)
         if size != self.group_size:
@@ -86,7 +104,10 @@ class KVCache(Calibrated):
         context.found[self.name] = size
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        if self.read == "quantized":
+        if self.read == "quantized" and not self.calibrates:
+            size = _kv_rounded.fitting(_kv_transformers.head_size(context.config), self.group_size)
+            return _kv_rounded.evidence(variant.model, self.name, self.bits, size)
+        if self.calibrates:
             return _kv_quantized.evidence(variant.model, self.bits, context.found[self.name])
         made = _kv_transformers.describe(self.bits, context.found[self.name], self.residual_length)
         return {

@@ -30,6 +30,7 @@ from tiltmeter.models.reading import (
     load_model,
     load_tokenizer,
     out_of_memory,
+    own_decoding,
     pick_device,
     pick_dtype,
 )
@@ -188,6 +189,11 @@ def fingerprint(model: str, base: str | None = None) -> str:
 def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]) -> LoadedVariant:
     loaded = load_model(context.checkpoint, context.dtype, context.device, **options)
     text_config = context.config.get_text_config(decoder=True)
+    eos_ids = _eos_ids(loaded, context.tokenizer)
+    asked = own_decoding(loaded, eos_ids)
+    if asked and not chain.parts:
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(asked.items()))
+        context.notes.append(say("note.generation_config", settings=settings))
     return LoadedVariant(
         model_name=model,
         strategy=chain.canonical,
@@ -195,7 +201,7 @@ def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]
         tokenizer=context.tokenizer,
         device=context.device,
         dtype=context.dtype,
-        eos_ids=_eos_ids(loaded, context.tokenizer),
+        eos_ids=eos_ids,
         max_length=int(getattr(text_config, "max_position_embeddings", None) or NO_LIMIT),
         weight_hash=context.lineage[0],
         settings=chain.settings,

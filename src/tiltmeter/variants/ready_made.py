@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.messages import Text, join, say
 from tiltmeter.models.artifacts import Artifacts
+from tiltmeter.models.check import NO_FLOATS
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference, same_tokens
 from tiltmeter.models.formats.awq_gptq import how_converted
 from tiltmeter.models.formats.gguf.beside import facts_of
@@ -89,9 +90,16 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     """
     folders = resolve(base), resolve(variant.model_name, base)
     found = [*differences(base, variant.model_name), *_rounded(*folders, variant.dtype)]
-    quantized, total, method = _quantized_layers(variant)
+    quantized, total, method = _quantized_layers(variant, folders[1])
     lines: list[Text] = [say("proof.ready_made", method=method, n=quantized, all=total)]
     settings = _settings(variant)
+    scheme = settings.get("kv_cache_scheme")
+    if scheme:
+        lines.append(say("proof.kv_scheme", type=scheme.get("type", "int"), bits=scheme.get("num_bits", 8)))
+    if quantized and not variant.proof.get("converted") and not settings.get("load_in_4bit"):
+        if _plain_now(variant):
+            lines.append(say("proof.dense_now"))
+            lines.append(SIMULATED)
     computes = settings.get("bnb_4bit_compute_dtype")
     if settings.get("load_in_4bit") and computes != variant.dtype:
         lines.append(say("proof.computes_in", type=computes))
@@ -99,6 +107,7 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
         "quantized_layers": quantized,
         "linear_layers": total,
         "method": method,
+        "kv_cache_scheme": scheme,
         "differences": [asdict(each) for each in found],
     }
     if variant.proof.get("converted"):
@@ -194,21 +203,42 @@ def _settings(variant: LoadedVariant) -> dict[str, Any]:
     return config if isinstance(config, dict) else getattr(config, "to_dict", dict)()
 
 
-def _quantized_layers(variant: LoadedVariant) -> tuple[int, int, Text]:
-    """(quantized linear layers, all linear layers, method) of a loaded checkpoint."""
+def _quantized_layers(variant: LoadedVariant, folder: Path) -> tuple[int, int, Text]:
+    """(quantized linear layers, all linear layers, method) of a checkpoint: as it is stored, where loading turned its
+    weights dense (FP8 in blocks, say)."""
     from torch import nn
 
     method: Any = _settings(variant).get("quant_method", say("proof.not_quantized"))
     method = getattr(method, "value", method)
-    linear = [m for m in variant.model.modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__]
-    quantized = len(
-        [
-            m
-            for m in linear
-            if type(m) is not nn.Linear or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
-        ]
-    )
+    linear = {
+        name: m
+        for name, m in variant.model.named_modules()
+        if isinstance(m, nn.Linear) or "Linear" in type(m).__name__
+    }
+    quantized = {
+        name
+        for name, m in linear.items()
+        if type(m) is not nn.Linear or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
+    }
     converted = variant.proof.get("converted")
     if converted:  # the original's own format and count, not the loaded copy's
         return converted["quantized_layers"], len(linear), converted["summary"]
-    return quantized, len(linear), method
+    return len(quantized | (_stored_quantized(folder) & set(linear))), len(linear), method
+
+
+def _plain_now(variant: LoadedVariant) -> bool:
+    """Whether loading turned quantized weights into plain ones: no layer rounds anything any more."""
+    return not any(
+        "Linear" in type(m).__name__ and (type(m).__name__ != "Linear" or hasattr(m, "quantization_scheme"))
+        for m in variant.model.modules()
+    )
+
+
+def _stored_quantized(folder: Path) -> set[str]:
+    """Layers whose weights a folder holds as integers or narrow floats, from the headers of its files."""
+    if facts_of(folder):
+        return set()
+    headers = read_headers(weight_files(folder, str(folder)), str(folder))
+    return {
+        name.rpartition(".")[0] for name, tensor in headers.items() if tensor.dtype in NO_FLOATS and len(tensor.shape) > 1
+    }
