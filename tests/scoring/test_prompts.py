@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiltmeter.errors import UserError
+from tiltmeter.models import templates
 from tiltmeter.scoring.prompts import encode, renderer
 from tiltmeter.scoring.requests import Prompt
 
@@ -231,3 +232,72 @@ def test_models_of_the_three_architectures_are_asked_with_exactly_one_bos(chat_t
     ids = [chat_tokenizer.convert_tokens_to_ids(letter) for letter in "AB"]
     assert [forms[0] for forms in given.logprobs] == pytest.approx([float(one[i]) for i in ids], abs=1e-5)
     assert [forms[0] for forms in given.logprobs] != pytest.approx([float(two[i]) for i in ids], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "more than 1 seconds"),
+        ("{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", "MB"),
+        ("{{ 'x' * 10000000000 }}", "MB"),
+        ("{{ '%10000000000d' % 1 }}", "MB"),
+        ("{{ 'x' * 20000000 }}", "20,000,000 characters"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "without end"),
+    ],
+)
+def test_a_template_without_end_is_refused_within_its_time_and_memory(shared, monkeypatch, template, said):
+    monkeypatch.setattr(templates, "SECONDS", 1.0 if "seconds" in said else 60.0)
+    tokenizer = load(shared, "llama-2-chat")
+    with pytest.raises(UserError, match="chat template") as caught:
+        tokenizer.chat_template = template
+        renderer("chat", tokenizer)
+    assert said in str(caught.value)
+    monkeypatch.setattr(templates, "SECONDS", 60.0)
+    render, _ = renderer("chat", load(shared, "llama-2-chat"))  # the next one is rendered all the same
+    assert render(CONVERSATION).endswith("[INST] U2 [/INST]")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ bos_token }}hello",
+        "{{ messages[0]['content'][:10] }}",
+        "{% for m in messages %}{% if m['role'] != 'user' %}{{ m['content'] }}{% endif %}{% endfor %}",
+    ],
+)
+def test_a_template_that_drops_what_the_user_says_is_refused(shared, template):
+    tokenizer = load(shared, "llama-2-chat")
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match="leaves out"):
+        renderer("chat", tokenizer)
+
+
+def test_a_template_that_drops_a_later_turn_is_refused_when_there_is_one(shared):
+    tokenizer = load(shared, "llama-2-chat")
+    tokenizer.chat_template = "{{ messages[-1]['content'] }}"
+    render, _ = renderer("chat", tokenizer)
+    with pytest.raises(UserError, match="leaves out 'Q'"):
+        render(Prompt("…", (("user", "Q"), ("assistant", "A"), ("user", "U"))))
+
+
+@pytest.mark.parametrize(("prefix", "declared"), [(("<unk>", "<s>"), False), (("<s>",), False), (("<s>",), True)])
+def test_a_prefix_that_the_template_writes_is_there_once_however_it_is_declared(shared, prefix, declared):
+    """GLM-4's tokenizer puts two tokens before every text, its template writes both; others add an undeclared BOS."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(shared / "tokenizers" / "llama2")
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in prefix]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=" ".join((*prefix, "$A")), special_tokens=ids
+    )
+    if not declared:
+        tokenizer.bos_token = None
+    tokenizer.chat_template = "".join(prefix) + "U: {{ messages[0]['content'] }}"
+    text = renderer("chat", tokenizer)[0](Prompt("Hello", (("user", "Hello"),)))
+    own = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
+    assert encode(tokenizer, text) == list(own)
+    assert (
+        encode(tokenizer, "Hello")
+        == [index for _, index in ids] + tokenizer("Hello", add_special_tokens=False).input_ids
+    )

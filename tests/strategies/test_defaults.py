@@ -59,7 +59,9 @@ def test_a_default_group_falls_to_the_largest_that_divides_and_says_so(stories, 
     name = strategy.partition(":")[0]
     assert any(f"{name}: groups of 32 instead of 128" in str(note) for note in variant.notes)
     assert "groups of 32" in str(variant.proof["summary"])
-    schemes = {m.quantization_scheme.weights.group_size for m in variant.model.modules() if hasattr(m, "quantization_scheme")}
+    schemes = {
+        m.quantization_scheme.weights.group_size for m in variant.model.modules() if hasattr(m, "quantization_scheme")
+    }
     assert schemes == {32}
     with pytest.raises(UserError, match="group_size 64 does not fit"):  # one that was asked for stays
         parse_and_check(str(tmp_path), f"{name}:group_size=64")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
+from tiltmeter.models import templates
+from tiltmeter.models.templates import TemplateFailed
 from tiltmeter.scoring.requests import Format, Prompt, Render
 
 if TYPE_CHECKING:  # transformers is imported only where it is used
@@ -45,7 +47,10 @@ def renderer(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[Render
 
     def chat(prompt: Prompt) -> str:
         messages = with_system_in_first_user_turn(prompt.messages) if merge else prompt.messages
-        text = _apply(tokenizer, messages)
+        try:
+            text = _apply(tokenizer, messages)
+        except TemplateFailed as error:
+            raise _cannot_render(tokenizer, error) from None
         lost = [said for _, said in messages if said.strip() not in text]
         if lost:
             raise UserError(
@@ -84,7 +89,7 @@ def _prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         whole = list(tokenizer("a", verbose=False)["input_ids"])
         bare = list(tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"])
         known = next((whole[:n] for n in range(len(whole)) if bare and whole[n : n + len(bare)] == bare), [])
-        tokenizer._tiltmeter_prefix = known
+        setattr(tokenizer, "_tiltmeter_prefix", known)  # noqa: B010
     return known
 
 
@@ -109,28 +114,26 @@ def _system_fallback(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, list[Tex
                 f"the chat template of {tokenizer.name_or_path} leaves out what the user says",
                 fix="use --format plain, or repair the model's chat template",
             )
-    except UserError:
-        raise
-    except Exception as error:  # jinja's, and whatever a template's own expressions raise
-        raise UserError(
-            f"the chat template of {tokenizer.name_or_path} cannot be rendered: {error}",
-            fix="use --format plain, or repair the model's chat template",
-        ) from error
+    except TemplateFailed as error:
+        raise _cannot_render(tokenizer, error) from None
     try:
         kept = PROBE_SYSTEM in _apply(tokenizer, (("system", PROBE_SYSTEM), user))
         how = "note.leaves_out"
-    except Exception:
+    except TemplateFailed:
         kept, how = False, "note.refuses"
     return (False, []) if kept else (True, [say("note.system_leaves", how=say(how))])
 
 
-def _apply(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
-    turns = [{"role": role, "content": text} for role, text in messages]
-    return str(
-        tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True, date_string=DATE_STRING, strftime_now=DATE.strftime
-        )
+def _cannot_render(tokenizer: PreTrainedTokenizerBase, error: TemplateFailed) -> UserError:
+    return UserError(
+        f"the chat template of {tokenizer.name_or_path} cannot be rendered: {error}",
+        fix="use --format plain, or repair the model's chat template",
     )
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
+    """The rendered template. Raises `templates.TemplateFailed` for one that fails or exceeds its time or memory."""
+    return templates.render(tokenizer, messages, DATE, DATE_STRING)
 
 
 def _trailing(ids: Sequence[int], token: int) -> int:

@@ -51,8 +51,8 @@ class OneShotQuantizer(Strategy):
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
     def fitted(self, context: Context) -> Self:
-        """These settings for one model: the default group size falls to the largest usual one that divides every layer's
-        inputs; one that was asked for stays."""
+        """These settings for one model: the default group size falls to the largest usual one that divides the inputs
+        of every layer; one that was asked for stays."""
         asked = self.settings.get("group_size")
         if asked is None or asked != _default(self, "group_size"):
             return self

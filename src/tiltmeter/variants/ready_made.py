@@ -96,10 +96,8 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     scheme = settings.get("kv_cache_scheme")
     if scheme:
         lines.append(say("proof.kv_scheme", type=scheme.get("type", "int"), bits=scheme.get("num_bits", 8)))
-    if quantized and not variant.proof.get("converted") and not settings.get("load_in_4bit"):
-        if _plain_now(variant):
-            lines.append(say("proof.dense_now"))
-            lines.append(SIMULATED)
+    if quantized and not variant.proof.get("converted") and _plain_now(variant):
+        lines += [say("proof.dense_now"), SIMULATED]
     computes = settings.get("bnb_4bit_compute_dtype")
     if settings.get("load_in_4bit") and computes != variant.dtype:
         lines.append(say("proof.computes_in", type=computes))
@@ -211,9 +209,7 @@ def _quantized_layers(variant: LoadedVariant, folder: Path) -> tuple[int, int, T
     method: Any = _settings(variant).get("quant_method", say("proof.not_quantized"))
     method = getattr(method, "value", method)
     linear = {
-        name: m
-        for name, m in variant.model.named_modules()
-        if isinstance(m, nn.Linear) or "Linear" in type(m).__name__
+        name: m for name, m in variant.model.named_modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__
     }
     quantized = {
         name
@@ -240,5 +236,7 @@ def _stored_quantized(folder: Path) -> set[str]:
         return set()
     headers = read_headers(weight_files(folder, str(folder)), str(folder))
     return {
-        name.rpartition(".")[0] for name, tensor in headers.items() if tensor.dtype in NO_FLOATS and len(tensor.shape) > 1
+        name.rpartition(".")[0]
+        for name, tensor in headers.items()
+        if tensor.dtype in NO_FLOATS and len(tensor.shape) > 1
     }

@@ -1,0 +1,50 @@
+"""The process that renders chat templates: one JSON request a line, one JSON answer a line. See `templates`.
+
+Its memory is limited to what it holds after importing jinja, and `ROOM` more; its time is the parent's to limit.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+
+ROOM = 512 * 2**20  # bytes
+LONGEST = 10_000_000  # characters
+
+
+def limit_memory() -> None:
+    """Where the system can: a template that doubles a text ends in MemoryError, not in a machine that swaps."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        room = pages * resource.getpagesize() + ROOM
+        resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    except (ImportError, OSError, ValueError):
+        return
+
+
+def main() -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    limit_memory()
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        day = datetime.fromisoformat(asked.pop("day"))
+        try:
+            [text], _ = render_jinja_template(strftime_now=day.strftime, **asked)
+            answer = {"text": text} if len(text) <= LONGEST else {"error": f"it writes {len(text):,} characters"}
+        except MemoryError:
+            answer = {"error": f"it needs more than {ROOM // 2**20} MB"}
+        except RecursionError:
+            answer = {"error": "it calls itself without end"}
+        except Exception as error:  # jinja's, and whatever a template's own expressions raise
+            answer = {"error": f"{type(error).__name__}: {str(error)[:300]}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
