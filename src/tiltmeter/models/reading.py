@@ -146,7 +146,7 @@ def own_decoding(model: PreTrainedModel, eos_ids: frozenset[int]) -> dict[str, A
     from transformers import GenerationConfig
 
     plain = GenerationConfig().to_dict()
-    theirs = getattr(model.generation_config, "to_dict", dict)()
+    theirs: dict[str, Any] = getattr(model.generation_config, "to_dict", dict)()
     asked = {
         name: value
         for name, value in theirs.items()

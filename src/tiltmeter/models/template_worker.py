@@ -9,6 +9,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 ROOM = 512 * 2**20  # bytes
 LONGEST = 10_000_000  # characters
@@ -35,7 +36,8 @@ def main() -> None:
         asked = json.loads(line)
         day = datetime.fromisoformat(asked.pop("day"))
         try:
-            [text], _ = render_jinja_template(strftime_now=day.strftime, **asked)
+            found: Any = render_jinja_template(strftime_now=day.strftime, **asked)
+            [text], _ = found  # texts, and places of the assistant's tokens
             answer = {"text": text} if len(text) <= LONGEST else {"error": f"it writes {len(text):,} characters"}
         except MemoryError:
             answer = {"error": f"it needs more than {ROOM // 2**20} MB"}
