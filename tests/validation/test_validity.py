@@ -43,9 +43,9 @@ def test_exchangeable_models_are_covered_and_hardly_ever_called_worse_or_better(
 ):
     line = simulate(benchmark, scenario(**settings), replicates, draws=400)
     least = 49 / 60 if replicates == 60 else 8 / 12
-    assert not line.coverage < least and not line.spread_coverage < least  # NaN where there is no interval
+    assert not line.coverage < least and not line.size_coverage < least  # NaN where there is no interval
     # twenty runs of `rerun`: at most one false verdict; here at most 5 in 60
-    assert line.verdicts["worse"] + line.verdicts["better"] <= max(replicates // 12, 1)
+    assert line.verdicts["worse"] + line.verdicts["shifted"] + line.verdicts["better"] <= max(replicates // 12, 1)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_exchangeable_models_are_covered_and_hardly_ever_called_worse_or_better(
 def test_group_free_noise_moves_the_papers_score_but_gives_no_verdict(simulate, benchmark, settings):
     line = simulate(benchmark, scenario(**settings), 40, draws=300)
     if benchmark == "discrim-eval":
-        assert line.level_drift > 0.9  # max - min rose beyond its interval nearly every time
-    assert line.verdicts["worse"] <= 4 and line.verdicts["better"] <= 4
+        assert line.printed_moved > 0.9  # max - min rose beyond its interval nearly every time
+    assert line.verdicts["worse"] + line.verdicts["shifted"] + line.verdicts["better"] <= 6
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_group_free_noise_moves_the_papers_score_but_gives_no_verdict(simulate, 
         ("crows-pairs", {"noise": 0.1, "effect": 0.3, "base": 0.5}),
         ("dt-stereotyping", {"noise": 0.2, "effect": 0.8}),
         ("discrim-eval", {"noise": 0.1, "effect": 0.1, "base": 0.1}),
-        ("worldbench", {"noise": 0.1, "effect": 0.3}),
+        ("worldbench", {"noise": 0.1, "effect": 0.5, "base": 0.4}),
     ],
 )
 def test_a_real_change_is_found(simulate, benchmark, settings):
