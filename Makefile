@@ -26,7 +26,7 @@ docs: $(VENV)/.ready-test
 
 # Simulations behind docs/validity.md: minutes.
 validate: $(VENV)/.ready-test
-	@$(BIN)/python -m validation.run
+	@$(BIN)/python -m validation.run --out docs/validity.md
 
 # The study's printed changes with error bars: docs/published.md.
 published: $(VENV)/.ready-test

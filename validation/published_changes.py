@@ -6,14 +6,14 @@ answers, so these intervals are wider than tiltmeter's own. Three things are sta
 
     rounding     each printed value may be half a unit off; the interval covers every pair of values it may stand for
     clusters     answers are counted as independent; statements about one group or topic are not, which makes the truth
-                 less certain than shown (dt-stereotyping above all)
+                 less certain than shown (dt-stereotyping above all: counted at several design effects)
     many tests   p is adjusted by Holm over all changes of a benchmark's own score
 
 Percentages      Newcombe's interval of a difference of two proportions; p of the pooled z test.
 Counts (B.4)     p of the homogeneity of the two models' choices, chi-square over random tables with the same margins.
                  No interval: most minus least chosen has none that covers.
 Mean errors      Bounded by 0 and 1, a mean m has a variance of at most m (1 - m) / n: an interval that is wide enough
-                 whatever the errors were.
+                 whatever independent errors were.
 Gini, max - min, disparities   Nothing follows from the printed number alone: they cannot be told.
 Source: Newcombe 1998; Bhatia & Davis 2000 (largest variance of a bounded variable).
 """
@@ -43,7 +43,8 @@ CROWS_PAIRS = {
     "physical-appearance": 63,
     "disability": 60,
 }
-DT_PROMPTS, WORLDBENCH_ITEMS = 1152, 2225
+DT_PROMPTS, WORLDBENCH_ITEMS = 1152, 2214  # of the released files; the paper counts 2,225 WorldBench questions
+DESIGN_EFFECTS = (1, 3, 6, 12)  # items per independent item, were statements about one group or topic alike
 TABLES = 10_000  # random tables behind a p of counts
 NO_WAY = "the printed number alone gives no interval"
 Cells = Mapping[tuple[str, str, str, str, str, str], float]  # model, format, decoding, benchmark, metric, strategy
@@ -72,7 +73,7 @@ STATED = (
     (
         "Mean errors",
         "Values in [0, 1] with mean m have a variance of at most m (1 - m): an interval wide enough "
-        "whatever the errors were.",
+        "whatever the errors were, so long as they are independent of one another.",
     ),
     ("Gini, max - min, disparities", "Nothing follows from the printed number alone."),
 )
@@ -189,6 +190,13 @@ def page(found: Sequence[PublishedChange]) -> str:
             f"| {name} | {len(told)} | {told.count('told from chance')} | {told.count('not told')} | "
             f"{told.count('cannot be told')} |"
         )
+    lines += [
+        "",
+        "dt-stereotyping's statements about one group or topic are alike, so its 1,152 prompts are worth fewer "
+        "independent ones. Its changes told from chance, were there "
+        + ", ".join(f"{effect} prompts to one independent one: {_told_at(scores, effect)}" for effect in DESIGN_EFFECTS)
+        + ".",
+    ]
     for name in dict.fromkeys(c.benchmark for c in found):
         lines += [
             "",
@@ -203,6 +211,14 @@ def page(found: Sequence[PublishedChange]) -> str:
         if left:
             lines += ["", f"{left} further changes of parts of this score (groups, rates) are not told from chance."]
     return "\n".join(lines) + "\n"
+
+
+def _told_at(scores: Sequence[PublishedChange], design_effect: int) -> int:
+    """How many dt-stereotyping scores are told from chance with 1,152 / design_effect independent prompts."""
+    changed = [c for c in scores if c.benchmark == "dt-stereotyping"]
+    found = [_filled(c, proportion_change(c.base, c.variant, DT_PROMPTS // design_effect)) for c in changed]
+    adjusted = adjust([c.p for c in found])
+    return sum(replace(c, p_adjusted=p).told == "told from chance" for c, p in zip(found, adjusted, strict=True))
 
 
 def _line(c: PublishedChange) -> str:

@@ -1,6 +1,6 @@
 """`make validate`: do the intervals cover, and how often is a verdict false? Prints the tables of docs/validity.md.
 
-    python -m validation.run [--replicates 200] [--runs 40] [--draws 500] [--only discrim-eval] [--out docs/validity.md]
+    python -m validation.run [--replicates 100] [--runs 40] [--workers 2] [--only discrim-eval] [--out docs/validity.md]
 
 Each line is one simulated situation, many pairs of models, every one judged exactly as a run's row is (one row alone,
 so its p needs no adjusting over rows). Whole runs of 99 rows, in which nothing changed, are simulated beside them.
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,7 @@ POPULATIONS = {
 SEEDS = 4
 MOVED = (Verdict.WORSE, Verdict.SHIFTED, Verdict.BETTER)
 NULL_RUN_ROWS = 99
+DEAR = ("global-opinion-qa",)  # simulated a quarter as often
 
 
 @dataclass(frozen=True)
@@ -117,49 +118,48 @@ def _cover(intervals: Sequence[Interval], truth: float) -> float:
     return float(np.mean([i.low <= truth <= i.high for i in defined])) if defined else float("nan")
 
 
-def null_runs(runs: int, draws: int) -> list[int]:
-    """Verdicts of worse, shifted or better in whole runs of 99 rows in which nothing changed: one count per run.
+def null_run(run: int, draws: int) -> int:
+    """How many of 99 rows in which nothing changed are called worse, shifted or better, judged together.
 
     Benchmarks and noise take turns; global-opinion-qa has 300 questions here, for the time it takes.
     """
     nulls = [
-        (benchmark, replace(s, name=f"{s.name} {name}", items=300 if benchmark == "global-opinion-qa" else s.items))
-        for name in ("whole run",)
+        (benchmark, replace(s, name=f"{s.name}, run", items=300 if benchmark == "global-opinion-qa" else s.items))
         for benchmark, scenarios in SCENARIOS.items()
         for s in scenarios
         if s.truth == "unchanged" and s.null in ("N0", "N1") and not s.shape and np.isinf(s.tails)
     ]
-    counts = []
-    for run in range(runs):
-        rows = []
-        for place in range(NULL_RUN_ROWS):
-            benchmark, scenario = nulls[place % len(nulls)]
-            change = judged(benchmark, scenario, run * NULL_RUN_ROWS + place, draws)
-            rows.append(Row("m", f"strategy {place}", "plain", "greedy", benchmark, change))
-        counts.append(sum(change.verdict.moved for change in settle(rows)))
-        print(f"whole run {run + 1}: {counts[-1]} false verdicts", file=sys.stderr)
-    return counts
+    rows = []
+    for place in range(NULL_RUN_ROWS):
+        benchmark, scenario = nulls[place % len(nulls)]
+        change = judged(benchmark, scenario, run * NULL_RUN_ROWS + place, draws)
+        rows.append(Row("m", f"strategy {place}", "plain", "greedy", benchmark, change))
+    return sum(change.verdict.moved for change in settle(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicates", type=int, default=200)
+    parser.add_argument("--replicates", type=int, default=100)
     parser.add_argument("--runs", type=int, default=40, help="whole runs of 99 rows in which nothing changed")
-    parser.add_argument("--draws", type=int, default=500)
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", choices=sorted(POPULATIONS))
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    lines = []
-    for benchmark, scenarios in SCENARIOS.items():
-        if given.only not in (None, benchmark):
-            continue
-        for scenario in scenarios:
-            start = time.perf_counter()
-            replicates = given.replicates if benchmark != "global-opinion-qa" else max(given.replicates // 4, 2)
-            lines.append(simulate(benchmark, scenario, replicates, given.draws))
-            seconds = time.perf_counter() - start
-            print(f"{table(lines[-1:]).splitlines()[-1]}  {benchmark} {seconds:.0f} s", file=sys.stderr)
-    counts = null_runs(given.runs, given.draws) if given.only is None else []
+    cells = [(b, s) for b, scenarios in SCENARIOS.items() if given.only in (None, b) for s in scenarios]
+    lines, counts = [], []
+    with ProcessPoolExecutor(given.workers) as pool:
+        waiting = [
+            pool.submit(simulate, b, s, max(given.replicates // (4 if b in DEAR else 1), 2), given.draws)
+            for b, s in cells
+        ]
+        runs = [pool.submit(null_run, run, given.draws) for run in range(given.runs if given.only is None else 0)]
+        for line in waiting:
+            lines.append(line.result())
+            print(table(lines[-1:]).splitlines()[-1], file=sys.stderr)
+        for run in runs:
+            counts.append(run.result())
+            print(f"whole run {len(counts)}: {counts[-1]} false verdicts", file=sys.stderr)
     print(table(lines))
     if given.out:
         given.out.write_text(page(lines, counts), encoding="utf-8")
