@@ -54,7 +54,7 @@ $(VENV)/.ready-demo: $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/.ready-test: $(SOURCES) | $(VENV)/bin/python
 	@$(PIP) install -c constraints.txt torch==2.13.0
-	@$(PIP) install -c constraints.txt -e ".[compress,lm-eval,dev,ray]"
+	@$(PIP) install -c constraints.txt -e ".[compress,lm-eval,dev,ray,evidence]"
 	@touch $@
 
 $(VENV)/.ready-bench: $(SOURCES)
