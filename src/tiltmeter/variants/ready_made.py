@@ -12,6 +12,7 @@ rounds are named.
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +208,7 @@ def _quantized_layers(variant: LoadedVariant, folder: Path) -> tuple[int, int, T
     from torch import nn
 
     method: Any = _settings(variant).get("quant_method", say("proof.not_quantized"))
-    method = getattr(method, "value", method)
+    method = method.value if isinstance(method, Enum) else method
     linear = {
         name: m for name, m in variant.model.named_modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__
     }
