@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tiltmeter.decisions.gate import Check, Gate, evaluate
+from tiltmeter.decisions.gate import Check, Gate, lacking, variant_checks
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.evidence.checklist import checklist
 from tiltmeter.schema import Document, Row, RunRecord, Variant
@@ -49,8 +49,8 @@ def statements(
     found = {}
     for number, variant in enumerate(made):
         rows = [row for row in document.rows if (row.model, row.strategy) == (variant.model, variant.strategy)]
-        failures = [f for f in document.run.failures if (f.model, f.strategy) == (variant.model, variant.strategy)]
-        judged = evaluate(rows, policy, failures=failures)
+        base = lacking(document, variant.model, "none")
+        judged = Gate((*base, *variant_checks(document, policy, variant.model, variant.strategy)))
         found[_file_name(number, variant)] = _statement(document, record, variant, rows, judged, policy_sha256)
     return found
 
