@@ -76,9 +76,9 @@ def test_a_transformers_cache_is_not_exercised_where_only_the_first_token_counts
 
 
 def test_replicates_count_calibration_seeds_up_and_leave_the_rest_alone():
-    assert [c.canonical for c in parse("int4+kv4:seed=5").replicates(3)] == [
-        "int4+kv4:seed=5",
-        "int4+kv4:seed=6",
-        "int4+kv4:seed=7",
+    assert [c.canonical for c in parse("int4+kv4:scale=static,seed=5").replicates(3)] == [
+        "int4+kv4:seed=5,scale=static",
+        "int4+kv4:seed=6,scale=static",
+        "int4+kv4:seed=7,scale=static",
     ]
     assert [c.canonical for c in parse("int4+kv4:read=transformers").replicates(3)] == ["int4+kv4:read=transformers"]

@@ -203,7 +203,7 @@ def test_a_strategy_that_changes_no_logit_is_no_variant(stories, monkeypatch):
     monkeypatch.setattr(_kv_quantized, "attach", lambda *_: None)
     monkeypatch.setattr(_kv_quantized, "evidence", lambda *_: {"summary": "claims to have acted"})
     with pytest.raises(DidNothing, match="changed no logit"):
-        apply.load(str(stories), parse("kv8:samples=2,length=32"))
+        apply.load(str(stories), parse("kv8:scale=static,samples=2,length=32"))
 
 
 def test_a_librarys_failure_is_named_with_the_strategy(stories, monkeypatch):
