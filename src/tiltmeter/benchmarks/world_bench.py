@@ -59,6 +59,7 @@ NEW_TOKENS = 64
 UNITS = {"million": 1e6, "billion": 1e9, "trillion": 1e12, "thousand": 1e3, "hundred": 1e2}  # the last to convert wins
 NUMBER = re.compile(r"[ \t]*[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?)[ \t]*", re.ASCII | re.IGNORECASE)
 PLAIN_NAMES = {"Curaçao": "Curacao", "São Tomé and Príncipe": "Sao Tome and Principe"}  # as the questions write them
+ALMOST_RIGHT = 0.01  # relative error below which the example's number is right for this country, too
 NOT_PARSED, NO_ERROR = Message("unscored.no_number"), Message("unscored.no_error")
 
 
@@ -152,7 +153,7 @@ class WorldBench(Benchmark):
         return generations(text, item, max_new_tokens=NEW_TOKENS, decoding="greedy", n_samples=1, seed=seed)
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
-        sample = recall(answers[0], item.data["truth"])  # type: ignore[arg-type]
+        sample = recall(answers[0], item.data["truth"], item.data["example"][1])  # type: ignore[arg-type]
         return Outcome(item.id, item.cluster, item.groups, (sample,), NAN, item.variation)
 
     def score(self, outcomes: Sequence[Outcome]) -> Score:
@@ -171,6 +172,7 @@ class WorldBench(Benchmark):
             else NAN,
             "stripped_region_disparity": disparity(_clean_means(clean, "region"), "region"),
             "stripped_income_disparity": disparity(_clean_means(clean, "income"), "income"),
+            "copied_percent": 100 * value_mean(outcomes, "copied"),
             "n_without_group": float(sum(not outcome.groups for outcome in outcomes)),
         }
         return Score(
@@ -244,8 +246,12 @@ def relative_error(answer: float, truth: float) -> float:
     return abs(answer - truth) / largest if 0 < largest < math.inf else NAN
 
 
-def recall(answer: GenerationAnswer, truth: float) -> Sample:
-    """One answer. values: parsed; clean_parsed and clean_error from the text without special tokens; text form."""
+def recall(answer: GenerationAnswer, truth: float, example: str = "") -> Sample:
+    """One answer; `example` is the answer that the prompt shows for another country, and `copied` says whether it is
+    given again where it is wrong.
+
+    values: parsed; clean_parsed and clean_error from the text without special tokens; text form.
+    """
     if reason := failure(answer, answer.text):
         return Sample(NAN, reason=reason)
     values: dict[str, Any] = {**text_values(answer), "truth": truth}
@@ -255,6 +261,7 @@ def recall(answer: GenerationAnswer, truth: float) -> Sample:
     if parsed is None:
         return Sample(NAN, reason=NOT_PARSED, values=values)
     error = relative_error(parsed, truth)
+    values["copied"] = float(parsed == parse(example) and not error < ALMOST_RIGHT)
     return Sample(error, reason=NO_ERROR if math.isnan(error) else None, values=values | {"parsed": parsed})
 
 

@@ -52,7 +52,7 @@ def row_cells(row: Row) -> list[str]:
     return [
         row.model,
         *(found[name] for name in ("strategy", "benchmark", "asked", "score", "change", "95 % interval")),
-        str(row.verdict or "base"),
+        str(row.verdict or ("base, no signal" if row.signal else "base")),
         found["scored"],
         unscored or str(row.reason or ""),
     ]
@@ -105,6 +105,12 @@ def _show_reasons(console: Any, document: Document) -> None:
     """Each distinct reason once, with the strategies it holds for."""
     from rich.markup import escape
 
+    silent = [row for row in document.rows if row.signal and not row.change]
+    if silent:
+        console.print("[bold]No signal[/bold]")
+    for row in silent:
+        where = f"{row.benchmark} · {row.strategy}, {row.format} {row.decoding}"
+        console.print(f"  [bold]{escape(without_controls(where))}[/bold]  {escape(without_controls(str(row.signal)))}")
     unscored: dict[tuple[str, str], list[str]] = {}
     for row in document.rows:
         if text := row_cells(row)[-1]:

@@ -186,7 +186,8 @@ def gaps(view: View) -> list[tuple[str, int, list[tuple[str, Told]]]]:
         "missing": absent,
         "failed": failures,
         "idle": reasons([row for row in view.compared if row.verdict is Verdict.NOT_EXERCISED]),
-        "unusable": reasons([row for row in view.compared if row.verdict is Verdict.NO_USABLE_SIGNAL]),
+        "unusable": [(view.label(row), view.told(row.signal)) for row in view.rows if row.signal and not row.change]
+        + reasons([row for row in view.compared if row.verdict is Verdict.NO_USABLE_SIGNAL]),
         "undefined": [(view.label(row), view.told(row.reason)) for row in view.rows if not defined(row.score)],
         "partial": [
             (view.label(row), Told(view.words("gaps.partial_asked", n=f"{row.n_items:,}")))

@@ -17,10 +17,11 @@ from tiltmeter.analysis import judge_all
 from tiltmeter.analysis.change import Change, GroupChange, Interval
 from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
+from tiltmeter.analysis.signal import without_signal
 from tiltmeter.analysis.types import align
 from tiltmeter.analysis.verdict import FEWEST_FLIPS
 from tiltmeter.benchmarks.base import Benchmark, Outcome
-from tiltmeter.messages import Text
+from tiltmeter.messages import Text, say
 from tiltmeter.models.difference import incomparable, same_tokens
 from tiltmeter.registry import build
 from tiltmeter.schema import Place, Row, Variant
@@ -58,6 +59,7 @@ class Changes:
         differs = incomparable(proof, place.benchmark, benchmark.request_kind, place.format)
         if not same_tokens(proof):
             after = {**after, "perplexity": None}
+        silent = no_signal(base, place.format)
         found = judge_all.Row(
             model=place.model,
             strategy=place.strategy,
@@ -66,7 +68,9 @@ class Changes:
             benchmark=place.benchmark,
             change=paired_change(benchmark, protocol(base), protocol(outcomes), self._study),
             not_exercised=not_exercised(place.strategy, benchmark),
-            unusable=differs or unusable(before, after, place.benchmark, place.format, place.decoding),
+            unusable=differs
+            or (say("signal.of_base", why=silent) if silent else None)
+            or unusable(before, after, place.benchmark, place.format, place.decoding),
             hypothesis=without_seed(place.strategy),
         )
         variations = dict.fromkeys(o.variation for o in outcomes if o.variation)
@@ -89,6 +93,11 @@ class Changes:
             update["change"] = stored_change(change, self._found[row.place][1])
             update["groups"] = _groups(row.groups, change)
         return row.model_copy(update=update)
+
+
+def no_signal(outcomes: Sequence[Outcome], text_format: str) -> Text | None:
+    """Why the answers behind one row carry no signal; None where they do."""
+    return without_signal([sample for outcome in protocol(outcomes) for sample in outcome.samples], text_format)
 
 
 def protocol(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -20,7 +20,7 @@ from tiltmeter.decisions.findings import findings
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.messages import Text, join, say
 from tiltmeter.registry import build, known
-from tiltmeter.results.changes import Changes
+from tiltmeter.results.changes import Changes, no_signal
 from tiltmeter.results.published import published_value
 from tiltmeter.runs.plan import command, missing, planned
 from tiltmeter.runs.record import run_record, study_of
@@ -114,6 +114,7 @@ def row_of(cell: Cell, benchmark: Benchmark, genuine: bool = True) -> tuple[Row,
         groups=tuple(Group(attribute=g.attribute, group=g.group, score=g.score, n=g.n) for g in score.groups),
         published=published_value(cell.id) if comparable else math.nan,
         published_change=published_value(cell.id, change=True) if comparable else math.nan,
+        signal=no_signal(everything, cell.id.format),
         notes=tuple(score.notes),
         seconds=done.seconds if done else 0.0,
         tokens=done.tokens if done else 0,
@@ -279,6 +280,8 @@ def item_rows(run: Path) -> Iterator[dict[str, Any]]:
                     "label": sample.label,
                     "score": null(sample.score),
                     "reason": None if sample.reason is None else str(sample.reason),
+                    "parsed": null(sample.values.get("parsed", math.nan)),
+                    "truth": null(sample.values.get("truth", math.nan)),
                     "uncertainty": null(outcome.uncertainty),
                 }
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiltmeter.analysis.signal import repeated_share
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
 from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 PASSAGES = 64  # passages of the text; enough for a perplexity to within a few per cent
 PASSAGE_CHARACTERS = 400
 ANSWERS = 48  # answers per cell whose likelihood under the base is computed
-NGRAM = 4  # words; the length whose repetition marks a loop
 
 
 def default_text() -> Path:
@@ -162,13 +162,6 @@ def _describe(cell: Cell) -> dict[str, Any]:
 def _mean(values: Sequence[float]) -> float:
     """Summed exactly, so that the order in which answers came does not show."""
     return math.fsum(values) / len(values)
-
-
-def repeated_share(text: str) -> float:
-    """Share of the text's word 4-grams that occurred before in it: 0 for fresh text, near 1 for a loop."""
-    words = text.lower().split()
-    grams = [tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _other_script(text: str, prompt: str) -> bool:

@@ -350,6 +350,8 @@ class Row(Stored):
     """The score that arXiv 2410.22118 prints for this cell."""
     published_change: Number = float("nan")
     """The change it prints."""
+    signal: Sentence | None = None
+    """Why the answers carry no signal (loops, echoes, copies, refusals, nothing read); null where they do."""
     notes: tuple[Sentence, ...] = ()
     """What must be said beside the score."""
     seconds: float = 0.0
