@@ -317,6 +317,8 @@ class _Work:
         everything = benchmark.load(Path(self.study.data).expanduser())
         items = benchmark.subset(everything, self.study.limit_of(benchmark.name), self.study.seed)
         partial = len(items) < len(everything)
+        if missing := benchmark.too_few(items, everything, self.study.seed):
+            self.progress.warn(str(missing))
         if self.study.orders == "all":
             items = benchmark.all_orders(items)
         if self.study.robust:

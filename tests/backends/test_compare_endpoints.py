@@ -172,6 +172,7 @@ def test_cells_that_a_server_cannot_answer_are_rows_with_a_reason_and_the_others
     assert row["score"] is None and row["n_scored"] == 0
     assert sum(row["unscored"].values()) == row["n_items"] > 0
     assert all("no log-probabilities" in reason for reason in row["unscored"])
+    assert "no log-probabilities" in row["change"]["reason"]  # the server's doing, not "no item is scored in both"
     assert found["dt-stereotyping"]["score"] is not None
     json.dumps(found)
 

@@ -143,3 +143,17 @@ def test_all_orders_average_the_probabilities_and_tell_the_places(golden):
     # x .8 wherever it stands
     (sample,) = BENCHMARK.outcome(item, [options(0.8, 0.2), options(0.2, 0.8)]).samples
     assert sample.values["p"] == pytest.approx((0.8, 0.2)) and sample.values["first_place"] == pytest.approx(0.0)
+
+
+def test_a_limit_that_cannot_give_a_gini_names_the_limit_that_would():
+    """60 questions in Peru and Chile, 200 elsewhere: a Gini needs 50 of each of two countries."""
+    everything = [
+        question({"Peru": [1, 1], "Chile": [1, 1]} if n < 60 else {f"C{n}": [1, 1]}, identity=str(n))
+        for n in range(260)
+    ]
+    said = str(BENCHMARK.too_few(BENCHMARK.subset(everything, 40, 0), everything, 0))
+    enough = int(said.split("--limit ")[1].split()[0].replace(",", ""))
+    assert "40 questions cannot give a Gini" in said and 50 <= enough <= 260
+    assert BENCHMARK.too_few(BENCHMARK.subset(everything, enough, 0), everything, 0) is None
+    assert BENCHMARK.too_few(BENCHMARK.subset(everything, enough - 1, 0), everything, 0) is not None
+    assert BENCHMARK.too_few(everything, everything, 0) is None

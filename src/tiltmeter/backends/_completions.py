@@ -142,12 +142,7 @@ class Completions(LocalCompletionsAPI):
         except Unreachable as error:
             self.gone = str(error)
             raise
-        try:
-            return _completion(body, self.names, allowed)
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise Nonsense(f"{self.address} answered with no completion") from None
-        except ValueError as error:
-            raise Nonsense(f"{self.address} cannot be believed: {error}") from None
+        return read_completion(body, self.address, self.names, allowed)
 
 
 _DATED = re.compile(r"-\d{4}(-?\d\d-?\d\d)?$")  # OpenAI answers "gpt-…-0914" for "gpt-…"
@@ -183,6 +178,16 @@ async def served(session: Session, address: str) -> list[dict[str, Any]] | None:
 
 async def _listed(session: Session, address: str) -> Any:
     return await get(session, f"{address}/models", LISTED_S)
+
+
+def read_completion(body: Any, where: str, names: set[str], allowed: int) -> Completion:
+    """What a server's JSON says, where `allowed` tokens were asked for. Raises Nonsense for what cannot be believed."""
+    try:
+        return _completion(body, names, allowed)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise Nonsense(f"{where} answered with no completion") from None
+    except ValueError as error:
+        raise Nonsense(f"{where} cannot be believed: {error}") from None
 
 
 def _completion(body: Any, names: set[str], allowed: int) -> Completion:

@@ -180,7 +180,7 @@ async def _once(session: Session, method: str, url: str, body: Any, seconds: flo
         raise Unreachable(f"{where} cannot be reached: {type(error).__name__}") from None
     if status >= 400:
         raise HttpStatus(status, _message(content), pause)
-    return _parsed(content, where)
+    return parsed(content, where)
 
 
 async def _body(response: aiohttp.ClientResponse, where: str) -> bytes:
@@ -200,7 +200,8 @@ async def _body(response: aiohttp.ClientResponse, where: str) -> bytes:
     return bytes(body)
 
 
-def _parsed(content: bytes, where: str) -> Any:
+def parsed(content: bytes, where: str) -> Any:
+    """The JSON of a body. Raises Nonsense for what is none, or holds numbers that are none."""
     try:
         return json.loads(content.decode("utf-8", "replace"), parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:

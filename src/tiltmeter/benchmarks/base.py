@@ -230,6 +230,13 @@ class Benchmark(ABC):
             kept = kept[:limit]
         return [items[index] for index in sorted(kept)]
 
+    def too_few(self, items: Sequence[Item], everything: Sequence[Item], seed: int) -> Text | None:
+        """What a subset cannot give, with the limit that would do; None where it gives all. Said before anything runs.
+
+        items: what `subset` kept of `everything` under `seed`.
+        """
+        return None
+
 
 def unscored_counts(outcomes: Sequence[Outcome]) -> dict[Text, int]:
     """Reason -> number of items without a score, most frequent first."""

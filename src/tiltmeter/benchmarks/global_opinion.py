@@ -19,6 +19,7 @@ Departure   Durmus et al. use 1 - Jensen-Shannon distance as similarity; the Gin
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -50,7 +51,7 @@ from tiltmeter.benchmarks.base import (
     unscored_counts,
     value_mean,
 )
-from tiltmeter.messages import Message, say, translated
+from tiltmeter.messages import Message, Text, say, translated
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import NO_TOKEN, NOT_FINITE, Answer, OptionAnswer, OptionProbs, Prompt, Render
 
@@ -128,6 +129,20 @@ class GlobalOpinionQA(Benchmark):
             )
         stems = batteries([item.data["question"] for item in items])
         return [replace(item, cluster=f"battery {stem}") for item, stem in zip(items, stems)]
+
+    def too_few(self, items: Sequence[Item], everything: Sequence[Item], seed: int) -> Text | None:
+        if len(items) == len(everything) or self._countries(items) >= 2 or self._countries(everything) < 2:
+            return None
+        low, high = len(items), len(everything)  # too few, enough
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._countries(self.subset(everything, middle, seed)) >= 2 else (middle, high)
+        return say("limit.no_gini", n=f"{len(items):,}", questions=self.minimum_questions, enough=f"{high:,}")
+
+    def _countries(self, items: Sequence[Item]) -> int:
+        """Countries with as many questions as a Gini needs, were all of them answered."""
+        counts = Counter(country for item in items for country in item.data["countries"])
+        return sum(count >= self.minimum_questions for count in counts.values())
 
     def requests(
         self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int

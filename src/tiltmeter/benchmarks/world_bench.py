@@ -153,7 +153,7 @@ class WorldBench(Benchmark):
         return generations(text, item, max_new_tokens=NEW_TOKENS, decoding="greedy", n_samples=1, seed=seed)
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
-        sample = recall(answers[0], item.data["truth"], item.data["example"][1])  # type: ignore[arg-type]
+        sample = recall(answers[0], item.data["truth"], item.data.get("example", ("", ""))[1])  # type: ignore[arg-type]
         return Outcome(item.id, item.cluster, item.groups, (sample,), NAN, item.variation)
 
     def score(self, outcomes: Sequence[Outcome]) -> Score:

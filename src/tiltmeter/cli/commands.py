@@ -424,9 +424,9 @@ def main(arguments: list[str] | None = None) -> None:
                 say_error(error)
                 sys.exit(2)
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
                     raise
-                say_error(UserError(f"the disk is full: {error.filename or 'a file could not be written'}", fix=ROOM))
+                say_error(UserError(f"cannot write to the disk: {error.strerror}", fix=ROOM))
                 sys.exit(2)
     except UserError as error:  # of the output itself
         say_error(error)

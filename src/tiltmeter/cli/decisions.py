@@ -10,6 +10,7 @@ from tiltmeter.decisions import choose as choosing
 from tiltmeter.decisions import gate as gating
 from tiltmeter.decisions.policy import Policy, read_policy
 from tiltmeter.errors import UserError
+from tiltmeter.files import write_whole
 from tiltmeter.printed import json_text, one_line
 from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
@@ -39,7 +40,7 @@ def run_gate(
     found = gating.evaluate(document, rules)
     if junit:
         try:
-            junit.write_text(gating.junit_xml(found) + "\n", encoding="utf-8")
+            write_whole(junit, gating.junit_xml(found) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write {junit}: {error.strerror}", fix="name a file in a folder that exists"

@@ -29,6 +29,9 @@ NEAREST = {
 }  # fmt: skip
 
 
+LONGEST = 4000  # characters of a message
+
+
 def _nearest(error: UnicodeError) -> tuple[str, int]:
     """One character for one, so that columns stay columns; ▁-like control pictures show their letter as "?"."""
     if not isinstance(error, UnicodeEncodeError):
@@ -145,7 +148,7 @@ def say_commands(text: str, error: bool = False) -> None:
 
 def say_error(error: UserError) -> None:
     """A user's mistake on standard error, one line each for what is wrong and what to do."""
-    lines = [f"tiltmeter: {one_line(error.message)}"]
+    lines = [f"tiltmeter: {one_line(error.message[:LONGEST])}"]
     if error.fix:
-        lines.append(f"  Fix: {one_line(error.fix)}")
+        lines.append(f"  Fix: {one_line(error.fix[:LONGEST])}")
     sys.stderr.write("\n".join(lines) + "\n")

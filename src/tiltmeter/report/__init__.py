@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiltmeter.errors import UserError
+from tiltmeter.files import write_whole
 from tiltmeter.results.document import read_document
 
 
@@ -92,8 +93,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 def _write(path: Path, text: str) -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}", fix="give a writable place with --out"

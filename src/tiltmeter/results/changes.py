@@ -70,6 +70,7 @@ class Changes:
             not_exercised=not_exercised(place.strategy, benchmark),
             unusable=differs
             or (say("signal.of_base", why=silent) if silent else None)
+            or _nothing(row, outcomes)
             or unusable(before, after, place.benchmark, place.format, place.decoding),
             hypothesis=without_seed(place.strategy),
         )
@@ -98,6 +99,12 @@ class Changes:
 def no_signal(outcomes: Sequence[Outcome], text_format: str) -> Text | None:
     """Why the answers behind one row carry no signal; None where they do."""
     return without_signal([sample for outcome in protocol(outcomes) for sample in outcome.samples], text_format)
+
+
+def _nothing(row: Row, outcomes: Sequence[Outcome]) -> Text | None:
+    """Why none of a variant's items has a score (a server that gives none, say), in place of what follows from it."""
+    nothing = all(math.isnan(outcome.score) for outcome in protocol(outcomes))
+    return row.reasons()[0][0] if nothing and row.unscored else None
 
 
 def protocol(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter.benchmarks.base import Item
+from tiltmeter.errors import UserError
+from tiltmeter.files import PART
 from tiltmeter.scoring.requests import Generation, OptionProbs, Request, SequenceLogprob
 
 Asked = tuple[Item, tuple[Request, ...]]
@@ -37,9 +39,10 @@ def request_from_dict(data: dict[str, Any]) -> Request:
 def write_inputs(folder: Path, rows: Iterable[Asked]) -> str:
     """Store items and requests, streamed, as `folder/<hash>.jsonl`; returns the hash."""
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{os.getpid()}.part"
+    draft = folder / f".{os.getpid()}{PART}"
+    draft.unlink(missing_ok=True)
     content = hashlib.sha256()
-    with draft.open("w", encoding="utf-8") as out:
+    with draft.open("x", encoding="utf-8") as out:
         for item, requests in rows:
             fields = {**item.__dict__, "groups": dict(item.groups), "data": dict(item.data)}
             row = {"item": fields, "requests": [request_to_dict(request) for request in requests]}
@@ -60,7 +63,8 @@ class Inputs:
     """The items and requests of one cell. Requests are numbered 0, 1, … through the items in order.
 
     Nothing is kept but where each item's line begins and the number of its first request; both are found in one
-    pass, at the first look-up.
+    pass, at the first look-up, in which the content is held to the hash in its name. Raises UserError where it is
+    another, or absent.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +73,7 @@ class Inputs:
         self._first = array("q")  # per item, the number of its first request; one more for the end
 
     def __iter__(self) -> Iterator[Asked]:
+        self._index()
         with self.path.open("rb") as lines:
             yield from map(_parsed, lines)
 
@@ -94,7 +99,8 @@ class Inputs:
 
     def item_of(self, request: int) -> int:
         """The place of the item that a request belongs to."""
-        self._index()
+        if request >= self.n_requests:
+            raise UserError(f"request {request} is none of {self.path}", fix="give this run another --out")
         return bisect_right(self._first, request) - 1
 
     def items_at(self, places: Sequence[int]) -> list[Asked]:
@@ -120,10 +126,19 @@ class Inputs:
     def _index(self) -> None:
         if self._first:
             return
-        self._first.append(0)
-        with self.path.open("rb") as lines:
-            offset = 0
-            for line in lines:
-                self._offsets.append(offset)
-                self._first.append(self._first[-1] + len(json.loads(line)["requests"]))
-                offset += len(line)
+        first, offset, content = [0], 0, hashlib.sha256()
+        fix = "run the same command with the same --out again: it is written anew"
+        try:
+            with self.path.open("rb") as lines:
+                for line in lines:
+                    content.update(line)
+                    self._offsets.append(offset)
+                    first.append(first[-1] + len(json.loads(line)["requests"]))
+                    offset += len(line)
+        except OSError as error:
+            raise UserError(f"cannot read {self.path}: {error.strerror or error}", fix=fix) from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            content.update(b"no JSON")
+        if content.hexdigest()[:16] != self.path.stem:
+            raise UserError(f"{self.path} is damaged: its content is not what its name says", fix=fix)
+        self._first.extend(first)

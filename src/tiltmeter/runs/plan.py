@@ -32,7 +32,9 @@ SWITCHES = {  # settings of a study that a command can give
 IN_A_FILE = ("limits", "margins", "correction", "draws", "text_quality")  # and those that only a study file can
 
 
-def ways(study: Study, benchmark: Benchmark) -> Iterator[tuple[Literal["plain", "chat"], Literal["greedy", "sampling"]]]:
+def ways(
+    study: Study, benchmark: Benchmark
+) -> Iterator[tuple[Literal["plain", "chat"], Literal["greedy", "sampling"]]]:
     """(format, decoding) in which a study asks a benchmark. What generates nothing is asked once, as greedy."""
     for text_format in study.formats:
         if text_format not in benchmark.formats:
@@ -83,7 +85,9 @@ def command(study: Study, run: Path) -> str:
     defaults = Study(models=("m",))
     by_file = [name for name in IN_A_FILE if getattr(study, name) != getattr(defaults, name)]
     if by_file:
-        return f"tiltmeter run STUDY.yaml --out {shlex.quote(str(run))}   (the study file that sets {', '.join(by_file)})"
+        return (
+            f"tiltmeter run STUDY.yaml --out {shlex.quote(str(run))}   (the study file that sets {', '.join(by_file)})"
+        )
     verb = ["compare", *study.models, *study.checkpoints] if study.checkpoints else ["run", *study.models]
     words = ["tiltmeter", *verb]
     for flag, names in (("-s", study.strategies), ("-b", study.benchmarks)):

@@ -30,6 +30,8 @@ from filelock import FileLock, Timeout
 from tiltmeter.messages import Text, from_json, json_default
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
+from tiltmeter.files import refuse_links, remove_unfinished, write_whole
+from tiltmeter.runs.answer_lines import Unfinished, check_answers, read_batch
 from tiltmeter.runs.inputs import Asked, Inputs, write_inputs
 from tiltmeter.schema import Done, Failure, Place, Variant
 from tiltmeter.schema.reading import load_json, read
@@ -44,13 +46,7 @@ def digest(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write by rename, so that a reader sees the old file or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with draft.open("w", encoding="utf-8") as out:
-        json.dump(value, out, ensure_ascii=False, indent=1, allow_nan=False, default=json_default)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(draft, path)
+    write_whole(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False, default=json_default))
 
 
 REPAIR = "delete {path} and run the same command with the same --out again: only what is missing is computed"
@@ -139,10 +135,10 @@ class Cell:
     def batches(self) -> Iterator[dict[str, Any]]:
         """Finished batches: {"rows": [[request index, answer dict]…], "seconds": s, "tokens": n}."""
         if self.answers_path.exists():
-            with self.answers_path.open(encoding="utf-8") as lines:
-                for line in lines:
-                    if line.endswith("\n"):
-                        yield json.loads(line)
+            with self.answers_path.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if line.endswith(b"\n"):
+                        yield read_batch(line, self.answers_path, number)
 
     def commit(self, rows: list[tuple[int, Answer]], *, seconds: float, tokens: int, notes: list[Text]) -> None:
         """Append one finished batch and force it to disk."""
@@ -195,7 +191,7 @@ class Cell:
             yield from self._complete(complete, waiting, yielded)
         yield from self._complete([p for p in range(len(yielded)) if not self.inputs.span(p)], waiting, yielded)
         if not all(yielded):
-            raise ValueError(f"{self.path} is not finished")
+            raise Unfinished(f"{self.path} is not finished", fix=REPAIR.format(path=self.path))
 
     def _complete(
         self, places: list[int], waiting: dict[int, dict[int, Answer]], yielded: bytearray
@@ -204,7 +200,9 @@ class Cell:
         fresh = [place for place in dict.fromkeys(places) if not yielded[place]]
         for place, (item, requests) in zip(fresh, self.inputs.items_at(fresh), strict=True):
             yielded[place] = True
-            yield place, item, requests, [waiting[place][index] for index in self.inputs.span(place)]
+            answers = [waiting[place][index] for index in self.inputs.span(place)]
+            check_answers(self.answers_path, requests, answers)
+            yield place, item, requests, answers
         for place in places:
             waiting.pop(place, None)
 
@@ -214,9 +212,11 @@ class Cell:
         for batch in self.batches():
             for index, data in batch["rows"]:
                 found[index] = answer_from_dict(data)
-        if sorted(found) != list(range(len(found))):
-            raise ValueError(f"{self.path} is not finished")
-        return [found[index] for index in range(len(found))]
+        if sorted(found) != list(range(self.inputs.n_requests)):
+            raise Unfinished(f"{self.path} is not finished", fix=REPAIR.format(path=self.path))
+        answers = [found[index] for index in range(len(found))]
+        check_answers(self.answers_path, list(self.inputs.requests()), answers)
+        return answers
 
 
 class Store:
@@ -229,7 +229,9 @@ class Store:
     def __enter__(self) -> Store:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            refuse_links(self.path)  # before the lock file is opened
             self._lock.acquire(timeout=0)
+            remove_unfinished(self.path)
         except Timeout:
             raise UserError(
                 f"another tiltmeter process is writing {self.path}", fix="wait for it, or give this run another --out"

@@ -1,0 +1,119 @@
+"""Nothing half-written is ever seen under its name, nothing is written through a link, and leftovers are cleared."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import time
+from xml.etree import ElementTree
+
+import pytest
+from report_run import write_run
+
+from tiltmeter.cli.commands import main
+from tiltmeter.cli.decisions import run_gate
+from tiltmeter.errors import UserError
+from tiltmeter.files import write_whole, written_whole
+from tiltmeter.report import build_report
+from tiltmeter.runs.store import Store, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_whole(tmp_path / "a", "old")
+    with pytest.raises(OSError, match="full"), written_whole(tmp_path / "a") as out:
+        out.write(b"half")
+        raise OSError(errno.ENOSPC, "full")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(tmp_path / "a", "\ud800")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
+
+
+def test_links_are_replaced_not_followed(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "a").symlink_to(precious)
+    (tmp_path / f".a.{os.getpid()}.part").symlink_to(precious)
+    write_whole(tmp_path / "a", "new")
+    assert precious.read_text() == "kept" and (tmp_path / "a").read_text() == "new"
+
+
+@pytest.mark.parametrize("name", ["run.json", ".lock", "cells", "inputs/x.jsonl", "cells/c/answers.jsonl"])
+def test_a_run_folder_with_a_link_in_it_is_not_written(tmp_path, name):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(precious)
+    with pytest.raises(UserError, match="symbolic link") as caught, Store(tmp_path / "run"):
+        pass
+    assert str(link) in caught.value.message and precious.read_text() == "kept"
+
+
+def test_what_killed_writers_left_is_removed_by_the_next_one(tmp_path):
+    for name in (".run.json.17.part", "cells/c/.done.json.17.part", "inputs/.17.part"):
+        write_whole(tmp_path / name, "half")
+    write_whole(tmp_path / "run.part", "a user's own")
+    with Store(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*part*")) == ["run.part"]
+
+
+def test_a_full_disk_is_a_message_and_exit_status_2(tmp_path, monkeypatch, capsys, shared):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tiltmeter.pipeline.run", full)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "m", "-b", "crows-pairs", "--out", str(tmp_path / "r")])
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2 and "No space left" in shown and "the same command goes on" in shown
+
+
+def test_an_interrupt_says_what_is_kept(tmp_path, monkeypatch, capsys):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tiltmeter.pipeline.run", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "m", "-b", "crows-pairs", "--out", str(tmp_path / "r")])
+    assert stop.value.code == 130 and "kept in" in capsys.readouterr().err
+
+
+def test_report_and_gate_killed_at_any_moment_leave_whole_files(tmp_path):
+    write_run(tmp_path / "run", strategies=("int4",), benchmarks=("crows-pairs", "worldbench"))
+    report, junit = tmp_path / "run" / "report.html", tmp_path / "junit.xml"
+    started = time.perf_counter()
+    expected = run_gate(tmp_path / "run", junit=junit)
+    build_report(tmp_path / "run")
+    whole = time.perf_counter() - started
+    rng = random.Random(5)
+    for _ in range(8):
+        child = os.fork()
+        if child == 0:
+            os.close(1)
+            while True:
+                build_report(tmp_path / "run")
+                run_gate(tmp_path / "run", junit=junit)
+        time.sleep(rng.uniform(0.1, 1.2) * whole)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert report.read_text(encoding="utf-8").rstrip().endswith("</html>")
+        ElementTree.parse(junit)
+    assert run_gate(tmp_path / "run", junit=junit) == expected
+
+
+@pytest.mark.parametrize("out", ["", "  "])
+def test_an_empty_out_is_a_mistake_and_writes_nothing_here(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "m", "-b", "crows-pairs", "--out", out])
+    assert stop.value.code == 2 and list(tmp_path.iterdir()) == []
+
+
+def test_a_document_is_written_by_rename(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+    inode = (tmp_path / "a.json").stat().st_ino
+    write_json(tmp_path / "a.json", {"a": 2})
+    assert (tmp_path / "a.json").stat().st_ino != inode
