@@ -7,7 +7,7 @@ import pytest
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.runs.inputs import Inputs, write_inputs
 from tiltmeter.runs.store import Cell, CellId, Store
-from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceLogprob
+from tiltmeter.scoring.requests import Generation, GenerationAnswer
 
 
 def item(n):
@@ -65,7 +65,7 @@ def test_every_item_comes_once_with_its_answers_in_order_whatever_batch_they_wer
 
 
 def test_an_item_that_asks_nothing_is_there_with_no_answers(tmp_path):
-    cell = cell_of(tmp_path, [(item(0), ()), (item(1), (SequenceLogprob("a"),))])
+    cell = cell_of(tmp_path, [(item(0), ()), (item(1), (Generation("a", 2),))])
     cell.commit([(0, text(0))], seconds=0, tokens=0, notes=[])
     assert [(place, answers) for place, _, _, answers in cell.answered_items()] == [(1, [text(0)]), (0, [])]
 

@@ -72,22 +72,23 @@ def _initialize(address: str, debug: bool) -> None:
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about a run is told to anyone
     options: dict[str, Any] = {"log_to_driver": debug, "logging_level": "INFO" if debug else "ERROR"}
-    alone = {"include_dashboard": False}  # for a cluster of our own: no page, and nothing that asks a cloud where it is
+    # A cluster of our own has no page, and nothing that asks a cloud where it is.
+    alone: dict[str, Any] = {"include_dashboard": False}
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or address
     if address not in ("auto", "local"):
         _check_reachable(address)
     try:
         try:
-            ray.init(address, **options, **(alone if address == "local" else {}))
+            ray.init(address, **(options | alone if address == "local" else options))
         except ConnectionError as error:
             if address != "auto" or "any running Ray instance" not in str(error):
                 raise
-            ray.init("local", **options, **alone)
+            ray.init("local", **(options | alone))
     except Exception as error:  # a node that does not start in time is a bare Exception in Ray
         fix = "--ray local; or check that it runs the same Ray, and set RAY_AUTH_MODE=token if it wants a token"
         raise UserError(
-            f"the Ray cluster {address} cannot be used: {(str(error).strip().splitlines() or [type(error).__name__])[0]}",
+            f"the Ray cluster {address} cannot be used: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
             fix='pip install "ray[client]"' if "ray[client]" in str(error) else fix,
         ) from None
 

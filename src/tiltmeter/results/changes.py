@@ -104,7 +104,7 @@ def no_signal(outcomes: Sequence[Outcome], text_format: str) -> Text | None:
 def _nothing(row: Row, outcomes: Sequence[Outcome]) -> Text | None:
     """Why none of a variant's items has a score (a server that gives none, say), in place of what follows from it."""
     nothing = all(math.isnan(outcome.score) for outcome in protocol(outcomes))
-    return row.reasons()[0][0] if nothing and row.unscored else None
+    return row.reasons[0][0] if nothing and row.unscored else None
 
 
 def protocol(outcomes: Sequence[Outcome]) -> list[Outcome]:

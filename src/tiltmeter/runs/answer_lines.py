@@ -36,7 +36,8 @@ class Unfinished(UserError, ValueError):
 def damaged(path: Path, why: str) -> UserError:
     return UserError(
         f"{path} is damaged: {why}",
-        fix=f"delete the folder {path.parent} and run the same command with the same --out again: only that is computed",
+        fix=f"delete the folder {path.parent} and run the same command with the same --out again: "
+        "only what is missing is computed",
     )
 
 

@@ -126,7 +126,8 @@ def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -
     record = run_record(store.path) if path.exists() else RunRecord(started=_now())
     if study.batch_tokens and record.batch_tokens not in (None, study.batch_tokens):
         raise UserError(
-            f"this run was started with --batch-tokens {record.batch_tokens}: another budget would change its arithmetic",
+            f"this run was started with --batch-tokens {record.batch_tokens}: "
+            "another budget would change its arithmetic",
             fix=f"leave --batch-tokens out, or give another --out than {store.path}",
         )
     if study.batch_tokens:

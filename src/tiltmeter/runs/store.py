@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
-from tiltmeter.messages import Text, from_json, json_default
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
 from tiltmeter.files import refuse_links, remove_unfinished, write_whole
+from tiltmeter.messages import Text, from_json, json_default
 from tiltmeter.runs.answer_lines import Unfinished, check_answers, read_batch
 from tiltmeter.runs.inputs import Asked, Inputs, write_inputs
 from tiltmeter.schema import Done, Failure, Place, Variant
@@ -41,7 +42,7 @@ from tiltmeter.scoring.requests import Answer, Request, answer_from_dict, answer
 def digest(value: Any) -> str:
     """First 16 hex digits of the SHA-256 of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -212,10 +213,14 @@ class Cell:
         for batch in self.batches():
             for index, data in batch["rows"]:
                 found[index] = answer_from_dict(data)
-        if sorted(found) != list(range(self.inputs.n_requests)):
+        if sorted(found) != list(range(len(found))):
             raise Unfinished(f"{self.path} is not finished", fix=REPAIR.format(path=self.path))
         answers = [found[index] for index in range(len(found))]
-        check_answers(self.answers_path, list(self.inputs.requests()), answers)
+        if self.inputs.path.exists():
+            requests = list(self.inputs.requests())
+            if len(requests) != len(answers):
+                raise Unfinished(f"{self.path} is not finished", fix=REPAIR.format(path=self.path))
+            check_answers(self.answers_path, requests, answers)
         return answers
 
 
@@ -296,7 +301,8 @@ def started_cells(run: Path) -> list[Cell]:
         data = read_json(path)
         try:
             data.pop("key", None)
-            cells.append(Cell(run, CellId(**data)))
-        except (AttributeError, TypeError) as error:
-            raise UserError(f"{path} does not fit: {error}", fix=REPAIR.format(path=path.parent)) from None
+            known = TypeAdapter(CellId).validate_python(data, strict=True)
+            cells.append(Cell(run, known))
+        except (AttributeError, TypeError, ValidationError) as error:
+            raise UserError(f"{path} does not fit: {str(error)[:500]}", fix=REPAIR.format(path=path.parent)) from None
     return cells

@@ -26,17 +26,17 @@ import numpy as np
 from tiltmeter.analysis.signal import repeated_share
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
-from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
-from tiltmeter.seeds import seed_for
 from tiltmeter.runs.store import Cell, Store, digest, started_cells, stored_variant, write_variant
 from tiltmeter.schema import AnswerQuality, TextQuality
 from tiltmeter.schema.variant import answers_of
+from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
+from tiltmeter.seeds import seed_for
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
-    from tiltmeter.runs.loading import Loader
     from tiltmeter.backends.base import Answering
     from tiltmeter.models.variant import LoadedVariant
+    from tiltmeter.runs.loading import Loader
 
 PASSAGES = 64  # passages of the text; enough for a perplexity to within a few per cent
 PASSAGE_CHARACTERS = 400
