@@ -54,7 +54,11 @@ def cells(row: Row) -> dict[str, str]:
         "change": signed(change.delta, places) if change else "",
         "95 % interval": interval(change.ci, places) if change else "",
         **dict(zip(("detects", "noise"), _floor(row))),
-        "verdict": f"{change.verdict.sign} {change.verdict}" if change else "  base",
+        "verdict": f"{change.verdict.sign} {change.verdict}"
+        if change
+        else "  base, no signal"
+        if row.signal
+        else "  base",
         "scored": scored(row),
     }
     return {name: text if name == "verdict" else one_line(text) for name, text in found.items()}
