@@ -301,7 +301,7 @@ def started_cells(run: Path) -> list[Cell]:
         data = read_json(path)
         try:
             data.pop("key", None)
-            known = TypeAdapter(CellId).validate_python(data, strict=True)
+            known = TypeAdapter(CellId).validate_python(data)
             cells.append(Cell(run, known))
         except (AttributeError, TypeError, ValidationError) as error:
             raise UserError(f"{path} does not fit: {str(error)[:500]}", fix=REPAIR.format(path=path.parent)) from None
