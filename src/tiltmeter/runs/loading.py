@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.messages import Text
 from tiltmeter.registry import build
-from tiltmeter.backends.base import Answering, Backend, Identity, is_address
-from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.runs.store import stored_variant, write_json
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.place import NONE
+from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
-    from tiltmeter.runs.progress import Progress
     from tiltmeter.models.variant import LoadedVariant
+    from tiltmeter.runs.progress import Progress
 
 __all__ = ["Answered", "Identity", "Loader", "ask"]
 
