@@ -111,7 +111,7 @@ def test_the_document_has_exactly_the_schemas_keys_and_null_for_nan(tmp_path):
     assert document["schema"] == "tiltmeter/results/1"
     json.dumps(document, allow_nan=False)
     base, variant = document["rows"]
-    assert set(base) - {"notes", "unscored_messages", "earlier"} == ROW_KEYS and base["change"] is None
+    assert set(base) - {"notes", "unscored_messages", "earlier", "signal"} == ROW_KEYS and base["change"] is None
     assert set(variant["change"]) >= CHANGE_KEYS
     assert null({"a": math.nan, "b": (1.0, math.inf)}) == {"a": None, "b": [1.0, None]}
 
