@@ -69,7 +69,7 @@ def main() -> None:
         print(f"| {name}, INT8-like | " + " | ".join(f"{passes(found, bound):.2f}" for bound in BOUNDS) + " |")
     together = [float(np.prod([passes(found, bound) for found in null.values()])) for bound in BOUNDS]
     print("| all six, INT8-like | " + " | ".join(f"{share:.2f}" for share in together) + " |")
-    for what, rows in (("harmed by 4 margins", harmed), ("20 items", few)):
+    for what, rows in (("harmed by 4 margins", harmed), ("20 items or questions", few)):
         for name, found in rows.items():
             print(f"| {name}, {what} | " + " | ".join(f"{passes(found, bound):.2f}" for bound in BOUNDS) + " |")
 
