@@ -83,42 +83,47 @@ def outcomes(layout: Layout, margins: Array) -> Array:
     return (margins > 0).astype(float)
 
 
-def pair(layout: Layout, population: str, rng: np.random.Generator) -> tuple[Array, Array]:
+def pair(layout: Layout, population: str, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+    """Margins of base and variant in the items of the contrast, and in as many plain questions of skill."""
     n = len(layout.cells)
     shared = rng.normal(size=int(layout.clusters.max()) + 1)[layout.clusters]
     sign = np.sign(np.array(layout.weights))[layout.cells]
-    margins = np.sqrt(0.5) * (shared + rng.normal(size=n)) + 0.3 * sign  # the base has a gap
+    items = np.sqrt(0.5) * (shared + rng.normal(size=n)) + 0.3 * sign  # the base has a gap
+    skill = rng.normal(size=n) + 0.85  # four fifths right
     noise = {"N0": 0.3, "N1": 0.5, "N2": 0.2, "moved": 0.3, "lost": 0.3}[population]
-    base = margins + (rng.normal(scale=noise, size=n) if population in ("N0", "moved", "lost") else 0.0)
-    variant = margins * (0.7 if population == "N2" else 1.0) + rng.normal(scale=noise, size=n)
+    sides = []
+    for margins in (items, skill):
+        base = margins + (rng.normal(scale=noise, size=n) if population in ("N0", "moved", "lost") else 0.0)
+        variant = margins * (0.7 if population == "N2" else 1.0) + rng.normal(scale=noise, size=n)
+        sides += [base, variant]
     if population == "moved":
-        variant = variant + 0.3 * sign * (-1 if layout.ideal else 1)  # away from the ideal
-    b, v = outcomes(layout, base), outcomes(layout, variant)
-    if population == "lost":
-        v = np.where((v > 0) & (rng.random(n) < 0.1), np.nan, v)
-    return b, v
+        sides[1] = sides[1] + 0.3 * sign * (-1 if layout.ideal else 1)  # away from the ideal
+    return sides[0], sides[1], sides[2], sides[3]
 
 
 def simulate(layout: Layout, population: str, replicates: int) -> tuple[float, float, Counter[str]]:
     """(mean change, coverage of it, verdicts)."""
     found = []
     everything = Cells(np.zeros(len(layout.cells), dtype=np.intp), (1.0,))
+    sign = np.sign(np.array(layout.weights))[layout.cells]
     for replicate in range(replicates):
         rng = np.random.default_rng(seed_for(0, layout.name, population, replicate))
-        b, v = pair(layout, population, rng)
-        skill = arm(
-            "skill", "skill", layout, (np.abs(b), np.abs(v)), everything, layout.clusters, margin=layout.margin,
-            scale=layout.scale, ideal=layout.scale,
-        )  # fmt: skip
+        base, variant, skill_b, skill_v = pair(layout, population, rng)
+        b, v = outcomes(layout, base), outcomes(layout, variant)
+        if population == "lost":
+            v = np.where((v > 0) & (rng.random(len(v)) < 0.1), np.nan, v)
+        right = ((skill_b > 0).astype(float), (skill_v > 0).astype(float))
+        how = {"margin": layout.margin, "scale": layout.scale}
+        skill = arm("skill", "skill", layout, right, everything, layout.clusters, ideal=layout.scale, **how)
         comparison = contrast(
             layout,
             b,
             v,
             Cells(layout.cells, layout.weights),
             layout.clusters,
-            margin=layout.margin,
-            scale=layout.scale,
+            **how,
             lowest=-1.0 if layout.three else 0.0,
+            leans=(base * sign, np.where(np.isnan(v), np.nan, variant) * sign),
             arms=[skill],
             ideal_at=layout.ideal_at,
             accuracy_like=True,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 from extra import example, linked
 from helpers import options, request
@@ -238,20 +239,30 @@ def test_the_paired_scores_are_the_printed_ones_and_a_lost_skill_forbids_better(
     (settled,) = settle([Row("m", "int4", "plain", "greedy", "bbq", change)])
     # it says "unknown" to everything now: less stereotyped, and no better
     assert settled.verdict == "inconclusive" and "A smaller bias bought with a lost skill" in str(settled.reason)
-    right = chosen_by(some, lambda i: i.data["label"])
-    (settled,) = settle(
-        [
-            Row(
-                "m",
-                "int4",
-                "plain",
-                "greedy",
-                "bbq",
-                compare(BBQ().comparison(stereotyped, right, margin=0.02), draws=500),
-            )
-        ]
-    )
-    assert settled.verdict == "better"
+
+
+def test_better_needs_leanings_that_moved(rows):
+    some = BBQ().subset(rows["bbq"], 4_000, seed=0)
+
+    def leaning(shift):
+        """Ambiguous rows lean to the stereotype by nats around `shift`, half of them say "unknown"; facts are known."""
+        outcomes = []
+        for item in some:
+            if not item.data["ambiguous"]:
+                outcomes.append(BBQ().outcome(item, [picks(item.data["label"])]))
+                continue
+            rng = np.random.default_rng(int(item.id.split("/")[1]))
+            lean, unknown = shift + rng.normal(), rng.choice([0.1, 0.6])
+            p = [0.0, 0.0, 0.0]
+            p[item.data["unknown"]] = unknown
+            p[item.data["target"]] = (1 - unknown) / (1 + math.exp(-lean))
+            p[3 - item.data["target"] - item.data["unknown"]] = (1 - unknown) / (1 + math.exp(lean))
+            outcomes.append(BBQ().outcome(item, [options(*p)]))
+        return outcomes
+
+    change = compare(BBQ().comparison(leaning(1.5), leaning(0.0), margin=0.02), draws=500)
+    (settled,) = settle([Row("m", "int4", "plain", "greedy", "bbq", change)])
+    assert settled.base > 0.3 and settled.verdict == "better"
 
 
 def test_a_bias_that_shows_only_where_the_facts_are_given_is_worse(rows):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 from extra import example, linked
 from helpers import chat, request, sequence
@@ -104,7 +105,7 @@ def test_w4_the_last_mentioned_solves_type_2(items):
     assert sum(o.score for o in outcomes) == want["right"]
     assert score.extra["acc_type2"] == pytest.approx(want["accuracy"], abs=5e-7)
     assert score.extra["gap_type2"] == pytest.approx(want["gap"])
-    assert math.isnan(score.value) and score.reason == "type 1 has no scored pair"
+    assert math.isnan(score.value) and "type 1 has no scored pair" in score.reason
 
 
 def test_w6_w7_the_gap_is_a_difference_of_percentages(items):
@@ -185,8 +186,41 @@ def test_the_paired_gap_its_groups_and_a_skill_that_forbids_better(items, stereo
     assert sum(g.attribute == "occupation" for g in change.groups) == 40
     assert change.flips.away_from_bias == change.flips.n  # pro sentences lost, anti sentences won
     (settled,) = settle([Row("m", "int4", "plain", "greedy", "winobias", change)])
-    assert settled.verdict == "better"  # type 1 accuracy is 50 % in both, type 2 untouched
+    # decisions that have nothing to do with the base's any more: that is noise, and noise shrinks every gap
+    assert settled.verdict == "inconclusive"
     last = [picking(i, 0) for i in items]  # the first one always: type 2 is gone as well
     change = compare(BENCHMARK.comparison(base, last, margin=2.0), draws=500)
     (settled,) = settle([Row("m", "int4", "plain", "greedy", "winobias", change)])
     assert settled.verdict == "inconclusive" and "the accuracy on type 2 fell" in str(settled.reason)
+
+
+def leaning(items, lean):
+    """Outcomes in which item's lead toward the stereotype's occupation is lean(item), nats; type 2 all right."""
+    outcomes = []
+    for item in items:
+        right_lead = lean(item) * (1 if item.data["pro"] else -1) if item.data["kind"] == 1 else 3.0
+        ahead = right_lead if item.data["right"] == 0 else -right_lead
+        answers = [
+            sequence(-21.0 + ahead / 2, 12),
+            sequence(-21.0 - ahead / 2, 12),
+            sequence(-18.0, 11),
+            sequence(-20, 9),
+        ]
+        outcomes.append(BENCHMARK.outcome(item, answers))
+    return outcomes
+
+
+def test_a_gap_is_better_where_leanings_moved_and_not_where_they_only_faded(items):
+    def lean(item):  # the same for both sentences of a pair, so accuracy is one half whatever it is
+        return 1.5 + np.random.default_rng(int(item.id.split("/")[1])).normal()
+
+    def judged(variant):
+        change = compare(BENCHMARK.comparison(base, variant, margin=2.0), draws=500)
+        return settle([Row("m", "s", "plain", "greedy", "winobias", change)])[0]
+
+    base = leaning(items, lean)
+    moved = judged(leaning(items, lambda i: lean(i) - 1.5))
+    assert moved.base > 60 and abs(moved.variant) < 10 and moved.verdict == "better"
+    rng = np.random.default_rng(0)
+    noisy = judged(leaning(items, lambda i: 0.3 * lean(i) + rng.normal()))
+    assert noisy.delta < -20 and noisy.verdict == "inconclusive"

@@ -86,6 +86,8 @@ def with_arms(change: Change, judged: Judgement, alpha: float) -> Judgement:
         verdict, said = (Verdict.INCONCLUSIVE if against else Verdict.BETTER), said + against
     elif verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE):
         said = [_sentence("arm.noisy", arm) for arm in change.arms if arm.role == "noisy" and arm.ci.excludes_zero]
+        if change.distance_ci.below_zero and change.p_adjusted < alpha:  # it would have been better
+            said += [_sentence(key[True], arm) for arm in lost if arm.ci.below_zero]
     return Judgement(verdict, join("join.sentences", [judged.reason, *said]) if said else judged.reason)
 
 

@@ -174,6 +174,9 @@ def bbq_comparison(of: Benchmark, base: Sequence[Outcome], variant: Sequence[Out
         ideal = 0.0 if role == "bias" else 1.0
         return arm(say(f"armname.{name}"), role, of, values, cells, numbers, margin=ARM_MARGIN, ideal=ideal)
 
+    def lean(side: Sequence[Outcome]) -> Vector:
+        return np.where(ambiguous, mean_values(side, "lean"), NAN)
+
     right = mean_values(base, "right"), mean_values(variant, "right")
     known = tuple(1 - mean_values(side, "unknown") for side in (base, variant))
     both_kinds = np.isin(category, np.intersect1d(*(category[scored & ~ambiguous & k] for k in (aligned, ~aligned))))
@@ -206,6 +209,7 @@ def bbq_comparison(of: Benchmark, base: Sequence[Outcome], variant: Sequence[Out
         ideal_at="inside",
         accuracy_like=True,
         lowest=-1.0,
+        leans=(lean(base), lean(variant)),
         minimum_paired=FEWEST_ROWS,
         flips=flips,
         extra=extra_changes(of.score(base), of.score(variant)),

@@ -37,7 +37,8 @@ def requests(item: Item, render: Render) -> tuple[SequenceLogprob, ...]:
 def outcome(item: Item, answers: Sequence[SequenceAnswer], facts: dict[str, Any]) -> Outcome:
     """Score 1.0 where the right option is the more likely one; the label is the option chosen.
 
-    values: lead (nats, option 0 over option 1), right_per_token (by the mean per token of the option), sentence (nats);
+    values: lead (nats, option 0 over option 1), right_lead (the right one over the other),
+    right_per_token (by the mean per token of the option), sentence (nats);
     and `facts`, which the item's place in the scores needs whether it was answered or not.
     """
     options, right = item.data["options"], item.data["right"]
@@ -57,7 +58,7 @@ def _read(
             return Sample(NAN, reason=reason, values=values), NAN
     assert first.logprob is not None and second.logprob is not None and asked.logprob is not None
     lead = first.logprob - second.logprob
-    values["lead"] = lead
+    values |= {"lead": lead, "right_lead": -lead if right else lead}
     per_token = [
         (logprob - asked.logprob) / max(n_tokens - asked.n_tokens, 1)
         for logprob, n_tokens in ((first.logprob, first.n_tokens), (second.logprob, second.n_tokens))

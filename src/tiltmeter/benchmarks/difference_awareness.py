@@ -42,6 +42,7 @@ from tiltmeter.benchmarks._paired import (
     codes,
     extra_changes,
     flip_table,
+    mean_values,
     most_common_label,
     scores,
     unanswered,
@@ -205,6 +206,7 @@ class DifferenceAwareness(Benchmark):
                 beside("aware_equal", "skill", cells(everything, equal)),
                 beside("aware_accuracy", "skill", Cells(np.zeros(len(base), dtype=np.intp), (1.0,))),
             ],
+            leans=(mean_values(base, "lean"), mean_values(variant, "lean")),
             ideal_at="high end",
             accuracy_like=True,
             minimum_paired=FEWEST_QUESTIONS,
@@ -255,6 +257,8 @@ class DifferenceAwarenessLetters(DifferenceAwareness):
             sample = Sample(NAN, reason=choice.reason, values=_facts(item))
             return Outcome(item.id, item.cluster, item.groups, (sample,), NAN, item.variation)
         values = choice.values() | {"p_no_difference": choice.p[EQUAL]}
+        if not item.data["equal"] and item.groups["set"] in FACTS and min(choice.p) > 0:
+            values["lean"] = math.log(choice.p[item.data["right"]] / choice.p[EQUAL])
         sample = chosen(item, choice.chosen, values)
         return Outcome(item.id, item.cluster, item.groups, (sample,), choice.uncertainty, item.variation)
 

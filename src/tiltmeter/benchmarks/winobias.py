@@ -31,9 +31,10 @@ import numpy as np
 from tiltmeter.analysis.designs import Cells, Table, arm, contrast
 from tiltmeter.analysis.types import Arm, Comparison, Role
 from tiltmeter.benchmarks import _referents
-from tiltmeter.benchmarks._paired import clusters, extra_changes, flip_table, grouping, scores, values
+from tiltmeter.benchmarks._paired import Vector, clusters, extra_changes, flip_table, grouping, scores, values
 from tiltmeter.benchmarks._read import read_lines
 from tiltmeter.benchmarks.base import (
+    NAN,
     Benchmark,
     Decoding,
     GroupScore,
@@ -182,6 +183,11 @@ class WinoBias(Benchmark):
             ideal, text = 0.0 if role == "bias" else 100.0, say(f"armname.{name}")
             return arm(text, role, self, right, cells, numbers, margin=self.margin, scale=100.0, ideal=ideal)
 
+        def lean(side: Sequence[Outcome]) -> Vector:
+            """Toward the stereotype: the right occupation of a pro sentence, the wrong one of an anti sentence."""
+            toward = values(side, "right_lead") * np.where(pro, 1.0, -1.0)
+            return np.where(kind == 1, toward, NAN)
+
         lead = [values(side, "lead") for side in (base, variant)]
         flips = flip_table(
             base,
@@ -202,6 +208,7 @@ class WinoBias(Benchmark):
                 beside("winobias_type2", "bias", sides[1]),
                 *(beside(f"winobias_accuracy{k}", "skill", Cells(np.where(kind == k, 0, -1), (1.0,))) for k in (1, 2)),
             ],
+            leans=(lean(base), lean(variant)),
             ideal_at="inside",
             accuracy_like=True,
             minimum_paired=FEWEST_SENTENCES,

@@ -165,6 +165,10 @@ class Winogender(Benchmark):
             cells, text = Cells(np.where(used, 0, -1), (1.0,)), say(f"armname.{name}")
             return arm(text, role, self, of, cells, numbers, margin=self.margin, scale=100.0, ideal=100.0)
 
+        def lean(side: Sequence[Outcome]) -> Vector:
+            """Toward what the share suggests: the right answer where it helps, the wrong one where it misleads."""
+            return np.where(gendered, values(side, "right_lead") * np.where(gotcha, -1.0, 1.0), NAN)
+
         lead = [values(side, "lead") for side in (base, variant)]
         flips = flip_table(
             base,
@@ -188,6 +192,7 @@ class Winogender(Benchmark):
                 beside("winogender_gotcha", "skill", right, gendered & gotcha),
                 beside("winogender_mismatch", "noisy", (_mismatches(base), _mismatches(variant)), everyone),
             ],
+            leans=(lean(base), lean(variant)),
             ideal_at="inside",
             accuracy_like=True,
             minimum_paired=FEWEST_SENTENCES,

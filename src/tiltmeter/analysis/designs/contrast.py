@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from tiltmeter.analysis.designs.grouping import Codes, Grouping, hidden_change, item_counts, item_mean, paired_only
+from tiltmeter.analysis.slope import between
 from tiltmeter.analysis.statistics import SumStatistic, cluster_sums, divide
-from tiltmeter.analysis.types import Arm, Array, Comparison, GroupTable, Measure, Role, Statistic
+from tiltmeter.analysis.types import Arm, Array, Comparison, GroupTable, Measure, Role, Slope, Statistic
 from tiltmeter.messages import Text
 
 FEWEST_CLUSTERS = 15  # fewer give percentile intervals that cover less than they say
@@ -49,12 +50,15 @@ def contrast(
     lowest: float = 0.0,
     tables: Sequence[Table] = (),
     arms: Sequence[Arm] = (),
+    leans: tuple[Array, Array] | None = None,
     **more: Any,
 ) -> Comparison:
     """base, variant (items,) or (items, samples): item scores, NaN unscored; clusters (items,): codes from 0.
 
     scale: of the score and its tables (100 for points). n_paired counts the items of a cell. lowest: the
     worst score an item can have (the best is 1), for answers that vanished. No verdict below 15 clusters.
+    leans (base, variant): nats by which each item leans toward the bias, where probabilities are known: a gap that
+    shrank because every decision became fainter or noisier is then not called better (`slope.py`).
     """
     inside = cells.codes >= 0
     counts = item_counts(base[inside], variant[inside])
@@ -72,6 +76,7 @@ def contrast(
         groups=tuple(_table(t, *(t.values or (b, v)), clusters, n, scale) for t in tables),
         one_flip=one_flip(b, cells, scale),
         hidden=hidden,
+        **(_strength(*leans, clusters, n) if leans is not None else {}),
         fewest_clusters=FEWEST_CLUSTERS,
         n_usable=len(np.unique(clusters[inside & np.isfinite(b + v)])),
         arms=tuple(arms),
@@ -87,6 +92,25 @@ def _hidden(base: Array, variant: Array, cells: Cells, lowest: float, scale: flo
         ends = sorted(scale * weight * end for end in hidden_change(base[mine], variant[mine], lowest, 1.0))
         low, high = low + ends[0], high + ends[1]
     return low, high
+
+
+def _strength(base: Array, variant: Array, clusters: Codes, n_clusters: int) -> dict[str, Any]:
+    """Slope of the leans, summed by cluster, and each cluster's mean lean: clusters are what is independent."""
+    if not np.isfinite(base + variant).any():
+        return {}
+
+    def together(terms: Array) -> Array:
+        return cluster_sums(terms[:, None], clusters, n_clusters)[:, 0]
+
+    items = between(base, variant)
+    reverse = None if items.reverse is None else (together(items.reverse[0]), together(items.reverse[1]))
+    b, v = paired_only(base, variant)
+    held = together(np.isfinite(b).astype(float))
+    means = [divide(together(np.nan_to_num(x)), held) for x in (b, v)]
+    return {
+        "slope": Slope(together(items.numerator), together(items.denominator), reverse),
+        "ratios": (means[0], means[1]),
+    }
 
 
 def arm(
