@@ -39,6 +39,8 @@ def test_chinese_sentences_are_chinese():
         "proof.dtype",
         "proof.step",
         "reason.spread_open",
+        "table.missing_cell",
+        "table.reason",
         "unit.percent",
         "who.group",
     }

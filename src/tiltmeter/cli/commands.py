@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tiltmeter.cli.language import language
 from tiltmeter.cli.options import (
     Backend,
     BatchTokens,
@@ -22,6 +23,7 @@ from tiltmeter.cli.options import (
     Device,
     Dtype,
     Format,
+    Language,
     Limit,
     Orders,
     Out,
@@ -173,7 +175,7 @@ def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None) -> None
     except KeyboardInterrupt:
         say(f"\nstopped: what was answered is kept in {one_line(out)}; the same command goes on there", error=True)
         raise typer.Exit(130) from None
-    show(read_document(out))
+    show(read_document(out), lang=language(None))
     say(f"\nRun folder: {one_line(out)}   Next: tiltmeter report {one_line(out)}", error=True)
     if summary.failures:
         for failure in summary.failures:
@@ -198,6 +200,7 @@ def results(
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Make the statistics anew from the stored answers; no model is needed.")
     ] = False,
+    lang: Language = None,
 ) -> None:
     """Print the results of a run: score, change, verdict, items scored and why others were not."""
     from tiltmeter.cli import tables
@@ -215,9 +218,9 @@ def results(
     if len(chosen) > 1:
         raise UserError(f"choose one output, not {' and '.join('--' + name for name in chosen)}", fix=f"--{chosen[0]}")
     if chosen:
-        sys.stdout.write(tables.render(document, chosen[0]))
+        sys.stdout.write(tables.render(document, chosen[0], language(lang)))
     else:
-        tables.show(document)
+        tables.show(document, lang=language(lang))
 
 
 @app.command()
@@ -229,15 +232,14 @@ def report(
     model_card: Annotated[bool, typer.Option("--model-card", help="Print a block for a model card.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print the table in the study's layout.")] = False,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="All items as Parquet.")] = None,
-    lang: Annotated[str, typer.Option(metavar="en|zh", help="Language of the page.")] = "en",
+    lang: Language = None,
 ) -> None:
     """Write one self-contained page that a person reads."""
     from tiltmeter import report as pages
     from tiltmeter.runs.record import run_record
 
     run_record(run)
-    if lang not in ("en", "zh"):
-        raise UserError(f"there is no report language {lang!r}", fix="--lang en or --lang zh")
+    lang = language(lang)
     if figures:
         pages.write_figures(run, figures)
     if parquet:

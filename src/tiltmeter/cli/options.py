@@ -86,6 +86,9 @@ Orders = Annotated[
         rich_help_panel=WHAT,
     ),
 ]
+Language = Annotated[
+    str | None, typer.Option("--lang", metavar="en|zh", help="Language. [dim]default: the terminal's[/dim]")
+]
 Data = Annotated[
     str | None,
     typer.Option(

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tiltmeter.messages import named, say, told
 from tiltmeter.printed import STYLE, defined, digits, interval, number, one_line, signed
 from tiltmeter.schema import Row, Verdict
 
@@ -30,41 +31,48 @@ NUMERIC = ("score", "change", "95 % interval", "detects", "noise", "scored")
 _ENDLESS = 10_000  # columns: nothing folds when a table is measured
 
 
+def heading(column: str, lang: str) -> str:
+    return say(f"table.{column}").text(lang)
+
+
 def style_of(verdict: Verdict | None) -> str:
     return STYLE[verdict.colour] if verdict else "dim"
 
 
-def asked(row: Row) -> str:
+def asked(row: Row, lang: str = "en") -> str:
     """How the questions were put: plain, chat; sampled how often."""
-    return row.format if row.decoding == "greedy" else f"{row.format}, {row.n_samples} samples"
+    way = told(named("format", row.format), lang)
+    return way if row.decoding == "greedy" else say("table.samples", format=way, n=row.n_samples).text(lang)
 
 
-def scored(row: Row) -> str:
-    return f"{row.n_scored:,} / {row.n_items:,}" + (" partial" if row.partial else "")
+def scored(row: Row, lang: str = "en") -> str:
+    counted = f"{row.n_scored:,} / {row.n_items:,}"
+    return say("table.partial", scored=counted).text(lang) if row.partial else counted
 
 
-def cells(row: Row) -> dict[str, str]:
+def verdict_of(row: Row, lang: str = "en") -> str:
+    base = say("table.base_no_signal" if row.signal else "table.base")
+    return told(named("verdict", str(row.verdict)) if row.verdict else base, lang)
+
+
+def cells(row: Row, lang: str = "en") -> dict[str, str]:
     """Column -> text of one row; empty where a base has none."""
     change, places = row.change, digits(row.unit)
     found = {
         "benchmark": row.benchmark,
         "strategy": row.strategy,
-        "asked": asked(row),
+        "asked": asked(row, lang),
         "score": number(row.score, places),
         "change": signed(change.delta, places) if change else "",
         "95 % interval": interval(change.ci, places) if change else "",
-        **dict(zip(("detects", "noise"), _floor(row))),
-        "verdict": f"{change.verdict.sign} {change.verdict}"
-        if change
-        else "  base, no signal"
-        if row.signal
-        else "  base",
-        "scored": scored(row),
+        **dict(zip(("detects", "noise"), _floor(row, lang))),
+        "verdict": f"{change.verdict.sign if change else ' '} {verdict_of(row, lang)}",
+        "scored": scored(row, lang),
     }
     return {name: text if name == "verdict" else one_line(text) for name, text in found.items()}
 
 
-def _floor(row: Row) -> tuple[str, str]:
+def _floor(row: Row, lang: str) -> tuple[str, str]:
     """Smallest change this run would have found, and how far mere repetition moves the number; in the
     unit the verdict rests on (shown where it is not the score's)."""
     change = row.change
@@ -72,23 +80,24 @@ def _floor(row: Row) -> tuple[str, str]:
         return "", ""
     unit = change.spread.unit if change.spread else ""
     name, places = f" {unit}" if unit else "", digits(unit or row.unit)
-    noise = number(change.noise, places) + name if defined(change.noise) else "not measured"
+    noise = number(change.noise, places) + name if defined(change.noise) else say("table.not_measured").text(lang)
     return number(change.mde, places) + name, noise
 
 
-def show_model(console: Console, rows: Sequence[Row], room: int | None) -> None:
+def show_model(console: Console, rows: Sequence[Row], room: int | None, lang: str = "en") -> None:
     """Print the rows of one model; `room`: columns there are, None for as many as are needed (a pipe)."""
     title = Text(one_line(rows[0].model), style="bold")
-    named = ["strategy", *(["asked"] if len({row.place.asked for row in rows}) > 1 else [])]
-    whole = _table(rows, ("benchmark", *named, *ORDER), title)
+    names = ["strategy", *(["asked"] if len({row.place.asked for row in rows}) > 1 else [])]
+    whole = _table(rows, ("benchmark", *names, *ORDER), lang, title)
     needed = _width(whole)
     if room is None or needed <= room:
         (console if room else Console(width=needed, highlight=False)).print(whole)
         return
     console.print(title)
-    headed = [(name, _table(members, (*named, *ORDER))) for name, members in _blocks(rows)]
+    headed = [(name, _table(members, (*names, *ORDER), lang)) for name, members in _blocks(rows)]
     halves = [
-        (name, _table(members, (*named, *FOUND)), _table(members, (*named, *COULD))) for name, members in _blocks(rows)
+        (name, _table(members, (*names, *FOUND), lang), _table(members, (*names, *COULD), lang))
+        for name, members in _blocks(rows)
     ]
     for layout in (headed, halves):
         if all(_width(table) <= room for _, *tables in layout for table in tables):
@@ -100,7 +109,7 @@ def show_model(console: Console, rows: Sequence[Row], room: int | None) -> None:
     for name, members in _blocks(rows):
         console.print(Text(one_line(name), style="bold"))
         for row in members:
-            _show_record(console, row, named)
+            _show_record(console, row, names, lang)
 
 
 def _blocks(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
@@ -110,15 +119,15 @@ def _blocks(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
         yield name, sorted((row for row in rows if row.benchmark == name), key=lambda row: ways.index(row.place.asked))
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str], title: Text | None = None) -> Table:
+def _table(rows: Sequence[Row], columns: Sequence[str], lang: str, title: Text | None = None) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
+        table.add_column(heading(name, lang), justify="right" if name in NUMERIC else "left", no_wrap=True)
     for number_of_block, (_, members) in enumerate(_blocks(rows)):
         if number_of_block:
             table.add_section()
         for place, row in enumerate(members):
-            found = cells(row)
+            found = cells(row, lang)
             if place:
                 found["benchmark"] = ""
             table.add_row(*(Text(found[name], style=_style(name, row)) for name in columns))
@@ -129,13 +138,13 @@ def _style(column: str, row: Row) -> str:
     return "bold" if column == "benchmark" else style_of(row.verdict) if column == "verdict" else ""
 
 
-def _show_record(console: Console, row: Row, named: Sequence[str]) -> None:
-    found = cells(row)
-    console.print(Text("  " + " · ".join(found[name] for name in named)), overflow="fold")
+def _show_record(console: Console, row: Row, names: Sequence[str], lang: str) -> None:
+    found = cells(row, lang)
+    console.print(Text("  " + " · ".join(found[name] for name in names)), overflow="fold")
     console.print(Text("    " + found["verdict"].strip(), style=style_of(row.verdict)))
     for name in ("score", "change", "95 % interval", *COULD):
         if found[name]:
-            console.print(Text(f"    {name} {found[name]}"), overflow="fold")
+            console.print(Text(f"    {heading(name, lang)} {found[name]}"), overflow="fold")
 
 
 def _width(table: Table) -> int:

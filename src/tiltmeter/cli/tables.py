@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import IO, Any
 
-from tiltmeter.cli.rows import cells, show_model
+from tiltmeter.cli.rows import cells, show_model, verdict_of
+from tiltmeter.messages import Text, join, named, say, told
 from tiltmeter.printed import (
     NONE,
     csv_safe,
@@ -29,6 +30,7 @@ from tiltmeter.printed import (
 from tiltmeter.results.changes import without_seed
 from tiltmeter.results.document import null
 from tiltmeter.schema import Document, Place, Row
+from tiltmeter.study import kind_of
 
 COLUMNS = (
     "model",
@@ -45,127 +47,127 @@ COLUMNS = (
 PIPE = 150  # columns of sentences where standard output is no terminal
 
 
-def row_cells(row: Row) -> list[str]:
+def row_cells(row: Row, lang: str = "en") -> list[str]:
     """One results row as text, in the order of COLUMNS."""
-    found = cells(row)
-    unscored = "; ".join(f"{count:,} {reason}" for reason, count in row.unscored.items())
+    found = cells(row, lang)
+    reasons = [say("table.counted", n=f"{count:,}", reason=reason) for reason, count in row.reasons]
+    unscored = join("join.clauses", reasons) if reasons else row.reason or ""
     return [
         row.model,
         *(found[name] for name in ("strategy", "benchmark", "asked", "score", "change", "95 % interval")),
-        str(row.verdict or ("base, no signal" if row.signal else "base")),
+        verdict_of(row, lang),
         found["scored"],
-        unscored or str(row.reason or ""),
+        told(unscored, lang),
     ]
 
 
-def show(document: Document, width: int | None = None) -> None:
+def show(document: Document, width: int | None = None, lang: str = "en") -> None:
     """Print the table, one block per benchmark, then reasons, proof of action and notes.
 
     width: columns there are; None: the terminal's, or as many as the table needs where there is none.
     """
     from rich.console import Console
 
+    words = Terminal(lang)
     if width is None and sys.stdout.isatty():
         width = Console().width
     console = Console(width=width or PIPE, highlight=False)
     if not document.rows:
-        console.print("No cell of this run is finished yet.")
+        console.print(words("table.empty"))
     for model in dict.fromkeys(row.model for row in document.rows):
-        show_model(console, [row for row in document.rows if row.model == model], width)
-    console.print(
-        "[dim]change: variant − base, paired item by item. detects: smallest change found with 80 % power. "
-        "noise: how far mere repetition (-s rerun) moves it.\nAn interval that contains 0 cannot be told from "
-        "chance; that is not the same as no change.[/dim]"
-    )
-    _show_missing(console, document)
-    _show_reasons(console, document)
-    _show_robust(console, document)
-    _show_seeds(console, document)
-    _show_variants(console, document)
+        show_model(console, [row for row in document.rows if row.model == model], width, lang)
+    console.print(f"[dim]{words('table.legend')}\n{words('table.chance')}[/dim]")
+    _show_missing(console, document, words)
+    _show_reasons(console, document, words)
+    _show_robust(console, document, words)
+    _show_seeds(console, document, words)
+    _show_variants(console, document, words)
 
 
-def _show_missing(console: Any, document: Document) -> None:
+class Terminal:
+    """The catalogue in one language, harmless on a terminal and to rich."""
+
+    def __init__(self, lang: str) -> None:
+        self.lang = lang
+
+    def __call__(self, key: str, **values: object) -> str:
+        return self.safe(say(key, **values))
+
+    def safe(self, text: Text) -> str:
+        from rich.markup import escape
+
+        return escape(without_controls(told(text, self.lang)))
+
+
+def _show_missing(console: Any, document: Document, words: Terminal) -> None:
     """What the study asked for and the run does not hold, and rows it did not ask for."""
-    from rich.markup import escape
-
     run = document.run
     if run.missing:
-        console.print(f"[bold yellow]This run is not complete: {len(run.missing)} cells are missing.[/bold yellow]")
+        console.print(f"[bold yellow]{words('table.incomplete', n=len(run.missing))}[/bold yellow]")
         for each in run.missing:
-            console.print("  " + escape(without_controls(f"{each.place}: {each.reason}")))
-        console.print("  Complete it with: " + escape(without_controls(run.command)))
+            console.print("  " + words("table.missing_cell", cell=str(each.place), reason=each.reason))
+        console.print("  " + words("table.complete_with", command=run.command))
     earlier = dict.fromkeys(f"{row.strategy} · {row.benchmark}" for row in document.rows if row.earlier)
     if earlier:
-        console.print(
-            "[yellow]of an earlier study in this folder:[/yellow] " + escape(without_controls(", ".join(earlier)))
-        )
+        console.print(f"[yellow]{words('table.earlier')}[/yellow] {words.safe(', '.join(earlier))}")
 
 
-def _show_reasons(console: Any, document: Document) -> None:
+def _show_reasons(console: Any, document: Document, words: Terminal) -> None:
     """Each distinct reason once, with the strategies it holds for."""
-    from rich.markup import escape
-
-    silent = [row for row in document.rows if row.signal and not row.change]
-    if silent:
-        console.print("[bold]No signal[/bold]")
-    for row in silent:
-        where = f"{row.benchmark} · {row.strategy}, {row.format} {row.decoding}"
-        console.print(f"  [bold]{escape(without_controls(where))}[/bold]  {escape(without_controls(str(row.signal)))}")
     unscored: dict[tuple[str, str], list[str]] = {}
     for row in document.rows:
-        if text := row_cells(row)[-1]:
+        if text := row_cells(row, words.lang)[-1]:
             unscored.setdefault((row.benchmark, text), []).append(row.strategy)
     everyone = len(dict.fromkeys(row.strategy for row in document.rows))
     if unscored:
-        console.print("[bold]Not scored[/bold]")
+        console.print(f"[bold]{words('table.not_scored')}[/bold]")
     for (benchmark, text), strategies in unscored.items():
-        names = "every variant" if len(set(strategies)) == everyone else ", ".join(dict.fromkeys(strategies))
-        console.print(
-            f"  [bold]{escape(without_controls(f'{benchmark} · {names}'))}[/bold]  {escape(without_controls(text))}"
-        )
-    told: dict[tuple[str, str, str], list[str]] = {}
+        everywhere = len(set(strategies)) == everyone
+        names = words("table.every_variant") if everywhere else words.safe(", ".join(dict.fromkeys(strategies)))
+        console.print(f"  [bold]{words.safe(benchmark)} · {names}[/bold]  {words.safe(text)}")
+    why: dict[tuple[str, str, Text], list[str]] = {}
     for row in document.rows:
         if row.change and row.change.reason:
-            told.setdefault((row.benchmark, row.change.verdict, str(row.change.reason)), []).append(row.strategy)
-    if told:
-        console.print("[bold]Why[/bold]")
-    for (benchmark, verdict, reason), strategies in told.items():
-        names = ", ".join(dict.fromkeys(strategies))
-        console.print(
-            f"  [bold]{escape(without_controls(f'{benchmark} · {names}'))}[/bold]  {verdict}. "
-            f"{escape(without_controls(reason))}"
-        )
-    if told:
-        console.print("\n[bold]The three questions[/bold]")
+            why.setdefault((row.benchmark, str(row.change.verdict), row.change.reason), []).append(row.strategy)
+    if why:
+        console.print(f"[bold]{words('table.why')}[/bold]")
+    for (benchmark, verdict, reason), strategies in why.items():
+        cell = words.safe(f"{benchmark} · {', '.join(dict.fromkeys(strategies))}")
+        told_why = words("table.reason", verdict=named("verdict", verdict), reason=reason)
+        console.print(f"  [bold]{cell}[/bold]  {told_why}")
+    if why:
+        console.print(f"\n[bold]{words('table.questions')}[/bold]")
         for sentence in document.findings:
-            console.print("  " + escape(without_controls(str(sentence))))
+            console.print("  " + words.safe(sentence))
 
 
-def _show_robust(console: Any, document: Document) -> None:
+def _show_robust(console: Any, document: Document, words: Terminal) -> None:
     """How far each change depends on how the question was put (`--robust`)."""
-    from rich.markup import escape
-
     lines = []
     for row in document.rows:
         extra, places = row.change.extra if row.change else {}, digits(row.unit)
         varied = {k.removeprefix("robust:"): v for k, v in extra.items() if k.startswith("robust:")}
         if not row.change or not varied:
             continue
-        told = [f"{name} {signed(value, places)}" for name, value in varied.items()]
-        published = signed(row.change.delta, places)
         known = [value for value in (row.change.delta, *varied.values()) if defined(value)]
-        verdict = f"; from {signed(min(known), places)} to {signed(max(known), places)}" if known else ""
-        lines.append(f"{row.benchmark} · {row.strategy}  as published {published}; {', '.join(told)}{verdict}")
+        reach = say("table.range", low=signed(min(known), places), high=signed(max(known), places)) if known else ""
+        lines.append(
+            say(
+                "table.robust_row",
+                cell=f"{row.benchmark} · {row.strategy}",
+                published=signed(row.change.delta, places),
+                varied=", ".join(f"{name} {signed(value, places)}" for name, value in varied.items()),
+                range=reach,
+            )
+        )
     if lines:
-        console.print("\n[bold]Does the change depend on how it is asked?[/bold]")
+        console.print(f"\n[bold]{words('table.robust')}[/bold]")
     for line in lines:
-        console.print("  " + escape(without_controls(line)))
+        console.print("  " + words.safe(line))
 
 
-def _show_seeds(console: Any, document: Document) -> None:
+def _show_seeds(console: Any, document: Document, words: Terminal) -> None:
     """How far a calibrated strategy's change depends on the text it happened to be calibrated on."""
-    from rich.markup import escape
-
     replicates: dict[Place, list[Row]] = {}
     for row in document.rows:
         if row.change:
@@ -173,38 +175,39 @@ def _show_seeds(console: Any, document: Document) -> None:
             replicates.setdefault(place, []).append(row)
     spread = {place: rows for place, rows in replicates.items() if len(rows) > 1}
     if spread:
-        console.print("\n[bold]Calibration seeds[/bold] (replicates of one comparison, not further hypotheses)")
+        console.print(f"\n[bold]{words('table.seeds')}[/bold] {words('table.replicates')}")
     for place, rows in spread.items():
-        moved, places = (
-            [row.change.delta for row in rows if row.change and defined(row.change.delta)],
-            digits(rows[0].unit),
-        )
-        reach = f"{signed(min(moved), places)} to {signed(max(moved), places)}" if moved else NONE
-        told = f"{place.benchmark} · {place.strategy}: change {reach} over {len(rows)} seeds"
-        console.print("  " + escape(without_controls(told)))
+        places = digits(rows[0].unit)
+        moved = [row.change.delta for row in rows if row.change and defined(row.change.delta)]
+        reach: Text = NONE
+        if moved:
+            reach = say("table.reach", low=signed(min(moved), places), high=signed(max(moved), places))
+        cell = f"{place.benchmark} · {place.strategy}"
+        console.print("  " + words("table.seeds_row", cell=cell, reach=reach, n=len(rows)))
 
 
-def _show_variants(console: Any, document: Document) -> None:
-    from rich.markup import escape
-
-    console.print("\n[bold]Proof that each strategy acted[/bold]")
+def _show_variants(console: Any, document: Document, words: Terminal) -> None:
+    console.print(f"\n[bold]{words('table.proof')}[/bold]")
     for variant in document.variants:
-        summary = variant.proof.summary or ("the model as it is" if variant.strategy == "none" else "none")
+        absent = say("table.as_it_is" if kind_of(variant.strategy) == "base" else "table.no_proof")
+        proof: Text = variant.proof.summary or absent
         quality = variant.text_quality.perplexity if variant.text_quality else None
-        ending = f"; perplexity {quality:.6g}" if defined(quality) else ""
-        console.print("  " + escape(without_controls(f"{variant.strategy}: {summary}{ending}")))
+        if defined(quality):
+            proof = say("table.perplexity", proof=proof, x=f"{quality:.6g}")
+        console.print("  " + words("note.of_strategies", names=variant.strategy, clause=proof))
     for note in document.run.notes:
-        console.print("[dim]note:[/dim] " + escape(without_controls(str(note))))
+        console.print(f"[dim]{words('table.note')}[/dim] {words.safe(note)}")
     for name, facts in document.run.data.items():
         for note in facts.notes:
-            console.print(f"[dim]data of {name}:[/dim] " + escape(without_controls(str(note))))
+            console.print(f"[dim]{words('table.data_of', name=name)}[/dim] {words.safe(note)}")
 
 
-def render(document: Document, kind: str) -> str:
+def render(document: Document, kind: str, lang: str = "en") -> str:
     """The document as json, csv, markdown or latex text."""
     if kind == "json":
         return json_text(null(document.as_document()), indent=1) + "\n"
-    rows = [row_cells(row) for row in document.rows]
+    rows = [row_cells(row, lang) for row in document.rows]
+    columns = [told(say(f"table.{name}"), lang) for name in COLUMNS]
     if kind == "csv":
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
@@ -214,11 +217,11 @@ def render(document: Document, kind: str) -> str:
         writer.writerows([csv_safe(row.get(name)) for name in names] for row in flat)
         return out.getvalue()
     if kind == "markdown":
-        lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(COLUMNS)]
         lines += ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
         return "\n".join(lines) + "\n"
     body = " \\\\\n".join(" & ".join(latex(cell) for cell in row) for row in rows)
-    header = " & ".join(map(latex, COLUMNS))
+    header = " & ".join(map(latex, columns))
     return (
         f"\\begin{{tabular}}{{llllrrllrl}}\n\\hline\n{header} \\\\\n\\hline\n{body} \\\\\n\\hline\n\\end{{tabular}}\n"
     )
