@@ -10,6 +10,7 @@ import torch
 from tiltmeter.decisions.gate import evaluate
 from tiltmeter.decisions.policy import read_policy
 from tiltmeter.errors import UserError
+from tiltmeter.messages import json_default
 from tiltmeter.models import reading
 from tiltmeter.models.difference import READS_TOKENS, WRITES, incomparable, same_tokens
 from tiltmeter.pipeline import run
@@ -104,7 +105,7 @@ def test_a_ready_made_checkpoint_answers_as_the_strategy_that_made_it(stories, c
     assert (method or "not quantized") in variant.proof["summary"]
     assert variant.proof["quantized_layers"] == (0 if method is None else 14)
     assert variant.proof["largest_logit_change"] == pytest.approx(made.proof["largest_logit_change"])
-    json.dumps(variant.proof)
+    json.dumps(variant.proof, default=json_default)
 
 
 def test_a_checkpoint_whose_library_is_missing_says_which(copy):
