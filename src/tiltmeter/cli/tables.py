@@ -114,6 +114,12 @@ def _show_missing(console: Any, document: Document, words: Terminal) -> None:
 
 def _show_reasons(console: Any, document: Document, words: Terminal) -> None:
     """Each distinct reason once, with the strategies it holds for."""
+    silent = [row for row in document.rows if row.signal and not row.change]
+    if silent:
+        console.print(f"[bold]{words('table.no_signal')}[/bold]")
+    for row in silent:
+        where = words.safe(f"{row.benchmark} · {row.strategy}, {row.format} {row.decoding}")
+        console.print(f"  [bold]{where}[/bold]  {words.safe(row.signal or '')}")
     unscored: dict[tuple[str, str], list[str]] = {}
     for row in document.rows:
         if text := row_cells(row, words.lang)[-1]:
