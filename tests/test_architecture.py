@@ -11,6 +11,7 @@ DOCUMENT = SOURCE.parents[1] / "docs" / "architecture.md"
 ROOMS = {  # lowest first: each imports only what stands above it in this list
     "errors": "mistakes with what to do about them",
     "seeds": "one rule for every random draw",
+    "files": "files written whole",
     "data": "the study's printed numbers",
     "registry": "names -> classes: strategies, benchmarks, backends",
     "messages": "every sentence, in English and Chinese",
@@ -29,6 +30,7 @@ ROOMS = {  # lowest first: each imports only what stands above it in this list
     "runs": "the run folder: every answer, kept",
     "decisions": "rows -> findings, gate, choice",
     "results": "a run folder -> the results document",
+    "evidence": "a run as a statement that can be signed, verified and reproduced",
     "report": "the document -> a page",
     "distributed": "several workers",
     "pipeline": "the way of a study through all of this",
