@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-real lint docs bench validate published clean
+.PHONY: demo test test-real engines engines-test lint docs bench validate published clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/tiltmeter demo
@@ -17,6 +17,19 @@ test: $(VENV)/.ready-test
 # The whole instrument on a real model of 135M parameters: fetches 93 MB, takes an hour or more (TILTMETER_REAL_LIMIT=20 less).
 test-real: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -m real tests/real
+
+# Real engines, each in an environment of its own that sees this one's packages. llama.cpp is compiled: half an hour and more.
+engines: $(VENV)-llama/.ready
+
+engines-test: $(VENV)-llama/.ready
+	@$(VENV)-llama/bin/python -m pytest -m engines tests/backends
+
+$(VENV)-llama/.ready: $(SOURCES) | $(VENV)/.ready-test
+	@$(BIN)/python -m venv $(VENV)-llama
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$($(VENV)-llama/bin/python -c 'import site; print(site.getsitepackages()[0])')/shared.pth"
+	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF" \
+	  $(VENV)-llama/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt "llama-cpp-python>=0.3.36,<0.4"
+	@touch $@
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check src tests benchmarks validation && $(BIN)/ruff format --check src tests benchmarks validation docs/_reference.py examples && $(BIN)/mypy
@@ -64,4 +77,4 @@ $(VENV)/.ready-bench: $(SOURCES)
 	@mkdir -p $(VENV) && touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench build site src/*.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama build site src/*.egg-info

@@ -112,7 +112,8 @@ def numbers(answer) -> list[float]:
 
 def test_the_matrix_holds_every_registered_strategy():
     tested = {part.name for text in SINGLES for part in quick(text).parts}
-    assert tested | {"none"} == set(known("strategy"))
+    elsewhere = {name for name, cls in known("strategy").items() if cls.library == "llama.cpp"}  # tests/backends
+    assert tested | {"none"} | elsewhere == set(known("strategy"))
     assert len(CHAINS) >= 10
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tiltmeter import schema
 from tiltmeter.errors import UserError
 from tiltmeter.messages import spoken
+from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.runs.store import Store, stored_variant, variant_file, write_variant
 from tiltmeter.variants.speed import Setting, Speed, Timing, measure
 
@@ -40,15 +42,21 @@ def run_speed(
                     f"the run {out} has no variant {name} of {model}",
                     fix=f"tiltmeter run {model} -s {name} --out {out}",
                 )
-    found = measure(
-        model,
-        strategies,
-        setting=setting,
-        device=device,
-        dtype=dtype,
-        calibration=calibration,
-        progress=lambda line: print(line, file=sys.stderr),
-    )
+    progress = partial(print, file=sys.stderr)
+    if is_gguf(model):
+        from tiltmeter.backends import _llama_speed  # an optional extra
+
+        found = _llama_speed.measure(model, strategies, setting=setting, run=out, progress=progress)
+    else:
+        found = measure(
+            model,
+            strategies,
+            setting=setting,
+            device=device,
+            dtype=dtype,
+            calibration=calibration,
+            progress=progress,
+        )
     if out is not None:
         with Store(out) as store:
             for speed in found:
@@ -96,6 +104,9 @@ def show(model: str, found: Sequence[Speed]) -> None:
         f"{how.device}, {how.threads} threads; median (lowest–highest) of {how.repeats} rounds, "
         "base and variant in turn.[/dim]"
     )
+    first = [f"{speed.strategy} {_timing(speed.first_token, '.3f')}" for speed in found if speed.first_token]
+    if first:
+        console.print(f"[dim]seconds from one prompt to its first new token: {', '.join(first)}[/dim]")
 
 
 def _timing(timing: Timing | None, form: str) -> str:

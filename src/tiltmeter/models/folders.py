@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,11 @@ def fingerprint_folder(path: Path) -> str:
     asking again costs no reading: putting an old time back (touch -r, cp -p, rsync) does not pass for the old file.
     """
     files = sorted({*_weights(path), *(file for pattern in DECIDES for file in path.glob(pattern))})
+    return fingerprint_files(files, path)
+
+
+def fingerprint_files(files: Sequence[Path], path: Path) -> str:
+    """SHA-256 over the names below `path` and the bytes of `files`, in their order; remembered as above."""
     stamp = tuple(_stamp(file) for file in files)
     if stamp in _seen:
         return _seen[stamp]

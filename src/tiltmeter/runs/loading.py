@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.messages import Text
+from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.registry import build
 from tiltmeter.runs.store import stored_variant, write_json
 from tiltmeter.schema import RunRecord
@@ -183,9 +184,21 @@ class Loader:
         return facts.proof.probe_logprobs if facts else None
 
     def _backend(self, source: str) -> Backend:
-        name = "endpoint" if is_address(source) else self.study.backend
+        name = backend_name(self.study, source)
         if name not in self._backends:
             backend: Backend = build("backend", name, study=self.study, probed=self._probed, say=self.progress.note)
             backend.check()
             self._backends[name] = backend
         return self._backends[name]
+
+
+def backend_name(study: Study, source: str) -> str:
+    """Who answers about a model: an address is asked where it is served; GGUF files run in llama.cpp where their base is
+    one or the study says so, and what is no GGUF file does not."""
+    if is_address(source):
+        return "endpoint"
+    if study.backend == "llama-cpp" and not is_gguf(source):
+        return "transformers"
+    if study.backend == "transformers" and is_gguf(study.models[0]):
+        return "llama-cpp"
+    return study.backend

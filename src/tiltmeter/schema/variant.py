@@ -153,6 +153,8 @@ class Speed(Stored):
     """Why numbers are missing."""
     proof: str = ""
     """The proof's summary when it was timed."""
+    first_token: Timing | None = None
+    """Seconds from one prompt to the token after it; null where it was not timed."""
 
 
 class Variant(Stored):

@@ -108,6 +108,7 @@ class Strategy:
     role: ClassVar[Role]  # what kind of thing it does, see below; order rules and proofs follow from it
     aliases: ClassVar[tuple[str, ...]] = ()  # the study's own names
     shorthand: ClassVar[str | None] = None  # setting that may be given without its name: dtype:bfloat16
+    bare: ClassVar[bool] = False  # its settings may stand without its name: ctk=q8_0,ctv=q8_0
     makes_checkpoint: ClassVar[bool] = False  # acts by a compressed checkpoint on disk and by nothing else
     seeded: ClassVar[bool] = False  # another `seed` is a replicate of the same method, no method of its own
     simulated: ClassVar[bool] = False  # runs dense here: answers change as they would, speed and memory do not

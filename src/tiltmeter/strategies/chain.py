@@ -135,6 +135,9 @@ def _names() -> dict[str, type[Strategy]]:
 
 def _parse_part(piece: str, whole: str) -> Strategy:
     names = _names()
+    key = piece.partition("=")[0]
+    bare = [cls for cls in names.values() if cls.bare and key in {f.name for f in fields(cls)}]
+    piece = f"{bare[0].name}:{piece}" if bare and "=" in piece else piece
     lowered = piece.lower()
     name = max((n for n in names if lowered == n or lowered.startswith(n + ":")), key=len, default=None)
     if name is None:

@@ -78,6 +78,7 @@ class Speed:
         disk_bytes: the checkpoint that was loaded.
         peak_bytes: see the module; None where it was not measured or is simulated.
         note: "" or why numbers are missing.
+        first_token: seconds from one prompt to the token after it; None where it was not timed.
     """
 
     strategy: str
@@ -91,6 +92,7 @@ class Speed:
     peak_bytes: int | None
     note: Text = ""
     proof: str = ""
+    first_token: Timing | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The `speed` block of a variant: medians under plain names, everything else beside them."""

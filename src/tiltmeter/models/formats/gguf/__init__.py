@@ -6,6 +6,8 @@
     vocabulary  whether its tokens are the base's
     beside      a folder that stands for the file: configuration, the base's tokenizer, a link to the weights
     weights     the copy that is loaded: every block turned into the weights it stands for
+    library     the file in llama.cpp itself (extra `llama-cpp`): weights, and a context that decodes
+    tokenizer   its vocabulary and chat template, as llama.cpp reads them
 
 A file runs beside the base it was made from. transformers dequantizes it with llama.cpp's `gguf` package, so answers
 are those of the weights that the file stands for, bit for bit, in dense arithmetic. The base's tokenizer asks, its end
