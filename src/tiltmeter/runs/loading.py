@@ -193,8 +193,8 @@ class Loader:
 
 
 def backend_name(study: Study, source: str) -> str:
-    """Who answers about a model: an address is asked where it is served; GGUF files run in llama.cpp where their base is
-    one or the study says so, and what is no GGUF file does not."""
+    """Who answers about a model: an address is asked where it is served; GGUF files run in llama.cpp where their base
+    is one or the study says so, and what is no GGUF file does not."""
     if is_address(source):
         return "endpoint"
     if study.backend == "llama-cpp" and not is_gguf(source):
