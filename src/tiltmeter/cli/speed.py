@@ -44,9 +44,9 @@ def run_speed(
                 )
     progress = partial(print, file=sys.stderr)
     if is_gguf(model):
-        from tiltmeter.backends import _llama_speed  # an optional extra
+        from tiltmeter.backends import llama_speed  # an optional extra
 
-        found = _llama_speed.measure(model, strategies, setting=setting, run=out, progress=progress)
+        found = llama_speed.measure(model, strategies, setting=setting, run=out, progress=progress)
     else:
         found = measure(
             model,
