@@ -57,7 +57,7 @@ def standin(monkeypatch):
 
 def loaded(file: str, tmp_path: Path, strategy: str = "none"):
     study = make_study(models=[file], strategies=[strategy], backend="llama-cpp")
-    backend = build("backend", "llama-cpp", study=study, run=tmp_path, say=lambda line: None)
+    backend = build("backend", "llama-cpp", study=study, probed=lambda base: None, say=lambda line: None)
     backend.check()
     return backend, backend.load(study.variants()[-1])
 
@@ -159,7 +159,7 @@ def test_another_vocabulary_is_named(standin, file, tmp_path):
 @pytest.mark.parametrize("strategy", ["q4_0", "ctk=q8_0", "q8_0+rerun"])
 def test_elsewhere_its_strategies_are_refused_with_what_to_type(strategy, tmp_path):
     study = make_study(models=[str(DEMO)], strategies=[strategy])
-    backend = build("backend", "transformers", study=study, run=tmp_path, say=lambda line: None)
+    backend = build("backend", "transformers", study=study, probed=lambda base: None, say=lambda line: None)
     with pytest.raises(UserError, match="is done by llama") as error:
         backend.check()
     assert "MODEL.F16.gguf" in str(error.value.fix)

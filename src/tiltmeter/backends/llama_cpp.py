@@ -171,7 +171,7 @@ class LlamaCpp(Backend):
 
     def _compare(self, variant: LoadedVariant, spec: VariantSpec, found: list[float]) -> None:
         if is_gguf(spec.model) or is_address(spec.model):
-            _probe.compare(variant, found, _probe.of_base(spec.model, self.run))
+            _probe.compare(variant, found, self.probed(spec.model))
             return
         base = _probe.of_checkpoint(spec.model, variant.tokenizer, "cpu", "float32")
         _probe.compare(variant, found, base, control="same model, other engine (llama.cpp)")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +31,6 @@ def measure(
     *,
     setting: Setting | None = None,
     seed: int = 0,
-    run: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Speed]:
     """The base first, then each strategy, measured against the base in alternation; rounds as in `variants.speed`.
@@ -41,7 +39,7 @@ def measure(
     """
     say = progress or (lambda line: None)
     study = make_study(models=[model], strategies=list(strategies), backend="llama-cpp")
-    backend: Backend = build("backend", "llama-cpp", study=study, run=run or Path(), say=say)
+    backend: Backend = build("backend", "llama-cpp", study=study, probed=lambda _: None, say=say)
     backend.check()
     base = backend.load(study.variants()[0])
     how = replace(setting or Setting(), device="cpu", dtype=base.dtype, threads=base.proof["engine"]["threads"])

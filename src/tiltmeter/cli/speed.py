@@ -46,7 +46,7 @@ def run_speed(
     if is_gguf(model):
         from tiltmeter.backends import llama_speed  # an optional extra
 
-        found = llama_speed.measure(model, strategies, setting=setting, run=out, progress=progress)
+        found = llama_speed.measure(model, strategies, setting=setting, progress=progress)
     else:
         found = measure(
             model,
