@@ -26,6 +26,17 @@ def test_by_default_worse_and_shifted_break_the_gate():
     assert [code([row(v)]) for v in ("equivalent", "better")] == [0, 0]
 
 
+def test_a_variant_that_stops_answering_some_people_breaks_the_gate_whatever_the_scored_rest_says():
+    def silent(verdict):
+        return [
+            row("equivalent", change={"unanswered": {"base": 0.0, "variant": 0.1, "delta": 0.1, "verdict": verdict}})
+        ]
+
+    assert [code(silent(verdict)) for verdict in ("worse", "shifted")] == [1, 1]
+    assert [code(silent(verdict)) for verdict in ("equivalent", "inconclusive", "better")] == [0, 0, 0]
+    assert code(silent("shifted"), {"default": {"shifted": "pass"}}) == 0
+
+
 def test_no_usable_signal_never_passes_and_a_broken_limit_beats_it():
     assert code([row("no usable signal")]) == 3
     assert code([row("no usable signal")], {"default": {"no_usable_signal": "fail"}}) == 1

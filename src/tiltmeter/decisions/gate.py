@@ -114,7 +114,7 @@ def row_checks(row: Row, policy: Policy) -> list[Check]:
     if change.verdict is Verdict.NOT_EXERCISED:
         status: Status = "unjudged" if policy.names(row.place) else "pass"
         return [Check(cell, "verdict", status, str(change.reason))]
-    checks = [_verdict_check(cell, change, limits)]
+    checks = [_verdict_check(cell, change, limits), *_answered_check(cell, change, limits)]
     checks += [Check(cell, rule, status, message) for rule, status, message in _amounts(row, change, limits)]
     return checks
 
@@ -129,6 +129,14 @@ def _verdict_check(cell: str, change: Change, limits: Limits) -> Check:
             return Check(cell, "verdict", "unjudged", f"{message} Only {bound}: not proven safe.")
         message = f"{message} But {bound}."
     return Check(cell, "verdict", status, message)
+
+
+def _answered_check(cell: str, change: Change, limits: Limits) -> list[Check]:
+    """Who is answered is a finding of its own: fewer people (worse), or other people (shifted)."""
+    who = change.unanswered
+    if who is None or who.verdict not in (Verdict.WORSE, Verdict.SHIFTED):
+        return []
+    return [Check(cell, "answered", _verdict_status(who.verdict, limits), f"{who.verdict}: {who.verdict_reason}")]
 
 
 def _failed(failure: Failure) -> Iterator[Check]:
