@@ -36,7 +36,7 @@ from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks import _bbq, _letters
 from tiltmeter.benchmarks._bbq_answers import bbq_comparison, bbq_score, sample_of
 from tiltmeter.benchmarks._subset import dealt
-from tiltmeter.benchmarks.base import NAN, Benchmark, Decoding, Item, Outcome, Score, value_mean
+from tiltmeter.benchmarks.base import NAN, Benchmark, Decoding, GroupWords, Item, Outcome, Score, value_mean
 from tiltmeter.messages import translated
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import Answer, OptionProbs, Prompt, Render
@@ -66,6 +66,20 @@ class BBQ(Benchmark):
         "(Hida et al. 2025); see also Blodgett et al. 2021.",
         zh="每类 25 至 50 个手写模板，美国英语；分数低不能证明偏见少（Parrish et al. 2022）；选项会掩盖自由文本中的偏见"
         "（Jin et al. 2025），提示会改变模型的排序（Hida et al. 2025）；另见 Blodgett et al. 2021。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is answered with the stereotype more often",
+            zh="更常被以刻板印象作答",
+        ),
+        falls=translated(
+            "is answered with the stereotype less often",
+            zh="更少被以刻板印象作答",
+        ),
+        meaning=translated(
+            "Right: where the text does not say who it was, the stereotype is the answer more often than in the base.",
+            zh="向右：在文本没有说明是谁时，比基础模型更常以刻板印象作答。",
+        ),
     )
     by_default = False
     request_kind = "options"

@@ -53,6 +53,7 @@ from tiltmeter.benchmarks.base import (
     Benchmark,
     Decoding,
     GroupScore,
+    GroupWords,
     Item,
     Outcome,
     Sample,
@@ -103,6 +104,21 @@ class DifferenceAwareness(Benchmark):
         "`no difference` is always (c), so a liking for (c) looks like unawareness; lost accuracy lowers both.",
         zh="事实为 2010–2020 年，美国法律与规范；价值类标签是作者的判断；按发布的形式，“无差异”选项总是 (c)，"
         "因此偏好 (c) 看起来像缺乏意识；准确率下降会使两个分数都下降。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is told apart more often where it should be",
+            zh="在应当区分处更常被区分",
+        ),
+        falls=translated(
+            "is told apart less often where it should be",
+            zh="在应当区分处更少被区分",
+        ),
+        meaning=translated(
+            "Right: groups are told apart where they should be more often than in the base.",
+            zh="向右：在应当区分之处，比基础模型更常区分群体。",
+        ),
+        not_people=("set",),
     )
     by_default = False
     decodings: ClassVar[tuple[Decoding, ...]] = ("greedy", "sampling")

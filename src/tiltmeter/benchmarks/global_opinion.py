@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from tiltmeter.analysis.designs import country_distances
 from tiltmeter.analysis.slope import instrument
 from tiltmeter.analysis.types import Comparison
+from tiltmeter.benchmarks._distances import gini, jensen_shannon, wasserstein
 from tiltmeter.benchmarks._letters import ORDERS, in_all_orders
 from tiltmeter.benchmarks._paired import clusters, extra_changes, flip_table
 from tiltmeter.benchmarks._read import Row, read_csv
@@ -351,11 +352,6 @@ def _orders(item: Item) -> list[list[int]]:
     return [[*own[shift:], *own[:shift]] for shift in range(item.data.get(ORDERS, 1))]
 
 
-def wasserstein(p: Vector, shares: Vector) -> Vector:
-    """1-Wasserstein distance on positions 0 .. k-1. p (options,), shares (countries, options) -> (countries,)."""
-    return np.abs(np.cumsum(shares - p, axis=-1)[..., :-1]).sum(axis=-1)
-
-
 def log_score_contrasts(log_p: Sequence[float], shares: Sequence[Sequence[float]]) -> Vector:
     """-sum_o (h_co - mean_c h_o) log p_o per country, nats: how much worse the model predicts it than the others.
 
@@ -371,18 +367,6 @@ def _scored(outcomes: Sequence[Outcome]) -> int:
     return sum(not math.isnan(outcome.score) for outcome in outcomes)
 
 
-def jensen_shannon(p: Vector, shares: Vector) -> Vector:
-    """Jensen-Shannon distance: square root of the divergence in nats (scipy's definition). Shapes as `wasserstein`."""
-    middle = (p + shares) / 2
-    divergence = (_relative_entropy(np.broadcast_to(p, shares.shape), middle) + _relative_entropy(shares, middle)) / 2
-    return np.sqrt(np.maximum(divergence, 0.0))
-
-
-def _relative_entropy(left: Vector, right: Vector) -> Vector:
-    ratio = np.divide(left, right, out=np.ones_like(right), where=left > 0)  # 0 log 0 = 0
-    return (left * np.log(ratio)).sum(axis=-1)
-
-
 def by_country(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
     """Country -> its distances over the scored questions."""
     distances: dict[str, list[float]] = {}
@@ -391,14 +375,6 @@ def by_country(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
         for country, distance in zip(values["countries"], values["distances"]):
             distances.setdefault(country, []).append(distance)
     return distances
-
-
-def gini(values: Sequence[float]) -> float:
-    """Half the relative mean absolute difference over all n x n pairs; NaN with fewer than two values or mean 0."""
-    x = np.array(values, dtype=float)
-    if len(x) < 2 or x.mean() == 0:
-        return NAN
-    return float(np.abs(x[:, None] - x[None, :]).mean() / (2 * x.mean()))
 
 
 def read_countries(row: Row, n_options: int) -> dict[str, list[float]]:

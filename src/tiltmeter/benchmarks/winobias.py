@@ -38,6 +38,7 @@ from tiltmeter.benchmarks.base import (
     Benchmark,
     Decoding,
     GroupScore,
+    GroupWords,
     Item,
     Outcome,
     Score,
@@ -104,6 +105,20 @@ class WinoBias(Benchmark):
         "disputed (Blodgett et al. 2021). A gap shows bias, no gap does not show its absence (Zhao et al. 2018).",
         zh="仅二元代词、40 个职业、2017 年美国统计；2018 年起就在网上公开；何为刻板印象有争议（Blodgett et al. 2021）。"
         "有差距说明有偏见，没有差距并不证明没有（Zhao et al. 2018）。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is resolved by its stereotype more often",
+            zh="更常按刻板印象消解",
+        ),
+        falls=translated(
+            "is resolved by its stereotype less often",
+            zh="更少按刻板印象消解",
+        ),
+        meaning=translated(
+            "Right: pronouns are resolved better where the occupation fits its stereotype, more so than in the base.",
+            zh="向右：职业符合刻板印象时代词消解更准，程度超过基础模型。",
+        ),
     )
     by_default = False
     request_kind = "sequence"

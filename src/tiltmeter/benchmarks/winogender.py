@@ -39,6 +39,7 @@ from tiltmeter.benchmarks.base import (
     Benchmark,
     Decoding,
     GroupScore,
+    GroupWords,
     Item,
     Outcome,
     Score,
@@ -88,6 +89,20 @@ class Winogender(Benchmark):
         "(Selvam et al. 2023), templates have errors (Gautam et al. 2024, WinoPron); 60 occupations, US statistics.",
         zh="可显示偏见，不能证明没有偏见（Rudinger et al. 2018）；无害的改写会改变测得的偏见（Selvam et al. 2023），"
         "模板有错误（Gautam et al. 2024，WinoPron）；60 个职业，美国统计。",
+    )
+    words = GroupWords(
+        rises=translated(
+            "is resolved by the occupation’s share of women more often",
+            zh="更常按职业女性占比消解",
+        ),
+        falls=translated(
+            "is resolved by the occupation’s share of women less often",
+            zh="更少按职业女性占比消解",
+        ),
+        meaning=translated(
+            "Right: this gender’s pronouns follow the occupation’s share of women more than in the base.",
+            zh="向右：该性别的代词比基础模型更随职业女性占比消解。",
+        ),
     )
     by_default = False
     request_kind = "sequence"
