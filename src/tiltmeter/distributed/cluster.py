@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from tiltmeter.backends.base import is_address
 from tiltmeter.distributed.places import places_for
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.runs.progress import Progress
 from tiltmeter.schema import RunRecord
 from tiltmeter.study import Study
@@ -41,7 +42,8 @@ def connect(address: str, study: Study, record: RunRecord, record_path: Path, pr
 
     Raises UserError when Ray is absent, the address is no cluster, or the study is answered by another backend.
     """
-    if study.backend != "transformers" or any(is_address(spec.source) for spec in study.variants()):
+    elsewhere = any(is_address(spec.source) for spec in study.variants()) or any(map(is_gguf, study.models))
+    if study.backend != "transformers" or elsewhere:
         raise UserError(
             "--ray spreads what tiltmeter computes itself, not other backends or served endpoints",
             fix="leave --ray out",
