@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from importlib.resources import files
+from pathlib import Path
 from string import Formatter
 
 import pytest
 
+import tiltmeter
 from tiltmeter import printed
 from tiltmeter.errors import UserError
 from tiltmeter.messages.sentences import catalogue
@@ -58,6 +61,19 @@ def test_every_key_the_templates_and_the_code_name_is_in_the_catalogue():
     named = {key for text in texts for key in re.findall(r"""\b(?:w|words)\(\s*["']([a-z_]+\.[a-z_-]+)["']""", text)}
     assert len(named) > 80
     assert named <= set(catalogue())
+
+
+def test_every_sentence_said_by_a_literal_key_gets_all_its_values():
+    said = [
+        (call.args[0].value, {word.arg for word in call.keywords})
+        for path in Path(tiltmeter.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "say"
+        if call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value in catalogue()
+    ]
+    assert len(said) > 80
+    for key, given in said:
+        assert None in given or placeholders(catalogue()[key]["en"]) <= given, key  # None: **values, seen when run
 
 
 def test_an_unknown_language_is_a_mistake_with_its_fix():

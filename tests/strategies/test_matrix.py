@@ -39,6 +39,7 @@ SINGLES = [
     "magnitude",
     "kv8",
     "kv4",
+    "kv-fp8",
     "kv8:read=transformers",
     "kv4:read=transformers",
     "dynamic-int8",
