@@ -28,7 +28,7 @@ def prepare(device: str) -> None:
     cuDNN, torch's first choice for attention on recent GPUs, builds a plan for every new shape (0.1 to 0.5 s), and
     trees have a new shape in nearly every piece. TF32 would round float32 products to 10 bits.
     """
-    if torch.device(device).type == "cuda":
+    if device.partition(":")[0] == "cuda":  # no torch device where nothing is computed here: "served"
         torch.backends.cuda.enable_cudnn_sdp(False)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

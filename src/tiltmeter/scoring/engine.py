@@ -104,8 +104,8 @@ class Engine:
     @property
     def rows(self) -> int:
         """Sequences decoded side by side."""
-        if self.variant.model is None and torch.device(self.variant.device).type != "cpu":
-            return planning.widths(self.batch_tokens).rows  # planned where the card is not
+        if self.variant.model is None and self.variant.device.partition(":")[0] != "cpu":
+            return planning.widths(self.batch_tokens).rows  # planned where the card is not, or computed by a server
         return decode_rows(self.variant, self.batch_tokens)
 
     def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]:
