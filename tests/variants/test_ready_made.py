@@ -14,10 +14,10 @@ from tiltmeter.messages import json_default
 from tiltmeter.models import reading
 from tiltmeter.models.difference import READS_TOKENS, WRITES, incomparable, same_tokens
 from tiltmeter.pipeline import run
-from tiltmeter.results.document import read_results
+from tiltmeter.results.document import read_document, read_results
 from tiltmeter.runs.loading import Loader
 from tiltmeter.runs.progress import Silent
-from tiltmeter.schema import Row, RunRecord
+from tiltmeter.schema import RunRecord
 from tiltmeter.strategies.base import DidNothing
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import make_study
@@ -177,7 +177,7 @@ def test_a_row_under_another_tokenizer_gets_no_verdict_and_no_gate_passes_it(sto
     assert row["change"]["verdict"] == "no usable signal"
     assert "another tokenizer (the same vocabulary cuts or opens texts differently" in row["change"]["reason"]
     assert row["change"]["p_adjusted"] is None  # and it is no hypothesis among the others
-    gate = evaluate([Row.model_validate(row | {"partial": False})], read_policy({}))
+    gate = evaluate(read_document(tmp_path / "run"), read_policy({"default": {"allow_partial": True}}))
     assert gate.exit_code == 3 and [check.status for check in gate.checks] == ["unjudged"]
 
 

@@ -11,7 +11,6 @@ import contextlib
 import gc
 import sys
 from abc import abstractmethod
-from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -126,7 +125,7 @@ class LoadsFolders(Backend):
         ]
         if spec.source != spec.model and not is_address(spec.model):
             differing = differences(spec.model, spec.source)
-            variant.proof["differences"] = [asdict(each) for each in differing]
+            variant.proof["differences"] = [each.as_json() for each in differing]
             variant.notes += [each.text for each in differing]
         if spec.source != spec.model or any(not part.redraws for part in spec.chain.parts):
             _probe.compare(variant, found, self.probed(spec.model))

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +162,7 @@ class Endpoint(Backend):
             return True
         base = reading.load_tokenizer(resolve(spec.model), spec.model)
         found = other_tokenizer(base, variant.tokenizer)
-        variant.proof["differences"] = [asdict(each) for each in found]
+        variant.proof["differences"] = [each.as_json() for each in found]
         variant.notes += [each.text for each in found]
         return not any(each.incomparable for each in found)
 

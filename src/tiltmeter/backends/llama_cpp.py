@@ -11,7 +11,6 @@ Departure   base and weight variants keep keys and values in float32 (`models.fo
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +161,7 @@ class LlamaCpp(Backend):
         found = [option_logprobs(variant, ids, [token])[0] for ids, token in _probe.questions(variant.tokenizer)]
         if spec.source != spec.model and not is_address(spec.model):
             differing = differences(spec.model, spec.source)
-            variant.proof["differences"] = [asdict(each) for each in differing]
+            variant.proof["differences"] = [each.as_json() for each in differing]
             variant.notes += [each.text for each in differing]
         if spec.source != spec.model or any(part.role != "control" for part in spec.chain.parts):
             self._compare(variant, spec, found)

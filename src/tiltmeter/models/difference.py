@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from tiltmeter.messages import Text, from_json
+from tiltmeter.messages import Text, as_json, from_json
 
 READS_TOKENS = ("sequence", "options")  # requests that are answered with log-probabilities of tokens
 WRITES = ("generation",)  # requests that are answered with text
@@ -30,6 +30,16 @@ class Difference:
     text: Text
     incomparable: tuple[str, ...] = ()
     chat_only: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready, as proofs hold it: the sentence in English too, for versions that do not know its key."""
+        return {**vars(self), "text": as_json(self.text), "incomparable": list(self.incomparable)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `as_json` wrote."""
+        text, kinds = from_json(data["text"]), tuple(data["incomparable"])
+        return cls(data["about"], text, kinds, data["chat_only"])
 
 
 def incomparable(proof: Mapping[str, Any], benchmark: str, request_kind: str, text_format: str) -> Text | None:

@@ -11,7 +11,6 @@ rounds are named.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +77,7 @@ def differences(base: str, variant: str) -> list[Difference]:
     ]
     gguf = facts_of(folders[1])
     if gguf:  # its sizes were held to the base's when it was read
-        found += [Difference(**{**each, "incomparable": tuple(each["incomparable"])}) for each in gguf["differences"]]
+        found += [Difference.from_json(each) for each in gguf["differences"]]
     elif changed:
         found.append(Difference("architecture", say("differs.architecture", changed=", ".join(changed))))
     return found
@@ -107,7 +106,7 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
         "linear_layers": total,
         "method": method,
         "kv_cache_scheme": scheme,
-        "differences": [asdict(each) for each in found],
+        "differences": [each.as_json() for each in found],
     }
     if variant.proof.get("converted"):
         lines.append(how_converted(variant.proof["converted"]))

@@ -14,8 +14,9 @@ from gguf_checkpoints import llama, write_gguf, write_other, write_qwen35
 from quantized_checkpoints import edit
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import json_default
 from tiltmeter.models.artifacts import Artifacts
-from tiltmeter.models.difference import READS_TOKENS, WRITES, incomparable
+from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference, incomparable
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.pipeline import run
@@ -259,7 +260,7 @@ def test_the_proof_names_types_and_size_and_the_file_is_converted_once(base, tmp
     assert variant.proof["converted"]["types"] == {"Q4_K": 6, "Q6_K": 1, "F32": 5}
     assert variant.proof["checkpoint_bytes"] == file.stat().st_size
     assert variant.eos_ids == {2} and variant.max_length == 256
-    json.dumps(variant.proof)
+    json.dumps(variant.proof, default=json_default)
     [artifact] = [each for each in Artifacts(tmp_path / "cache").entries() if "loading" in each.title]
     assert artifact.title == f"{file} · gguf, for loading"
     assert artifact.key["weights"] == variant.weight_hash == apply.fingerprint(str(file), str(base))
@@ -289,7 +290,7 @@ def test_what_llama_cpp_would_ask_otherwise_is_named_and_makes_nothing_incompara
             "context_length": 128,
         },
     )
-    found = {each.text: each for each in differences(str(base), str(tmp_path / "model.gguf"))}
+    found = {str(each.text): each for each in differences(str(base), str(tmp_path / "model.gguf"))}
     assert set(found) == {
         "llama.cpp would not open texts with a BOS token, here both are asked as the base's tokenizer does",
         "the EOS token of the GGUF file is 7 instead of 2, here both run with the base's",
@@ -298,7 +299,7 @@ def test_what_llama_cpp_would_ask_otherwise_is_named_and_makes_nothing_incompara
         "context length 128 instead of 256: what fits one only is unscored in the other",
     }
     assert not any(each.incomparable for each in found.values())
-    assert not any(Words("zh").told(text).foreign for text in found)
+    assert not any(Words("zh").told(each.text).foreign for each in found.values())
     variant = load(tmp_path / "model.gguf", base)
     assert variant.eos_ids == {2} and variant.max_length == 128
     assert variant.model.config.rms_norm_eps == pytest.approx(1e-3)
@@ -315,8 +316,10 @@ def test_another_vocabulary_makes_every_benchmark_incomparable(base, tmp_path):
     write_gguf(base, tmp_path / "model.gguf", tokens=[*tokens[:1000], *reversed(tokens[1000:])])
     [found] = differences(str(base), str(tmp_path / "model.gguf"))
     assert found.about == "tokenizer" and set(found.incomparable) == {*READS_TOKENS, *WRITES}
-    assert "another vocabulary (1048 of 2048 tokens are other words)" in found.text
-    proof = {"differences": [vars(found)]}
+    assert "another vocabulary (1048 of 2048 tokens are other words)" in str(found.text)
+    proof = {"differences": [json.loads(json.dumps(found.as_json()))]}
+    assert proof["differences"][0]["text"]["text"] == str(found.text)  # for a version that lost the key
+    assert Difference.from_json(proof["differences"][0]) == found
     assert not Words("zh").told(found.text).foreign
     for name, kind in (("worldbench", "generation"), ("crows-pairs", "sequence"), ("anything", "options")):
         assert incomparable(proof, name, kind, "plain") == found.text
@@ -331,7 +334,7 @@ def test_a_few_tokens_that_a_converter_spells_otherwise_are_a_note(base, tmp_pat
     assert found.incomparable == ()
     assert (
         f"1 of 2048 tokens are spelled otherwise in the GGUF file (first '\\x1b[31mred' instead of "
-        f"{vocabulary(base)[500]!r})" in found.text
+        f"{vocabulary(base)[500]!r})" in str(found.text)
     )
 
 

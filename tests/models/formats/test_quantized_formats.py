@@ -13,6 +13,7 @@ from quantized_checkpoints import base_model, edit, linear_names, write_awq, wri
 from safetensors.torch import load_file, save_file
 
 from tiltmeter.errors import UserError
+from tiltmeter.messages import json_default
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.formats.awq_gptq import read_format
 from tiltmeter.models.variant import LoadedVariant
@@ -126,7 +127,7 @@ def test_the_proof_names_the_format(base, tmp_path):
         "ready-made checkpoint, AWQ (gemm), 4 bits, groups of 32, asymmetric: 7 of 8 linear layers quantized; "
         "converted by compressed-tensors for loading: same integers, same scales; largest logit change on probe "
     )
-    json.dumps(plain.proof)
+    json.dumps(plain.proof, default=json_default)
 
 
 def test_layers_spread_over_shards_come_together(base, tmp_path):
@@ -250,7 +251,7 @@ def test_compare_runs_both_formats_and_shows_what_they_are(base, shared, tmp_pat
 def test_no_speed_is_printed_for_a_copy_that_runs_dense(base, tmp_path):
     setting = Setting(batch=1, prompt_tokens=8, new_tokens=2, repeats=1)
     rows = measure(str(write_awq(base, tmp_path / "awq")), ["rerun"], setting=setting, peak=False)
-    assert [row.note for row in rows] == ["simulated: no speed measured here"] * 2
+    assert [str(row.note) for row in rows] == ["simulated: no speed measured here"] * 2
     assert [row.decode for row in rows] == [None, None]
 
 

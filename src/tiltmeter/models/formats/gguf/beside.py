@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +83,7 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
         "counts": header.counts,
         "layers": layers,
         "stored": sorted(stored),
-        "differences": [asdict(each) for each in differences],
+        "differences": [each.as_json() for each in differences],
     }
     partial = place.with_name(f"{place.name}.{os.getpid()}")
     partial.mkdir(parents=True)
