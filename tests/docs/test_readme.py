@@ -25,9 +25,9 @@ def table() -> dict[str, list[float]]:
     block = README.split("```text\n", 1)[1].split("```", 1)[0]
     rows = {}
     for line in block.splitlines():
-        numbers = re.findall(r"[+−]?\d+\.\d+", line)
+        numbers = re.findall(r"[+−±]?\d+\.\d+", line)
         if len(numbers) == len(COLUMNS):
-            rows[line.split()[0]] = [float(number.replace("−", "-")) for number in numbers]
+            rows[line.split()[0]] = [float(number.replace("−", "-").replace("±", "")) for number in numbers]
     return rows
 
 
