@@ -67,7 +67,7 @@ def test_a_junit_file_that_cannot_be_written_is_a_mistake(stored, tmp_path):
     decisions.run_gate(tmp_path, junit=tmp_path / "gate.xml")
     assert "<testsuite" in (tmp_path / "gate.xml").read_text()
     with pytest.raises(UserError, match="cannot write"):
-        decisions.run_gate(tmp_path, junit=tmp_path / "absent" / "gate.xml")
+        decisions.run_gate(tmp_path, junit=tmp_path / "gate.xml" / "below-a-file.xml")
 
 
 def test_margins_of_the_policy_judge_the_run_anew(monkeypatch, tmp_path):

@@ -28,7 +28,7 @@ class Measured:
 
     def __init__(self, out):
         self.rows = {(r["benchmark"], r["format"], r["decoding"]): r for r in read_results(out)["rows"]}
-        self.cells = {key[4:] + key[2:4]: cell for key, cell in cells_of(out).items()}
+        self.cells = {(p.benchmark, p.format, p.decoding): cell for p, cell in cells_of(out).items()}
         self.world = {}
         for name, items in build_world().items():
             loaded = build("benchmark", name).load(DATA)

@@ -109,9 +109,7 @@ def test_a_run_is_judged_and_the_report_speaks_its_words_in_both_languages(insta
     assert all(words in page for words in ("Two dozen sentences", "noise of 0.3 sd on"))
     tiltmeter(installed, "report", str(run), "--lang", "zh", "--out", str(tmp_path / "zh.html"))
     page = (tmp_path / "zh.html").read_text(encoding="utf-8")
-    assert all(
-        words in page for words in ("二十余个句子", "个线性层加入 0.3 倍标准差的噪声", "工作领域", "向右：该领域")
-    )
+    assert all(words in page for words in ("二十余个句子", "个线性层加入 0.3 倍标准差的噪声", "向右：该领域"))
     assert "Two dozen sentences" not in page
 
 
