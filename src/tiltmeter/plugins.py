@@ -4,7 +4,8 @@ A strategy, a benchmark or a backend in a package of its own imports nothing els
 change with a version that says so; everything else may move. `docs/extend.md` shows a package that uses them.
 
     any plug-in   register, UserError, missing_extra, seed_for; translated, join, Message, Text
-    strategy      Strategy, Calibrated, Windows, Context, LoadedVariant, RequestKind; DidNothing, LoadFailed, VariantFailed
+    strategy      Strategy, Calibrated, Windows, Context, LoadedVariant, RequestKind; DidNothing, LoadFailed,
+                  VariantFailed
     benchmark     Benchmark, Dataset, DataFile, GroupWords, Item, Outcome, Sample, Score, GroupScore, NAN
       its data    read_csv, read_jsonl, unique
       asks        SequenceLogprob, OptionProbs, Generation, Prompt, Render, Format, Decoding, Request, generations

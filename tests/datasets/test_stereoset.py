@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 from tests.benchmarks.extra import example
-from tiltmeter.strategies.calibration import read_texts
 
 from tiltmeter.datasets import stereoset
 from tiltmeter.datasets.stereoset import entry_scores, icat, intersentence, pairs, term_scores
 from tiltmeter.errors import UserError
+from tiltmeter.strategies.calibration import read_texts
 
 
 @pytest.fixture(scope="module")
