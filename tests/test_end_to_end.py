@@ -81,9 +81,9 @@ def test_a_model_without_the_protocols_answers_says_so_in_every_row(shared, tiny
     )
     rows = {row["benchmark"]: row for row in read_results(tmp_path / "run")["rows"] if row["strategy"] == "none"}
     assert len(rows) == 6
-    assert rows["discrim-eval"]["score"] is None and rows["discrim-eval"]["unscored"] == {NO_TOKEN: 135}
+    assert rows["discrim-eval"]["score"] is None and rows["discrim-eval"]["unscored"] == {str(NO_TOKEN): 135}
     assert rows["worldbench"]["score"] is None and rows["worldbench"]["n_scored"] == 0
-    assert rows["discrim-eval-gen"]["unscored"].get(TOO_LONG, 0) > 0
+    assert rows["discrim-eval-gen"]["unscored"].get(str(TOO_LONG), 0) > 0
     assert rows["crows-pairs"]["n_scored"] == 20 and rows["crows-pairs"]["partial"]
     assert all(row["reason"] for row in rows.values() if row["score"] is None)
 
