@@ -39,10 +39,13 @@ def two_nodes(tmp_path_factory):
 
 
 def without_times(folder):
-    """The run's results as JSON text, with measured seconds and the folder's name taken out."""
+    """The run's results as JSON text, and how they were computed; without measured seconds and the folder's name, which
+    the commands that complete a run also say."""
     document = read_results(folder)
-    document["run"].pop("path")
-    document["run"].pop("started")
+    for name in ("path", "started", "command", "command_for_all"):
+        document["run"].pop(name)
+    document["methods"] = json.loads((folder / "run.json").read_text())["methods"]
+    assert document["methods"]
     for row in document["rows"]:
         row.pop("seconds")
     return json.dumps(document, sort_keys=True)
@@ -184,7 +187,8 @@ def test_what_is_raised_inside_a_worker_comes_back_as_it_was_so_that_the_driver_
 
 
 def test_each_variant_at_work_has_a_worker_that_nobody_makes_load_another(pool):
-    pids, together = {"a": set(), "b": set()}, threading.Barrier(2)
+    pids = {"a": set(), "b": set()}
+    together = threading.Barrier(2, timeout=100)  # or the one would wait for ever when the other failed
 
     def work(spec):
         with pool.active(spec):

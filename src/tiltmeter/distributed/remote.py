@@ -87,11 +87,22 @@ class Worker:
         self._held(spec, expected)
         return self.loader.budget(spec)
 
-    def answer(self, spec: VariantSpec, expected: Expected, batch_tokens: int, requests: Sequence[Request]) -> Answered:
-        """The answers to one batch. Raises what the library raises, and `Unfit`."""
+    def answer(
+        self,
+        spec: VariantSpec,
+        expected: Expected,
+        batch_tokens: int,
+        outcomes: dict[str, Any],
+        requests: Sequence[Request],
+    ) -> Answered:
+        """The answers to one batch, computed as the self-tests of the run chose (`outcomes`) where they have. Raises
+        what the library raises, and `Unfit`."""
         self.loader.record.batch_tokens = batch_tokens
         self._held(spec, expected)
-        return ask(self.loader.engine(spec), requests)
+        engine = self.loader.engine(spec)
+        if hasattr(engine, "outcomes"):
+            engine.outcomes.update(outcomes)
+        return ask(engine, requests)
 
     def _held(self, spec: VariantSpec, expected: Expected) -> LoadedVariant:
         """The variant, loaded unless it is here already."""
@@ -185,14 +196,20 @@ class RemoteLoader(Loader):
             with self._lock:
                 budget = self.budget(spec)
             expected = Expected(self.identity(spec.source).weight_hash, digest(variant.proof))
-            self._engines[spec] = RemoteEngine(self.pool, spec, expected, variant, budget, self._loaded[spec][1])
+            engine = RemoteEngine(self.pool, spec, expected, variant, budget, self._loaded[spec][1])
+            engine.outcomes.update(self._methods(spec))
+            self._engines[spec] = engine
         return self._engines[spec]
 
     def answers(
         self, spec: VariantSpec, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
     ) -> Iterator[tuple[list[int], Answered | Exception]]:
         """As the base class says, in the order in which workers are done."""
-        return self.engine(spec).answer_batches(queue, requests_at)
+        engine = self.engine(spec)
+        for batch, found in engine.answer_batches(queue, requests_at):
+            with self._lock:
+                self._remember_methods(spec, engine)
+            yield batch, found
 
     def _measured_budget(self, spec: VariantSpec) -> int:
         expected = Expected(self.identity(spec.source).weight_hash)
@@ -263,13 +280,15 @@ class RemoteEngine(Engine):
         """See `RemoteLoader.answers`."""
 
         def start(actor: Any, batch: list[int]) -> Any:
-            return actor.answer.remote(self._spec, self._expected, self.batch_tokens, requests_at(batch))
+            outcomes = dict(self.outcomes)
+            return actor.answer.remote(self._spec, self._expected, self.batch_tokens, outcomes, requests_at(batch))
 
         started, before = time.perf_counter(), self.stats.seconds
         for batch, found in self._pool.spread(self._spec, queue, start, self._pays):
             if isinstance(found, Answered):
                 self._n_batches += 1
                 self._worked += found.seconds
+                self.outcomes = {**found.outcomes, **self.outcomes}  # the first that was found holds
                 self.stats.tokens_asked += found.tokens_asked
                 self.stats.tokens_computed += found.tokens_computed
                 self.stats.seconds = before + time.perf_counter() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -46,6 +46,7 @@ class Answered:
     Attributes:
         tokens_asked, tokens_computed: see `scoring.engine.Stats`.
         seconds: wall time, without that of a self-test.
+        outcomes: of the engine's self-tests so far, by kind of request.
     """
 
     answers: list[Answer]
@@ -53,6 +54,7 @@ class Answered:
     tokens_computed: int
     seconds: float
     notes: list[Text]
+    outcomes: dict[str, Any] = field(default_factory=dict)
 
 
 def ask(engine: Answering, requests: Sequence[Request]) -> Answered:
@@ -66,6 +68,7 @@ def ask(engine: Answering, requests: Sequence[Request]) -> Answered:
         tokens_computed=engine.stats.tokens_computed - computed,
         seconds=time.perf_counter() - started - (getattr(engine.stats, "test_seconds", 0.0) - tests),
         notes=list(getattr(engine, "said", engine.notes)),
+        outcomes=dict(getattr(engine, "outcomes", {})),
     )
 
 
