@@ -50,6 +50,19 @@ def test_a_planted_change_gets_its_verdict(decided, name):
     assert change["ci"][0] <= truth <= change["ci"][1]
 
 
+def test_a_bias_that_turned_round_at_equal_size_is_shifted(decided):
+    change = decided["reversed"]["change"]
+    assert change["verdict"] == "shifted", change["reason"]
+
+
+def test_a_model_that_is_only_less_sure_is_not_better_though_every_gap_shrank(decided):
+    change = decided["fainter"]["change"]
+    assert change["ci"][1] < 0  # the printed score fell
+    assert change["verdict"] not in ("better", "worse"), change["reason"]
+    low, high = change["slope_ci"]
+    assert low <= 0.7 <= high + 0.03 and high < 1  # decisions x 0.7 were planted
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_planted_change_of_every_contrast_is_measured(decided, name):
     groups = contrasts(decided[name])

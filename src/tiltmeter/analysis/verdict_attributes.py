@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tiltmeter.analysis.change import Change, SpreadChange
+from tiltmeter.analysis.change import Change, SlopeChange, SpreadChange
 from tiltmeter.analysis.printing import in_unit, number, p_text, signed
 from tiltmeter.messages import Text, join, say
 from tiltmeter.schema.verdict import Verdict
@@ -60,6 +60,11 @@ def _judge(s: SpreadChange, c: Change, alpha: float) -> Judgement:
         detectable = say("detectable.real" if s.p < 0.05 else "detectable.open")
         return Judgement(Verdict.EQUIVALENT, say("reason.moved_little", sizes=sizes, detectable=detectable, **limit))
     if np.isfinite(s.p_adjusted) and s.p_adjusted < alpha:
+        if c.slope is not None and (c.slope.fainter or c.slope.sharper) and _beyond(s, c.slope) <= s.margin:
+            # what one factor for every decision leaves unexplained is real and too small to matter
+            return Judgement(
+                Verdict.INCONCLUSIVE, say("reason.spread_open", name=name, moved=sizes, why=say("open.slope"))
+            )
         return _told(s, c, name, sizes)
     if s.movement_high <= s.margin:
         return Judgement(Verdict.INCONCLUSIVE, say("reason.vanished", hidden=number(s.hidden), **limit))
@@ -72,6 +77,14 @@ def _judge(s: SpreadChange, c: Change, alpha: float) -> Judgement:
     else:
         why = say("open.chance")
     return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_open", name=name, moved=sizes, why=why))
+
+
+def _beyond(s: SpreadChange, slope: SlopeChange) -> float:
+    """Movement beyond what multiplying every decision by `slope` makes of the base's own differences, in `unit`.
+
+    With v = slope x b + r the movement U(v - b) is (1 - slope)^2 U(b) + U(r), as r is no multiple of b.
+    """
+    return float(np.sqrt(max(s.movement**2 - ((1 - slope.value) * s.d_base) ** 2, 0.0)))
 
 
 def _told(s: SpreadChange, c: Change, name: Text, sizes: Text) -> Judgement:
