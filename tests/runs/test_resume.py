@@ -16,7 +16,8 @@ from tiltmeter.study import make_study
 def without_times(document):
     """The document as JSON text with measured seconds and the folder's name taken out."""
     document["run"].pop("path")
-    document["run"].pop("started")
+    for name in ("started", "command", "command_for_all", "path"):  # a time, and the folder's own name
+        document["run"].pop(name, None)
     for row in document["rows"]:
         row.pop("seconds")
     return json.dumps(document, sort_keys=True)
