@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tiltmeter.cli.evidence_commands import evidence_app
 from tiltmeter.cli.language import language
 from tiltmeter.cli.options import (
     Backend,
@@ -38,6 +39,7 @@ from tiltmeter.cli.options import (
     study_settings,
 )
 from tiltmeter.cli.output import guarded, say, say_error
+from tiltmeter.cli.there_is import there_is_app
 from tiltmeter.errors import UserError
 from tiltmeter.models.address import is_address, reachable
 from tiltmeter.printed import one_line
@@ -59,8 +61,6 @@ app = typer.Typer(
     help="Does making a language model faster change whom it treats how? Base against accelerated, "
     "item by item, with error bars.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Datasets: licences, download, checksums.")
-app.add_typer(data_app, name="data")
 
 
 def _print_version(asked: bool) -> None:
@@ -289,46 +289,6 @@ def choose(
 
 
 @app.command()
-def evidence(
-    run: RunFolder,
-    policy: Annotated[Path | None, typer.Option(help="YAML policy. [dim]default: as `gate`[/dim]")] = None,
-    key: Annotated[Path | None, typer.Option(metavar="PEM", help="Private key that signs each statement.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to. [dim]default: RUN/evidence[/dim]")] = None,
-) -> None:
-    """Write one statement per variant (in-toto, DSSE when signed): artifact, method, results, gate, checklist."""
-    from tiltmeter.cli.evidence import run_evidence
-
-    raise typer.Exit(run_evidence(run, policy=policy, key=key, out=out))
-
-
-@app.command(
-    epilog="Exit status: 0 confirmed, 1 not what the run shows, 2 mistake or false signature, 3 not confirmed."
-)
-def verify(
-    statement: Annotated[list[Path], typer.Argument(metavar="STATEMENT...", help="Files that `evidence` wrote.")],
-    run: Annotated[Path | None, typer.Option(help="Run whose answers must give the statement.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="The policy it was made under.")] = None,
-    key: Annotated[Path | None, typer.Option(metavar="PEM", help="Public key that must have signed it.")] = None,
-) -> None:
-    """Hold a statement to a key and to a run's own answers."""
-    from tiltmeter.cli.evidence import run_verify
-
-    raise typer.Exit(run_verify(statement, run=run, policy=policy, key=key))
-
-
-@app.command(
-    epilog="Exit status: 0 every row is reproduced, 1 a row is not, 2 mistake, 3 it cannot be told or a row is missing."
-)
-def reproduce(
-    first: Annotated[Path, typer.Argument(metavar="RUN1")], second: Annotated[Path, typer.Argument(metavar="RUN2")]
-) -> None:
-    """Does a second run give the results of the first? Item by item, with the statistics that judge a strategy."""
-    from tiltmeter.cli.evidence import run_reproduce
-
-    raise typer.Exit(run_reproduce(first, second))
-
-
-@app.command()
 def speed(
     model: Annotated[str, typer.Argument(help="Hub id, folder, or a config.json (random weights of that shape).")],
     strategy: Strategies = None,
@@ -359,14 +319,6 @@ def speed(
     )
 
 
-@app.command("list")
-def list_(what: Annotated[str | None, typer.Argument(metavar="[strategies|benchmarks|backends]")] = None) -> None:
-    """Say what there is, one line each, with its source."""
-    from tiltmeter.cli.listing import show_list
-
-    show_list(what)
-
-
 @app.command()
 def demo(
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the run; every command accepts it.")] = None,
@@ -381,39 +333,8 @@ def demo(
     raise typer.Exit(run_demo(keep, full, seed, Console()))
 
 
-@app.command()
-def cache(action: Annotated[Literal["list", "clear"], typer.Argument()] = "list") -> None:
-    """List or clear the cache of compressed checkpoints."""
-    from tiltmeter.cli.listing import show_cache
-
-    show_cache(action)
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """List the datasets with source, licence, size and known limits."""
-    from tiltmeter.cli.listing import show_datasets
-
-    show_datasets()
-
-
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK...]", help="[dim]default: all[/dim]")] = None,
-    data: Data = None,
-) -> None:
-    """Download pinned revisions and check their SHA-256."""
-    from tiltmeter.cli.listing import fetch_datasets
-
-    fetch_datasets(name or [], data)
-
-
-@data_app.command("verify")
-def data_verify(data: Data = None) -> None:
-    """Check local files: present, checksum, rows, schema."""
-    from tiltmeter.cli.listing import verify_datasets
-
-    raise typer.Exit(verify_datasets(data))
+app.add_typer(evidence_app)  # without a name: their commands stand beside these
+app.add_typer(there_is_app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from tiltmeter.report.view import View
 from tiltmeter.results.document import answer_text, cells_of, prompt_of
 from tiltmeter.runs.store import Cell, answer_from_dict
 from tiltmeter.schema import Place, Row
-from tiltmeter.schema.results import FlipExample
+from tiltmeter.schema.change import FlipExample
 
 EACH = 40  # flips of one comparison
 BUDGET = 9_000_000  # bytes of all texts together, as UTF-8

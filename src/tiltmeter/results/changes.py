@@ -25,7 +25,7 @@ from tiltmeter.messages import Text, say
 from tiltmeter.models.difference import incomparable, same_tokens
 from tiltmeter.registry import build
 from tiltmeter.schema import Place, Row, Variant
-from tiltmeter.schema.results import FlipExample, GroupEffect, GroupMove, Unanswered
+from tiltmeter.schema.change import FlipExample, GroupEffect, GroupMove, Unanswered
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import Study, kind_of
 

@@ -3,8 +3,9 @@
 Everybody downstream of `results` (report, gate, choose, findings, tables, demo) reads attributes of these types.
 """
 
+from tiltmeter.schema.change import Arm, Change, Flips, Group, Spread
 from tiltmeter.schema.place import Place
-from tiltmeter.schema.results import Arm, Change, Choice, Document, Flips, Group, Row, RunFacts, Spread
+from tiltmeter.schema.results import Choice, Document, Row, RunFacts
 from tiltmeter.schema.run import DataFacts, Done, Failure, RunRecord
 from tiltmeter.schema.variant import AnswerQuality, Proof, Speed, TextQuality, Variant
 from tiltmeter.schema.verdict import Verdict
