@@ -11,12 +11,10 @@ DOCUMENT = SOURCE.parents[1] / "docs" / "architecture.md"
 ROOMS = {  # lowest first: each imports only what stands above it in this list
     "errors": "mistakes with what to do about them",
     "seeds": "one rule for every random draw",
-    "files": "files written whole",
-    "data": "the study's printed numbers",
     "registry": "names -> classes: strategies, benchmarks, backends",
     "messages": "every sentence, in English and Chinese",
     "printed": "numbers and text as they are printed",
-    "yaml_files": "YAML read strictly",
+    "files": "files written whole, YAML read strictly",
     "schema": "what files and documents hold, typed once",
     "models": "a folder -> a model in memory; knows no strategy",
     "scoring": "requests -> answers",
@@ -76,6 +74,11 @@ def room(module: str) -> str:
 
 def test_every_room_has_its_place_in_the_order():
     assert {room(name) for name in MODULES if name not in ENTRIES} == set(ROOMS)
+
+
+def test_a_first_glance_shows_fewer_than_30_entries():
+    seen = [path.name for path in SOURCE.iterdir() if path.name != "__pycache__"]
+    assert len(seen) < 30, sorted(seen)
 
 
 def test_imports_run_down():

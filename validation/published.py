@@ -12,7 +12,7 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "published.md"
 
 
 def rows() -> list[dict[str, str]]:
-    text = files("tiltmeter.data").joinpath("published.csv").read_text(encoding="utf-8")
+    text = files("tiltmeter.results").joinpath("published.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 

@@ -24,11 +24,11 @@ from pydantic import (
 )
 
 from tiltmeter.errors import UserError
+from tiltmeter.files.strict_yaml import read_yaml
 from tiltmeter.models.address import refuse_secret
 from tiltmeter.registry import find, known
 from tiltmeter.schema.place import NONE
 from tiltmeter.strategies.chain import parse
-from tiltmeter.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from tiltmeter.strategies.chain import Chain

@@ -15,7 +15,7 @@ from report_run import write_run
 from tiltmeter.cli.commands import main
 from tiltmeter.cli.decisions import run_gate
 from tiltmeter.errors import UserError
-from tiltmeter.files import write_whole, written_whole
+from tiltmeter.files.whole import write_whole, written_whole
 from tiltmeter.report import build_report
 from tiltmeter.runs.store import Store, write_json
 

@@ -10,7 +10,7 @@ from validation.published_changes import bounded_mean_change, changes, counts_p,
 
 
 def shipped():
-    text = files("tiltmeter.data").joinpath("published.csv").read_text(encoding="utf-8")
+    text = files("tiltmeter.results").joinpath("published.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 

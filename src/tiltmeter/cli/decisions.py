@@ -10,14 +10,14 @@ from tiltmeter.decisions import choose as choosing
 from tiltmeter.decisions import gate as gating
 from tiltmeter.decisions.policy import Policy, read_policy
 from tiltmeter.errors import UserError
-from tiltmeter.files import write_whole
+from tiltmeter.files.strict_yaml import read_yaml
+from tiltmeter.files.whole import write_whole
 from tiltmeter.printed import json_text, one_line
 from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
 from tiltmeter.results.document import null, read_document
 from tiltmeter.schema import Document
 from tiltmeter.schema.results import Candidate
-from tiltmeter.yaml_files import read_yaml
 
 STANDING = {0: "inside the policy", 1: "outside the policy", 3: "not proven safe"}
 MARKS = {"pass": "ok", "fail": "BROKEN", "unjudged": "not judged"}

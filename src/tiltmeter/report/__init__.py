@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiltmeter.errors import UserError
-from tiltmeter.files import write_whole
+from tiltmeter.files.whole import write_whole
 from tiltmeter.results.document import read_document
 
 

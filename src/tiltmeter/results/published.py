@@ -18,7 +18,7 @@ ALIASES = {"meta-llama/meta-llama-3.1-8b-instruct": "meta-llama/llama-3.1-8b-ins
 
 @cache
 def _table() -> dict[tuple[str, str, str, str, str], float]:
-    text = files("tiltmeter.data").joinpath("published.csv").read_text(encoding="utf-8")
+    text = files("tiltmeter.results").joinpath("published.csv").read_text(encoding="utf-8")
     return {
         (_canonical(row["model"]), row["strategy"], row["format"], row["decoding"], row["benchmark"]): float(
             row["value"]

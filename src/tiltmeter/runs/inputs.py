@@ -17,7 +17,7 @@ from typing import Any
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
-from tiltmeter.files import PART
+from tiltmeter.files.whole import PART
 from tiltmeter.scoring.requests import Generation, OptionProbs, Request, SequenceLogprob
 
 Asked = tuple[Item, tuple[Request, ...]]

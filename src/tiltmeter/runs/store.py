@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
-from tiltmeter.files import refuse_links, remove_unfinished, write_whole
+from tiltmeter.files.whole import refuse_links, remove_unfinished, write_whole
 from tiltmeter.messages import Text, from_json, json_default
 from tiltmeter.runs.answer_lines import Unfinished, check_answers, read_batch
 from tiltmeter.runs.inputs import Asked, Inputs, write_inputs
