@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.cli.commands import app
 from tiltmeter.results.document import read_document, recomputed
-from tiltmeter.runs.plan import command, planned
+from tiltmeter.runs.plan import IN_A_FILE, SWITCHES, command, planned
 from tiltmeter.runs.record import write_record
 from tiltmeter.runs.store import Cell, CellId, Store, write_json
 from tiltmeter.schema import Failure, RunRecord
 from tiltmeter.scoring.requests import SequenceAnswer, SequenceLogprob
-from tiltmeter.study import make_study
+from tiltmeter.study import Study, make_study
 
 
 def written(path: Path, n: int = 60, finished=("none", "int8"), partial: bool = False, **study) -> Path:
@@ -119,9 +120,17 @@ def test_the_plan_is_every_cell_that_will_be_asked():
     assert len([c for c in mine if c[0] == "dt-stereotyping"]) == 4
 
 
+def test_every_setting_of_a_study_is_in_the_command_that_completes_it():
+    given = {"models", "checkpoints", "strategies", "benchmarks", "robust"}
+    assert given | set(SWITCHES) | set(IN_A_FILE) == set(Study.model_fields)
+    switches = {switch for each in get_command(app).commands["run"].params for switch in each.opts}
+    assert {*SWITCHES.values(), "--robust"} <= switches
+
+
 @pytest.mark.parametrize(
     "settings,words",
     [
+        ({"orders": "all"}, "run m --orders all --out r"),
         ({"strategies": ["int8", "kv4:read=transformers"]}, "run m -s int8 -s kv4:read=transformers --out r"),
         ({"limit": 20, "seed": 3, "robust": True}, "run m --limit 20 --seed 3 --robust --out r"),
         ({"models": ["a b"], "data": "/my data"}, "run 'a b' --data '/my data' --out r"),

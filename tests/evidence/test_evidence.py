@@ -16,12 +16,14 @@ from tiltmeter.cli.evidence import run_evidence, run_reproduce, run_verify
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.demo.command import BASE, DATA
 from tiltmeter.errors import UserError
+from tiltmeter.evidence.checklist import checklist
 from tiltmeter.evidence.reproduce import reproduce
-from tiltmeter.evidence.statement import statements
+from tiltmeter.evidence.statement import digest_of, statements
 from tiltmeter.models.folders import fingerprint_folder
 from tiltmeter.pipeline import run
 from tiltmeter.results.document import document
 from tiltmeter.runs.record import run_record
+from tiltmeter.schema import Document, Variant
 from tiltmeter.study import make_study
 
 
@@ -91,6 +93,45 @@ def test_a_partial_run_never_shows_that_a_result_was_reached(tmp_path):
     reached = next(point for point in statement["predicate"]["checklist"] if "result was reached" in point["asks"])
     assert reached["shown"] != "yes"
     assert statement["predicate"]["gate"]["exit_status"] == 3
+
+
+def shown(statement, asks):
+    return next(point["shown"] for point in statement["predicate"]["checklist"] if asks in point["asks"])
+
+
+def test_what_is_simulated_missing_or_made_in_memory_is_never_called_shown(finished, tmp_path):
+    int8, magnitude = made(finished).values()
+    assert shown(int8, "itself was evaluated") == "yes"  # bitsandbytes' own kernels answered
+    assert shown(magnitude, "itself was evaluated") == "partly"  # zeros in dense weights
+    assert shown(int8, "by digest") == "partly"  # of its recipe
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    done = next(path for path in copy.glob("cells/*int8*/done.json"))
+    done.unlink()
+    (statement,) = (each for name, each in made(copy).items() if name.endswith("int8"))
+    assert [shown(statement, asks) for asks in ("suite", "result was reached")] == ["no", "no"]
+    assert statement["predicate"]["gate"]["exit_status"] == 3
+
+
+def test_a_served_model_is_named_by_what_its_server_reports_and_that_is_no_digest_of_the_artifact():
+    variants = [
+        Variant(model="m", strategy=name, weight_hash=h) for name, h in (("none", "a"), ("checkpoint=http://h/v1", "b"))
+    ]
+    document = Document(rows=(), variants=tuple(variants))
+    assert digest_of(document, variants[0]).of == "checkpoint files"
+    assert digest_of(document, variants[1]).of == "what its server reports"
+    points = checklist([], variants[1], n_missing=0, digest_of="what its server reports")
+    assert [point.shown for point in points] == ["no"] * 5
+
+
+def test_another_calibration_draw_is_another_artifact():
+    def of(seed):
+        proof = {"summary": "s", "steps": {"awq": {"calibration": {"seed": 0, "digest": seed}}}}
+        base = Variant(model="m", strategy="none", weight_hash="a")
+        variant = Variant.model_validate({"model": "m", "strategy": "awq", "weight_hash": "a", "proof": proof})
+        return digest_of(Document(rows=(), variants=(base, variant)), variant).sha256
+
+    assert of("one") == of("one") != of("two")
 
 
 def test_a_signed_statement_is_confirmed_by_key_and_run(finished, keys, tmp_path, capsys):

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tiltmeter.messages import Message
 from tiltmeter.schema import Row, Variant, Verdict
+from tiltmeter.strategies.base import SIMULATED
+from tiltmeter.strategies.chain import parse
+from tiltmeter.study import kind_of
+
+Shown = Literal["yes", "partly", "no"]
 
 CONTROL = "OWASP AISVS 1.0 C3.2.2"
 UNJUDGED = (Verdict.NO_USABLE_SIGNAL, Verdict.NOT_EXERCISED, Verdict.INCONCLUSIVE)
@@ -28,15 +34,20 @@ class Point:
     """
 
     asks: str
-    shown: Literal["yes", "partly", "no"]
+    shown: Shown
     why: str
 
 
-def checklist(rows: Sequence[Row], variant: Variant) -> list[Point]:
-    """What the rows of one variant show of the control."""
+def checklist(rows: Sequence[Row], variant: Variant, *, n_missing: int, digest_of: str) -> list[Point]:
+    """What the rows of one variant show of the control.
+
+    n_missing: cells that the study asked for and the run does not hold. digest_of: what the artifact's digest is of.
+    """
+    n_cells = len(rows) + n_missing
+    paired = [row for row in rows if row.change]
     judged = [row for row in rows if row.change and row.change.verdict not in UNJUDGED]
     whole = [row for row in judged if row.complete and not row.partial]
-    simulated = "simulated" in (variant.proof.summary or "")
+    simulated = _simulated(variant)
     return [
         Point(
             "the compressed artifact itself was evaluated",
@@ -47,24 +58,20 @@ def checklist(rows: Sequence[Row], variant: Variant) -> list[Point]:
         ),
         Point(
             "with the suite that the original was evaluated with",
-            "yes"
-            if rows and all(row.change for row in rows)
-            else "partly"
-            if any(row.change for row in rows)
-            else "no",
-            f"{sum(row.change is not None for row in rows)} of {len(rows)} rows are paired with the base, item by item",
+            _share(len(paired), n_cells),
+            f"{len(paired)} of {n_cells} cells that were asked for are paired with the base, item by item",
         ),
         Point(
             "and a result was reached",
-            "yes" if rows and len(whole) == len(rows) else "partly" if judged else "no",
-            f"{len(whole)} of {len(rows)} rows are complete and have a verdict; the others are not judged",
+            _share(len(whole), n_cells),
+            f"{len(whole)} of {n_cells} cells are complete and have a verdict; the others are not judged",
         ),
         Point(
             "the record names the artifact by digest",
-            "yes" if variant.weight_hash else "no",
-            "SHA-256 among the subjects of this statement"
-            if variant.weight_hash
-            else "no digest of the weights is known",
+            "yes" if digest_of == "checkpoint files" else "partly" if digest_of == "recipe" else "no",
+            f"the SHA-256 among the subjects of this statement is of its {digest_of}"
+            if digest_of in ("checkpoint files", "recipe")
+            else "nobody here has seen the files of a served model",
         ),
         Point(
             "safety and alignment as a whole",
@@ -72,3 +79,14 @@ def checklist(rows: Sequence[Row], variant: Variant) -> list[Point]:
             "bias benchmarks are a part of such a suite; refusals, jailbreaks and accuracy are not covered here",
         ),
     ]
+
+
+def _share(n: int, of: int) -> Shown:
+    return "yes" if of and n == of else "partly" if n else "no"
+
+
+def _simulated(variant: Variant) -> bool:
+    """Whether what answered is not what an engine would run: dense weights in the artifact's place."""
+    if kind_of(variant.strategy) == "checkpoint":
+        return isinstance(variant.proof.summary, Message) and SIMULATED in variant.proof.summary.parts
+    return parse(variant.strategy).speed_is_real is not True

@@ -18,6 +18,7 @@ SWITCHES = {  # settings of a study that a command can give
     "decoding": "--decoding",
     "samples": "--samples",
     "limit": "--limit",
+    "orders": "--orders",
     "seed": "--seed",
     "data": "--data",
     "device": "--device",

@@ -215,7 +215,7 @@ class Document(Stored):
 
     @property
     def asked(self) -> list[tuple[str, str]]:
-        """(model, strategy) of everything the run holds, lacks or failed at, in the study's order."""
+        """(model, strategy) of everything the run holds, then lacks, then failed at."""
         held = [(row.model, row.strategy) for row in self.rows]
         lacking = [(each.model, each.strategy) for each in self.run.missing]
         failed = [(each.model, each.strategy) for each in self.run.failures]
