@@ -335,6 +335,8 @@ class _Work:
         plan = self._halved(cell, engine.plan(cell.inputs.requests(), salt=spec.chain.salt))
         with self.progress.cell(cell.id, cell.inputs.n_requests, len(answered)) as bar:
             queue = deque(batch for batch in plan if not answered.issuperset(batch))
+            if queue and (other := run_record.remember_environment(self.store, self.record, cell.id)):
+                self.progress.warn(str(other))
             for batch, found in self.loader.answers(spec, queue, cell.inputs.requests_at):
                 if isinstance(found, Exception):
                     if not is_out_of_memory(found) or len(batch) == 1:

@@ -201,6 +201,13 @@ def _show_variants(console: Any, document: Document, words: Terminal) -> None:
         if defined(quality):
             proof = say("table.perplexity", proof=proof, x=f"{quality:.6g}")
         console.print("  " + words("note.of_strategies", names=variant.strategy, clause=proof))
+    of_variants: dict[Text, dict[str, None]] = {}
+    for variant in document.variants:
+        for note in variant.notes:
+            of_variants.setdefault(note, {})[variant.strategy] = None
+    for note, names in of_variants.items():
+        clause = say("note.of_strategies", names=join("join.names", names), clause=note)
+        console.print(f"[dim]{words('table.note')}[/dim] {words.safe(clause)}")
     for note in document.run.notes:
         console.print(f"[dim]{words('table.note')}[/dim] {words.safe(note)}")
     for name, facts in document.run.data.items():

@@ -25,9 +25,10 @@ from tiltmeter.distributed.places import Places
 from tiltmeter.distributed.worker_pool import Pool, Unfit
 from tiltmeter.errors import UserError
 from tiltmeter.runs import record as run_record
+from tiltmeter.runs.environments import kind_of
 from tiltmeter.runs.loading import Answered, Identity, Job, Loader, Result, ask
 from tiltmeter.runs.progress import Progress, Silent
-from tiltmeter.runs.store import digest, write_json
+from tiltmeter.runs.store import digest
 from tiltmeter.schema import RunRecord
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.requests import Answer, Request
@@ -164,7 +165,7 @@ class RemoteLoader(Loader):
                 fix="put the same file at the same path on every machine of the cluster",
             )
         hardware = about["hardware"]
-        if _kind(hardware) in map(_kind, self._hardware):
+        if kind_of(hardware) in map(kind_of, self._hardware):
             return
         self._hardware.append(hardware)
         if len(self._hardware) == 1:
@@ -173,7 +174,7 @@ class RemoteLoader(Loader):
             self.progress.warn("the workers' hardware differs: low bits of answers may depend on which one was asked")
             self.record.more_hardware = self._hardware[1:]
         assert self.record_path is not None
-        write_json(self.record_path, self.record.as_json())
+        run_record.write_record(self.record_path, self.record)
 
     def identity(self, source: str) -> Identity:
         """As seen by a worker: this machine needs neither the checkpoint nor a GPU."""
@@ -305,11 +306,6 @@ class RemoteEngine(Engine):
             return False
         saved = self._worked / self._n_batches * waiting / (at_work + 1)
         return saved > LOADING_PAYS * self._load_seconds
-
-
-def _kind(hardware: dict[str, Any]) -> Any:
-    """What of it can change an answer."""
-    return hardware["machine"], hardware["cpu"], hardware["threads"], [gpu["name"] for gpu in hardware["gpus"]]
 
 
 def _public(versions: dict[str, str]) -> dict[str, str]:

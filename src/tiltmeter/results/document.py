@@ -22,6 +22,7 @@ from tiltmeter.messages import Text, join, say
 from tiltmeter.registry import build, known
 from tiltmeter.results.changes import Changes, no_signal
 from tiltmeter.results.published import published_value
+from tiltmeter.runs import environments
 from tiltmeter.runs.plan import command, missing, planned
 from tiltmeter.runs.record import run_record, study_of
 from tiltmeter.runs.store import (
@@ -138,6 +139,8 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> Document:
             found[place], items = row_of(
                 cells[place], build("benchmark", place.benchmark), data is not None and data.published
             )
+            if note := _environment(record, cells, place):
+                found[place] = found[place].but(notes=(*found[place].notes, note))
             changes.add(found[place], items, base)
             base = items if place.is_base else base
     asked = set(planned(study))
@@ -151,6 +154,7 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> Document:
 
 
 def _run_facts(run: Path, record: RunRecord, cells: Mapping[Place, Cell]) -> RunFacts:
+    said = _engine_notes(cells) | _environment_notes(record, cells)
     facts = RunFacts(
         path=run.name,
         versions=record.versions,
@@ -159,7 +163,7 @@ def _run_facts(run: Path, record: RunRecord, cells: Mapping[Place, Cell]) -> Run
         study=record.study,
         started=record.started,
         batch_tokens=record.batch_tokens,
-        notes=tuple(sorted(_engine_notes(cells) | {n for given in record.notes.values() for n in given}, key=str)),
+        notes=tuple(sorted(said | {n for given in record.notes.values() for n in given}, key=str)),
         failures=stored_failures(run),
         made_from=_made_from(run),
     )
@@ -186,6 +190,24 @@ def _engine_notes(cells: Mapping[Place, Cell]) -> set[Text]:
     return {
         say("note.of_strategies", names=join("join.names", strategies), clause=note)
         for note, strategies in of_strategies.items()
+    }
+
+
+def _environment(record: RunRecord, cells: Mapping[Place, Cell], place: Place) -> Text | None:
+    """What a row says where its own and its base's answers do not all come of the same versions and hardware."""
+    base = cells.get(place.base)
+    return environments.told(record, cells[place].id.folder, base.id.folder if base else None)
+
+
+def _environment_notes(record: RunRecord, cells: Mapping[Place, Cell]) -> set[Text]:
+    """The same for the run, with the rows it holds for."""
+    of_rows: dict[Text, list[str]] = {}
+    for place in cells:
+        if note := _environment(record, cells, place):
+            of_rows.setdefault(note, []).append(f"{place.strategy} · {place.benchmark}")
+    return {
+        say("note.of_strategies", names=join("join.names", dict.fromkeys(rows)), clause=note)
+        for note, rows in of_rows.items()
     }
 
 

@@ -13,7 +13,8 @@ from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.messages import Text
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.registry import build
-from tiltmeter.runs.store import stored_variant, write_json
+from tiltmeter.runs.record import write_record
+from tiltmeter.runs.store import stored_variant
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.place import NONE
 from tiltmeter.scoring.requests import Answer, Request
@@ -128,7 +129,7 @@ class Loader:
         if chosen != methods:
             methods.update(chosen)
             if self.record_path:
-                write_json(self.record_path, self.record.as_json())
+                write_record(self.record_path, self.record)
 
     def answers(
         self, spec: VariantSpec, queue: deque[list[int]], requests_at: Callable[[list[int]], Sequence[Request]]
@@ -150,7 +151,7 @@ class Loader:
         if self.record.batch_tokens is None:
             self.record.batch_tokens = self.study.batch_tokens or self._measured_budget(spec)
             if self.record_path:
-                write_json(self.record_path, self.record.as_json())
+                write_record(self.record_path, self.record)
         return self.record.batch_tokens
 
     def _measured_budget(self, spec: VariantSpec) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,8 @@ from pydantic import ValidationError
 from tiltmeter.benchmarks.base import Benchmark
 from tiltmeter.datasets.catalogue import datasets, describe
 from tiltmeter.errors import UserError
-from tiltmeter.messages import Text
+from tiltmeter.messages import Message, Text
+from tiltmeter.runs.environments import adopt, note_cell
 from tiltmeter.runs.store import CellId, Store, read_json, write_json
 from tiltmeter.schema import DataFacts, RunRecord
 from tiltmeter.schema.reading import read
@@ -44,6 +46,7 @@ PACKAGES = (
     "scipy",
     "statsmodels",
 )
+_writing = threading.RLock()
 BROKEN = "copy the whole run folder again, or measure anew into another --out"
 
 
@@ -132,6 +135,7 @@ def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -
         )
     if study.batch_tokens:
         record.batch_tokens = study.batch_tokens
+    adopt(record, [name for name in record.cells if (store.path / "cells" / name / "answers.jsonl").exists()])
     record.study = study.model_dump(mode="json")
     record.versions = versions()
     record.hardware = hardware()
@@ -151,8 +155,18 @@ def remember_cell(store: Store, record: RunRecord, cell: CellId, notes: list[Tex
     write_record(store.path / "run.json", record)
 
 
+def remember_environment(store: Store, record: RunRecord, cell: CellId) -> Message | None:
+    """That answers of a cell are computed by these versions on this hardware; what a person must be told of it."""
+    with _writing:
+        told = note_cell(record, cell.folder)
+        write_record(store.path / "run.json", record)
+    return told
+
+
 def write_record(path: Path, record: RunRecord) -> None:
-    write_json(path, record.as_json())
+    """Whole, and by one thread at a time: the cells of a cluster are asked in several."""
+    with _writing:
+        write_json(path, record.as_json())
 
 
 def _now() -> str:

@@ -68,6 +68,15 @@ class Done(Stored):
     """What the engine must say about them."""
 
 
+class Environment(Stored):
+    """Where answers come about."""
+
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Installed versions of what can change a number."""
+    hardware: dict[str, Any] = Field(default_factory=dict)
+    """What of it can change one: machine, CPU, threads, names of GPUs."""
+
+
 class RunRecord(Stored):
     """run.json: written before the first answer; it grows as cells are planned, so it is not frozen."""
 
@@ -93,5 +102,9 @@ class RunRecord(Stored):
     """CPU, cores, threads, memory (bytes), GPUs."""
     more_hardware: list[dict[str, Any]] | None = None
     """Of the cluster's workers that differ from the first, where there are any."""
+    environments: list[Environment] = Field(default_factory=list)
+    """All that answers of this run come of, in the order of first use."""
+    answered_in: dict[str, list[int]] = Field(default_factory=dict)
+    """Cell folder -> which of `environments` its answers come of."""
     data: dict[str, DataFacts] = Field(default_factory=dict)
     """Benchmark -> the copy of its data that was used."""
