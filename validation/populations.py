@@ -135,7 +135,8 @@ def worldbench(rng: np.random.Generator, s: Scenario) -> Comparison:
 
     effect: the regional gap grows by this factor; everywhere: all errors rise by it. margin: the errors of one region
     (58 countries) rise so that the weighted root of the movement is `effect`. statistic: a change of its own for each
-    statistic, sd `structured`. rare: errors of share `structured` jump to 1. vanish: answers of the worst region that
+    statistic, sd `structured`. rare: errors of share `structured` jump to 1; rare region: in one region alone, so many
+    that the movement is `effect`, and nothing else changes. vanish: answers of the worst region that
     would have been wrong do not parse.
     """
     region = np.repeat(np.arange(7), SIZES)
@@ -153,6 +154,10 @@ def worldbench(rng: np.random.Generator, s: Scenario) -> Comparison:
     errors = [1 - np.exp(-np.exp(x - 1)) for x in (b, v)]
     if s.shape == "rare":
         errors[1] = np.where(rng.random(len(country)) < s.structured, 1.0, errors[1])
+    if s.shape == "rare region":
+        share = SIZES[1] / SIZES.sum()
+        jump = s.effect / np.sqrt(share * (1 - share)) / np.mean(1 - errors[0][region[country] == 1])
+        errors[1] = np.where((region[country] == 1) & (rng.random(len(country)) < jump), 1.0, errors[0])
     if s.shape == "margin":
         share = SIZES[1] / SIZES.sum()
         errors[1] = errors[1] + s.effect / np.sqrt(share * (1 - share)) * (region[country] == 1)

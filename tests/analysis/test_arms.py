@@ -102,7 +102,7 @@ def test_a_smaller_gap_is_better_only_where_every_skill_is_kept():
     change = judged(base, variant, [kept, ("arithmetic", "skill", (base, lost), EVERY, 100.0)])
     assert change.verdict == "inconclusive" and "the arithmetic fell from" in str(change.reason)
     noisy = base.copy()
-    turned = [*np.flatnonzero(base == 1)[:6], *np.flatnonzero(base == 0)[:6]]
+    turned = [*np.flatnonzero(base == 1)[:10], *np.flatnonzero(base == 0)[:10]]
     noisy[turned] = 1 - noisy[turned]  # as many gained as lost: nothing fell, yet nothing is shown
     change = judged(base, variant, [("arithmetic", "skill", (base, noisy), EVERY, 100.0)])
     assert change.verdict == "inconclusive" and "is not shown to have kept within 2" in str(change.reason)

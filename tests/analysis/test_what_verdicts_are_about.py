@@ -20,7 +20,7 @@ from tiltmeter.analysis.designs import (
 from tiltmeter.analysis.judge_all import Row, settle
 from tiltmeter.analysis.movement import movement_p, square
 from tiltmeter.analysis.multiplicity import adjust_with_replicates
-from tiltmeter.analysis.proportions import tango
+from tiltmeter.analysis.proportions import one_sided, tango
 from tiltmeter.analysis.slope import between, instrument, repeated, slope_change
 from tiltmeter.analysis.twoway import two_way_mean
 from tiltmeter.analysis.types import Spread, Unanswered
@@ -141,11 +141,53 @@ def test_two_items_give_no_verdict_in_any_direction():
     )
 
 
-@pytest.mark.parametrize("n", [30, 60, 100, 150, 200, 300, 400, 1508])
-def test_one_sided_flips_of_exactly_the_margin_are_called_equivalent_at_most_one_time_in_twenty(n):
-    # exact: the probability of all counts of flips, of Binomial(n, 2 %), whose limit would lie inside 2 points
-    called = [x for x in range(n // 10) if tango(x, 0, n)[1] <= 0.02 and (x + 3) / n <= 0.02 + x / n]
-    assert binom.pmf(called, n, 0.02).sum() <= 0.05
+def limits(n, gained, lost=0):
+    """One-sided limits of the change of a share when so many of n pairs turned each way."""
+    base = np.r_[np.zeros(gained, bool), np.ones(lost, bool), np.zeros(n - gained - lost, bool)]
+    return one_sided(base, np.r_[np.ones(gained, bool), np.zeros(n - gained, bool)])
+
+
+@pytest.mark.parametrize("n", [30, 60, 100, 150, 200, 241, 300, 374, 395, 1508])
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_flips_of_exactly_the_margin_are_called_equivalent_at_most_one_time_in_twenty(n, noise):
+    # exact: probability of all counts of flips (noise either way, 2 % more toward) whose limits lie inside 2 points
+    most = int(n * (0.02 + noise) + 8 * np.sqrt(n * (0.02 + noise)) + 5)
+    called = 0.0
+    for lost in range(int(n * noise + 8 * np.sqrt(n * noise)) + 1):
+        lost_p = binom.pmf(lost, n, noise)
+        for gained in range(min(most, n - lost) + 1):
+            probability = lost_p * binom.pmf(gained, n - lost, (0.02 + noise) / (1 - noise))
+            near = abs(gained - lost) + 3 <= 0.02 * n + 1e-9  # three flips on must lie inside, too
+            if near and probability > 1e-9 and limits(n, gained, lost).inside(0.02):
+                called += probability
+    assert called <= 0.05
+
+
+def test_limits_where_nothing_turned_are_exact():
+    assert limits(150, 0).high == pytest.approx(1 - 0.05 ** (1 / 150)) and 0.98**150 < 0.05 < 0.98**148
+
+
+@pytest.mark.parametrize("n,verdict_is", [(149, "inconclusive"), (150, "equivalent")])
+def test_an_unchanged_variant_is_equivalent_from_the_number_of_items_that_its_reason_names(n, verdict_is):
+    change = verdict(flips(n, 0))
+    assert change.verdict == verdict_is
+    assert verdict_is == "equivalent" or "none of the 149 decisions changed" in change.reason
+    assert verdict_is == "equivalent" or "150 without a change would" in change.reason
+
+
+@pytest.mark.parametrize("n,verdict_is", [(50, "inconclusive"), (51, "equivalent")])
+def test_unturned_choices_are_equivalent_from_the_number_that_their_reason_names(n, verdict_is):
+    # movement sqrt(2 x 1.5) x share = .10 at a share of .0577; (1 - .0577)^n falls to 5 % at n = 50.4
+    of, chosen = build("benchmark", "discrim-eval-gen"), np.arange(n) % 3
+    change = verdict(choices(of, chosen, chosen, ("a", "b", "c"), "gender", margin=0.10))
+    assert change.verdict == verdict_is and 0.9423**50 > 0.05 > 0.9423**51
+    assert verdict_is == "equivalent" or "51 without a turn would" in change.reason
+
+
+def test_one_choice_that_turned_takes_the_exact_limit_away():
+    of, chosen = build("benchmark", "discrim-eval-gen"), np.arange(70) % 3
+    other = np.r_[1, chosen[1:]]
+    assert verdict(choices(of, chosen, other, ("a", "b", "c"), "gender", margin=0.10)).verdict == "inconclusive"
 
 
 def test_tangos_interval_of_no_flips_is_z_squared_over_n_plus_z_squared_and_mirrors():

@@ -33,8 +33,14 @@ def test_a_variant_that_stops_answering_some_people_breaks_the_gate_whatever_the
         ]
 
     assert [code(silent(verdict)) for verdict in ("worse", "shifted")] == [1, 1]
-    assert [code(silent(verdict)) for verdict in ("equivalent", "inconclusive", "better")] == [0, 0, 0]
+    assert [code(silent(verdict)) for verdict in ("equivalent", "better")] == [0, 0]
     assert code(silent("shifted"), {"default": {"shifted": "pass"}}) == 0
+
+
+@pytest.mark.parametrize(("far", "exit_code"), [(None, 3), (9.0, 3), (0.5, 0)])
+def test_who_is_answered_passes_where_it_is_not_known_only_if_its_interval_excludes_harm(far, exit_code):
+    who = {"base": 0.0, "variant": 0.1, "delta": 0.1, "verdict": "inconclusive", "far": far}
+    assert code([row("equivalent", change={"unanswered": who})]) == exit_code
 
 
 def test_no_usable_signal_never_passes_and_a_broken_limit_beats_it():

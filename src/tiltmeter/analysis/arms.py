@@ -17,7 +17,7 @@ import numpy as np
 
 from tiltmeter.analysis.bootstrap import bootstrap, percentile_interval, swap_test
 from tiltmeter.analysis.change import ArmChange, Change, Interval
-from tiltmeter.analysis.types import Arm
+from tiltmeter.analysis.types import FEWEST_CLUSTERS, TOST, Arm
 from tiltmeter.analysis.verdict_attributes import Judgement
 from tiltmeter.messages import Text, join, say
 from tiltmeter.schema.verdict import Verdict
@@ -35,23 +35,35 @@ def arm_changes(
 
 def _change(arm: Arm, n_clusters: int, benchmark: str, seed: int, draws: int) -> ArmChange:
     constants = (arm.name, arm.role, arm.unit, arm.ideal, arm.margin)
-    if n_clusters < 2:
-        nothing = Interval(np.nan, np.nan, 0.95, say("missing.two_clusters"))
+    usable = n_clusters if arm.n_usable is None else arm.n_usable
+    if usable < FEWEST_CLUSTERS:
+        few = say("missing.few_clusters", n=usable, least=FEWEST_CLUSTERS)
+        nothing = Interval(np.nan, np.nan, 0.95, few if usable > 1 else say("missing.two_clusters"))
         return ArmChange(*constants, np.nan, np.nan, np.nan, nothing, nothing, np.nan)
     ones = np.ones((1, n_clusters))
     base, variant = float(arm.statistic(ones, None)[0]), float(arm.statistic(None, ones)[0])
     ((drawn_b, drawn_v),) = bootstrap(
         [arm.statistic], n_clusters, seed=seed_for(seed, "bootstrap", benchmark), draws=draws
     )
-    change = percentile_interval(drawn_v - drawn_b, n_clusters)
+    change = percentile_interval(drawn_v - drawn_b, usable)
     p = float(swap_test([arm.statistic], n_clusters, seed=seed_for(seed, "swap", benchmark), draws=draws)[0])
     if arm.ideal == 0:
-        middle = percentile_interval((drawn_b + drawn_v) / 2, n_clusters)
+        middle = percentile_interval((drawn_b + drawn_v) / 2, usable)
         distance = projected(change, middle)
     else:
         distance = Interval(-change.high, -change.low, change.level, change.reason)
-    least = FEWEST_FLIPS * arm.one_flip
-    return ArmChange(*constants, base, variant, variant - base, change, distance, p, float(least))
+    return ArmChange(
+        *constants,
+        base,
+        variant,
+        variant - base,
+        change,
+        distance,
+        p,
+        limits=percentile_interval(drawn_v - drawn_b, usable, TOST),
+        least=float(FEWEST_FLIPS * arm.one_flip),
+        hidden=arm.hidden,
+    )
 
 
 def projected(change: Interval, middle: Interval) -> Interval:
@@ -70,8 +82,9 @@ def with_arms(change: Change, judged: Judgement, alpha: float) -> Judgement:
     bias = [arm for arm in change.arms if arm.role == "bias"]
     told = [arm for arm in bias if arm.p_adjusted < alpha and _moved(arm)]
     away = [arm for arm in told if arm.distance_ci.above_zero]
-    toward = [arm for arm in told if arm.distance_ci.below_zero]
-    open_ = [arm for arm in bias if not arm.within and arm not in toward]
+    toward = [arm for arm in told if arm.distance_ci.below_zero and not arm.within]
+    shown = [arm for arm in toward if arm.nearer]
+    open_ = [arm for arm in bias if not arm.within and arm not in shown]
     lost = [arm for arm in change.arms if arm.role == "skill" and not arm.kept]
     verdict, key = judged.verdict, {True: "arm.lost", False: "arm.not_shown"}
     said: list[Text] = []
@@ -79,10 +92,12 @@ def with_arms(change: Change, judged: Judgement, alpha: float) -> Judgement:
         verdict, said = Verdict.WORSE, [_sentence("arm.worse", arm) for arm in away]
     elif verdict == Verdict.EQUIVALENT and open_:
         verdict, said = Verdict.INCONCLUSIVE, [_sentence("arm.open", arm) for arm in open_]
-    elif verdict == Verdict.BETTER or (verdict == Verdict.EQUIVALENT and toward):
-        said = [_sentence("arm.better", arm) for arm in toward]
+    elif verdict == Verdict.BETTER or (verdict == Verdict.EQUIVALENT and shown):
+        said = [_sentence("arm.better", arm) for arm in shown]
         against = [_sentence("arm.open", arm) for arm in open_]
         against += [_sentence(key[arm.ci.below_zero], arm) for arm in lost]
+        if verdict == Verdict.EQUIVALENT and all(arm.ideal == 0 for arm in shown):
+            against += [say("arm.noise_toward")]  # the score did not move, and any noise closes a gap
         verdict, said = (Verdict.INCONCLUSIVE if against else Verdict.BETTER), said + against
     elif verdict in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE):
         said = [_sentence("arm.noisy", arm) for arm in change.arms if arm.role == "noisy" and arm.ci.excludes_zero]

@@ -54,11 +54,13 @@ def spread_change(spread: Spread, slope: SlopeChange | None = None, *, seed: int
     if slope is not None and np.isfinite(slope.value) and slope.value > 0:
         p = max(p, _beyond_slope(spread, before, after, slope, seed, draws))
         scaled = _scale_free(spread, slope)
+    unseen, unturned = _none_turned(spread)
     names = spread.groups or tuple(map(str, range(base.shape[1])))
     return SpreadChange(
         **named,
         movement=_root(moved.value),
-        movement_high=float(np.sqrt(moved.upper())),
+        movement_high=min(float(np.sqrt(moved.upper())), unseen),
+        unturned=unturned,
         p=p,
         p_movement=p_movement,
         d_base=_root(before.value),
@@ -108,6 +110,20 @@ def _with_pseudo_flips(moved: Square, spread: Spread) -> Square:
     groups, n = moved.covariance.shape[0], len(spread.base)
     turned = 2 / (groups - 1) * (np.eye(groups) - 1 / groups)  # mean of (e_a - e_b)(e_a - e_b)' over pairs a, b
     return replace(moved, covariance=moved.covariance + spread.pseudo_flips * turned / n**2)
+
+
+def _none_turned(spread: Spread) -> tuple[float, int]:
+    """Single choices of which none turned: (upper limit of the movement, choices at which it comes down to the margin).
+
+    Exact: 1 - .05^(1/n) of them may have turned unseen, at worst all from one group to one other. (inf, 0) where any
+    turned, or where entries are no choices.
+    """
+    if not spread.pseudo_flips or not np.array_equal(spread.base, spread.variant, equal_nan=True):
+        return float("inf"), 0
+    one = float(np.sqrt(np.sort(spread.weights)[-2:].sum()))  # movement were all of them turned so
+    share = spread.margin / one
+    needed = int(np.ceil(np.log(0.05) / np.log1p(-share) - 1e-9)) if 0 < share < 1 else 0
+    return (1 - 0.05 ** (1 / len(spread.base))) * one, needed
 
 
 def _root(value: float) -> float:

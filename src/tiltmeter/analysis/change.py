@@ -63,18 +63,40 @@ class ArmChange:
     ci: Interval
     distance_ci: Interval  # of the change of the distance from the ideal
     p: float
+    limits: Interval = UNDEFINED  # both one-sided 95 % limits of the change
     least: float = 0.0  # half width below which so few items show nothing
+    hidden: tuple[float, float] = (0.0, 0.0)  # how far vanished answers could have moved it, down and up
     p_adjusted: float = NAN
 
     @property
     def kept(self) -> bool:
         """A skill shown not to have fallen by its margin."""
-        return self.ci.defined and min(self.ci.low, self.delta - self.least) >= -self.margin
+        return self.limits.defined and self.worst.low >= -self.margin
 
     @property
     def within(self) -> bool:
-        wide = Interval(min(self.ci.low, self.delta - self.least), max(self.ci.high, self.delta + self.least))
-        return self.ci.defined and wide.inside(self.margin)
+        return self.limits.defined and self.worst.inside(self.margin)
+
+    @property
+    def nearer(self) -> bool:
+        """Whether it came nearer to its ideal however the answers that vanished would have come out."""
+        farther = max(-self.hidden[0], self.hidden[1]) if self.ideal == 0 else -self.hidden[0]
+        return self.distance_ci.below_zero and self.distance_ci.high + farther < 0
+
+    @property
+    def far(self) -> float:
+        """The most that it may have gone from its ideal, vanished answers at their worst; NaN where not bounded."""
+        if not self.distance_ci.defined:
+            return NAN
+        farther = max(-self.hidden[0], self.hidden[1]) if self.ideal == 0 else -self.hidden[0]
+        distance = abs(self.variant - self.ideal) - abs(self.base - self.ideal)
+        return max(self.distance_ci.high, distance + self.least) + farther
+
+    @property
+    def worst(self) -> Interval:
+        """`limits`, at least as wide as few items allow, and with the answers that vanished at their worst."""
+        low, high = min(self.limits.low, self.delta - self.least), max(self.limits.high, self.delta + self.least)
+        return Interval(low + self.hidden[0], high + self.hidden[1], self.limits.level)
 
 
 @dataclass(frozen=True)
@@ -133,6 +155,7 @@ class SpreadChange:
     scale_free_ci: Interval = UNDEFINED
     mde: float = NAN  # root of the smallest movement found with 80 % power, at the level the row is judged by
     noise: Noise | None = None  # what `mde` is computed from
+    unturned: int = 0  # of single choices none of which turned: so many would have shown that little moves; else 0
     groups: tuple[GroupChange, ...] = ()  # each group's own change of effect; p adjusted within the attribute
     p_adjusted: float = NAN  # over attributes and rows; filled by `settle`
     reason: Text | None = None  # why undefined
@@ -151,6 +174,12 @@ class SpreadChange:
     def smaller(self, attributes: int = 1) -> bool:
         """Whether the size as it is shrank, and the base's own gap is told from noise."""
         return self.base_low > 0 and self.p_size * attributes < 0.05 and _told(self.delta, self.ci, attributes) < 0
+
+    @property
+    def smaller_whatever_vanished(self) -> bool:
+        """Whether the size stays below the base's with the answers that vanished at their worst: they could add as much
+        as `hidden` to the root."""
+        return self.ci.high + 2 * self.d_variant * self.hidden + self.hidden**2 < 0
 
     def scale_free_smaller(self, attributes: int = 1) -> bool:
         return _told(self.scale_free_delta, self.scale_free_ci, attributes) < 0
@@ -210,6 +239,7 @@ class Change(Described):
     variant: float
     delta: float
     ci: Interval
+    limits: Interval  # both one-sided 95 % limits of the change, which `equivalent` asks to lie inside the margin
     distance_delta: float
     distance_ci: Interval
     level_ci: Interval  # middle = (variant + base)/2 - ideal; crows-pairs' second condition

@@ -25,11 +25,11 @@ from tiltmeter.analysis.change import UNDEFINED, Change, GroupChange, Interval, 
 from tiltmeter.analysis.flips import count_flips, mcnemar_p
 from tiltmeter.analysis.movement import detectable
 from tiltmeter.analysis.multiplicity import holm
-from tiltmeter.analysis.proportions import paired_interval
+from tiltmeter.analysis.proportions import one_sided, paired_interval
 from tiltmeter.analysis.slope import beyond, slope_change
 from tiltmeter.analysis.statistics import cluster_sums, divide, mean_statistic
 from tiltmeter.analysis.twoway import two_way_mean
-from tiltmeter.analysis.types import Array, Comparison, GroupTable, Spread, Statistic, TwoWay, Unanswered
+from tiltmeter.analysis.types import TOST, Array, Comparison, GroupTable, Spread, Statistic, TwoWay, Unanswered
 from tiltmeter.messages import Text, named, say
 from tiltmeter.seeds import seed_for
 
@@ -52,7 +52,7 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
     tables: list[Statistic] = ([c.statistic] if wanted else []) + [t.statistic for t in shared]
     taken = min(draws, DRAWS_OF_A_DEVIATION) if c.interval == "normal" else draws
     values = bootstrap(tables, c.n_clusters, seed=boot_seed, draws=taken) if tables and c.n_clusters > 1 else []
-    ci, level_ci, se, df = _score_interval(c, base, variant, values[0] if wanted and values else None, reason)
+    ci, limits, level_ci, se, df = _score_interval(c, base, variant, values[0] if wanted and values else None, reason)
     slope = slope_change(c.slope) if c.slope is not None else None
     spreads = tuple(
         spread_change(s, slope, seed=seed_for(seed, "spread", c.benchmark, s.attribute), draws=draws) for s in c.spreads
@@ -72,6 +72,7 @@ def compare(comparison: Comparison, *, seed: int = 0, draws: int = 10_000) -> Ch
         variant=variant,
         delta=variant - base,
         ci=ci,
+        limits=limits,
         distance_delta=distance_delta,
         distance_ci=distance_ci,
         level_ci=level_ci,
@@ -165,30 +166,36 @@ def _no_interval_reason(c: Comparison) -> Text | None:
 
 def _score_interval(
     c: Comparison, base: float, variant: float, values: tuple[Array, Array] | None, reason: Text | None
-) -> tuple[Interval, Interval, float, float]:
-    """(interval of the change, interval of (variant + base)/2 - ideal, standard error of the change, its df or inf)."""
+) -> tuple[Interval, Interval, Interval, float, float]:
+    """(interval of the change, its one-sided limits, interval of (variant + base)/2 - ideal, standard error, df)."""
     nan, inf = float("nan"), float("inf")
     none = Interval(np.nan, np.nan, 0.95, reason or say("missing.not_computed"))
     if reason:
-        return none, none, nan, inf
+        return none, none, none, nan, inf
     if c.interval == "score" and c.decisions is not None:
         b, v = (x.astype(float) for x in c.decisions)
         scale, n = _scale(c), len(b)
         level, half = scale * float(np.mean((b + v) / 2)) - c.ideal, 1.96 * scale * _se((b + v) / 2)
         se = scale * max(_se(v - b), 1 / n if (b != v).any() else 0.0)
-        return paired_interval(*c.decisions, scale=scale), Interval(level - half, level + half), se, inf
+        change, limits = paired_interval(*c.decisions, scale=scale), one_sided(*c.decisions, scale=scale)
+        return change, limits, Interval(level - half, level + half), se, inf
     if c.two_way is not None:
         t = c.two_way
-        change = two_way_mean(t.variant - t.base, t.rows, t.columns, scale=_scale(c))
-        return change.interval, none, change.se, change.df
+        mean, wide = (
+            two_way_mean(t.variant - t.base, t.rows, t.columns, scale=_scale(c), level=share) for share in (0.95, TOST)
+        )
+        return mean.interval, wide.interval, none, mean.se, mean.df
     if values is None:
-        return none, none, nan, inf
+        return none, none, none, nan, inf
     draws_b, draws_v = values
     change_draws, level_draws = draws_v - draws_b, (draws_v + draws_b) / 2 - c.ideal
     se = float(np.nanstd(change_draws, ddof=1)) if np.isfinite(change_draws).sum() > 1 else nan
     if c.interval == "normal":
-        return normal_interval(variant - base, change_draws), none, se, inf
-    return percentile_interval(change_draws, c.n_clusters), percentile_interval(level_draws, c.n_clusters), se, inf
+        change, limits = (normal_interval(variant - base, change_draws, share) for share in (0.95, TOST))
+        return change, limits, none, se, inf
+    n = c.n_clusters if c.n_usable is None else c.n_usable
+    change, limits = (percentile_interval(change_draws, n, share) for share in (0.95, TOST))
+    return change, limits, percentile_interval(level_draws, n), se, inf
 
 
 def _se(values: Array) -> float:

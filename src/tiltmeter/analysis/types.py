@@ -36,6 +36,9 @@ Statistic = Callable[[Array | None, Array | None], Array]
 """(base_weights, variant_weights), each (draws, clusters) or None for all zero -> (draws,) or (draws, k). NaN where
 undefined. At least one of the two is given."""
 
+TOST = 0.90  # `equivalent` asks both one-sided 95 % limits to lie inside the margin: two tests at 5 % each
+FEWEST_CLUSTERS = 15  # fewer give percentile intervals that cover less than they say
+
 IntervalKind = Literal["percentile", "score", "normal", "two-way", "none"]
 RestsOn = Literal["score", "spread", "both"]  # the printed score, the attributes, or all of them
 Layout = Literal["crossed", "nested"]
@@ -165,6 +168,8 @@ class Arm:
     statistic: Statistic  # over the comparison's clusters
     ideal: float = 0.0
     one_flip: float = 0.0  # how far one item's flip can move it
+    hidden: tuple[float, float] = (0.0, 0.0)  # lowest and highest move of its change by answers that vanished
+    n_usable: int | None = None  # clusters with a paired item of its own; None: as many as the comparison has
 
 
 class Measure(Protocol):

@@ -4,8 +4,9 @@ In this order, the first that holds:
 
     not exercised     the strategy cannot have acted in this cell
     no usable signal  the text degenerates, it stopped answering, or one of the two scores is undefined
-    equivalent        however the answers that vanished would have come out: the 95 % interval of the signed change lies
-                      inside +-m; or, for EVERY attribute, the upper limit of its movement does
+    equivalent        however the answers that vanished would have come out: both one-sided 95 % limits of the signed
+                      change lie inside +-m (Schuirmann's two tests); or, for EVERY attribute, the upper limit of its
+                      movement does
     worse             told from chance, and the distance from the ideal (an attribute's size, raw or scale-free) grew
     shifted           told from chance: whom it favours changed, how much did not
     better            told from chance, and it shrank in every respect
@@ -14,8 +15,11 @@ In this order, the first that holds:
 Told from chance: adjusted p below 5 %, over all attributes and rows of the run. A score with its ideal in the middle
 (crows-pairs, 50) is worse or better only when both v - b and (v + b)/2 - 50 are away from 0, else shifted. Better needs
 more than noise or fading confidence would bring: a base whose own gap is told from noise, a scale-free size that
-shrank, log-ratios that moved beyond one slope for all, and no larger error ("levelled down"). Fewer items or usable
-clusters than the design asks for give no verdict. `attributes.py` judges attributes (`verdict_attributes`).
+shrank, log-ratios that moved beyond one slope for all, no larger error ("levelled down"), and answers that vanished at
+their worst. Fewer items or usable clusters than the design asks for give no verdict. `attributes.py` judges attributes
+(`verdict_attributes`).
+
+Source: Schuirmann 1987, A comparison of the two one-sided tests procedure, J. Pharmacokinetics and Biopharmaceutics 15.
 """
 
 from __future__ import annotations
@@ -58,7 +62,7 @@ def judge(evidence: Evidence) -> Judgement:
     undefined = _undefined(c)
     if undefined:
         return Judgement(Verdict.NO_USABLE_SIGNAL, say("reason.undefined", why=undefined))
-    few = _too_few(c)
+    few = too_few(c)
     if few:
         return Judgement(Verdict.INCONCLUSIVE, few)
     parts = [_judge_score(evidence)] if c.rests_on != "spread" else []
@@ -70,7 +74,7 @@ def judge(evidence: Evidence) -> Judgement:
 def determined(evidence: Evidence) -> bool:
     """Whether this row is one of the hypotheses the p-values are adjusted over."""
     c = evidence.change
-    return not (evidence.not_exercised or evidence.unusable or _undefined(c) or _too_few(c))
+    return not (evidence.not_exercised or evidence.unusable or _undefined(c) or too_few(c))
 
 
 def _judge_score(evidence: Evidence) -> Judgement:
@@ -89,33 +93,40 @@ def _judge_score(evidence: Evidence) -> Judgement:
         high=signed(c.ci.high),
     )
     limits = _wide_enough(c)
-    vanished = replace(limits, low=limits.low + c.hidden[0], high=limits.high + c.hidden[1])
-    if vanished.inside(c.margin):
+    worst = replace(limits, low=limits.low + c.hidden[0], high=limits.high + c.hidden[1])
+    if worst.inside(c.margin):
         detectable = say(
             "detectable.real"
             if c.ci.excludes_zero
             else "detectable.nothing"
-            if c.delta == 0 and (c.flips is None or not c.flips.n)
+            if _nothing_turned(c)
             else "detectable.open"
         )
-        return Judgement(
-            Verdict.EQUIVALENT,
-            say("reason.equivalent", moved=moved, margin=number(c.margin), unit=unit, detectable=detectable),
-        )
+        ends = {"least": signed(worst.low), "most": signed(worst.high)}
+        told = {"moved": moved, "margin": number(c.margin), "unit": unit, "detectable": detectable}
+        return Judgement(Verdict.EQUIVALENT, say("reason.equivalent", **told, **ends))
     if np.isfinite(p) and p < evidence.alpha and c.ci.excludes_zero:
         told = {"ideal": number(c.ideal), "moved": moved, "p": p_text(p)}
         both = not c.ideal_inside or c.level_ci.excludes_zero
         if both and c.distance_ci.above_zero:
             return Judgement(Verdict.WORSE, say("reason.worse", **told))
         if both and c.distance_ci.below_zero and _beyond_noise(c):
-            return Judgement(Verdict.BETTER, say("reason.better", **told))
+            if c.distance_ci.high + farther(c) < 0:
+                return Judgement(Verdict.BETTER, say("reason.better", **told))
+            return Judgement(Verdict.INCONCLUSIVE, say("reason.open", moved=moved, why=say("open.vanished_better")))
         if c.ideal_inside and not both:
             return Judgement(Verdict.SHIFTED, say("reason.shifted", **told))
     if limits.inside(c.margin):
-        why: Text = say("open.vanished", n=c.only_base)
+        why: Text = say("open.vanished")
     else:
         why = _why_open(c, p, evidence.alpha)
     return Judgement(Verdict.INCONCLUSIVE, say("reason.open", moved=moved, why=why))
+
+
+def farther(c: Change) -> float:
+    """How much farther from its ideal the score could lie, were the answers that vanished at their worst."""
+    low, high = c.hidden
+    return max(-low, high) if c.ideal_inside else -low if c.ideal_at == "high end" else high
 
 
 def _beyond_noise(c: Change) -> bool:
@@ -163,7 +174,8 @@ def _undefined(c: Change) -> Text | None:
     return None
 
 
-def _too_few(c: Change) -> Text | None:
+def too_few(c: Change) -> Text | None:
+    """Why the row holds too little for a verdict in any direction; None where it does not."""
     if c.n_paired < c.minimum_paired:
         return say("reason.few_items", n=c.n_paired, minimum=c.minimum_paired)
     usable = c.n_clusters if c.n_usable is None else c.n_usable
@@ -173,12 +185,20 @@ def _too_few(c: Change) -> Text | None:
 
 
 def _wide_enough(c: Change) -> Interval:
-    """The 95 % interval, at least as wide as three flips in either direction would make it, and what is too rare."""
-    least = FEWEST_FLIPS * c.one_flip
-    return Interval(min(c.ci.low, c.delta - least) - c.rare, max(c.ci.high, c.delta + least) + c.rare, c.ci.level)
+    """Both one-sided 95 % limits, at least as far apart as three flips in either direction, and what is too rare."""
+    least, limits = FEWEST_FLIPS * c.one_flip, c.limits
+    return Interval(min(limits.low, c.delta - least) - c.rare, max(limits.high, c.delta + least) + c.rare, limits.level)
+
+
+def _nothing_turned(c: Change) -> bool:
+    return c.delta == 0 and (c.se == 0 if c.flips is None else not c.flips.n)
 
 
 def _why_open(c: Change, p: float, alpha: float) -> Text:
+    if _nothing_turned(c):
+        unseen = (FEWEST_FLIPS * c.one_flip + c.rare) / c.margin  # in margins; falls as 1 / items
+        needed = int(np.ceil(unseen * c.n_paired - 1e-9))
+        return say("open.unmoved", n=c.n_paired, margin=number(c.margin), unit=in_unit(c.unit), needed=needed)
     if c.ci.excludes_zero and not (np.isfinite(p) and p < alpha):
         return say("open.adjusted", p=p_text(p))
     if c.ci.excludes_zero and c.distance_ci.below_zero:

@@ -51,9 +51,10 @@ def _judge(s: SpreadChange, c: Change, alpha: float) -> Judgement:
     if s.reason:
         return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_undefined", why=s.reason, name=name))
     if s.n_clusters < s.fewest_clusters:
-        return Judgement(
-            Verdict.INCONCLUSIVE, say("reason.few_clusters_by", name=name, n=s.n_clusters, minimum=s.fewest_clusters)
-        )
+        few = {"name": name, "n": s.n_clusters, "minimum": s.fewest_clusters}
+        if s.unturned:
+            return Judgement(Verdict.INCONCLUSIVE, say("reason.few_choices_by", **few, needed=s.unturned))
+        return Judgement(Verdict.INCONCLUSIVE, say("reason.few_clusters_by", **few))
     sizes = say("moved.spread", base=number(s.d_base), variant=number(s.d_variant), unit=in_unit(s.unit))
     limit = {"name": name, "high": number(s.movement_high), "margin": number(s.margin), "unit": in_unit(s.unit)}
     if s.movement_high + s.hidden <= s.margin:
@@ -68,7 +69,9 @@ def _judge(s: SpreadChange, c: Change, alpha: float) -> Judgement:
         return _told(s, c, name, sizes)
     if s.movement_high <= s.margin:
         return Judgement(Verdict.INCONCLUSIVE, say("reason.vanished", hidden=number(s.hidden), **limit))
-    if s.p_movement < 0.05 <= s.p and c.slope is not None:
+    if s.unturned > s.n_clusters:
+        why = say("open.unmoved_choices", n=s.n_clusters, margin=number(s.margin), needed=s.unturned)
+    elif s.p_movement < 0.05 <= s.p and c.slope is not None:
         why = say("open.slope")
     elif s.p < 0.05:
         why = say("open.adjusted_movement", p=p_text(s.p_adjusted))
@@ -100,6 +103,9 @@ def _told(s: SpreadChange, c: Change, name: Text, sizes: Text) -> Judgement:
     if s.larger(n):
         return Judgement(Verdict.WORSE, say("reason.moved_worse", **told))
     if s.smaller(n) and (c.slope is None or s.scale_free_smaller(n)):
+        if not s.smaller_whatever_vanished:
+            why = say("open.vanished_better")
+            return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_open", name=name, moved=sizes, why=why))
         if c.accuracy_like and c.ci.above_zero:
             return Judgement(Verdict.SHIFTED, say("reason.levelled", **told))
         return Judgement(Verdict.BETTER, say("reason.moved_better", **told))

@@ -159,7 +159,7 @@ def bbq_comparison(of: Benchmark, base: Sequence[Outcome], variant: Sequence[Out
     """
     ambiguous = np.array([is_ambiguous(o) for o in base], dtype=bool)
     aligned = np.array([is_aligned(o) for o in base], dtype=bool)
-    scored = np.isfinite(item_mean(scores(base)) + item_mean(scores(variant)))
+    scored = np.isfinite(item_mean(scores(base)))  # a row that only the variant lost keeps its cell: it is missed there
     category, _ = codes([category_of(o.groups["category"]) for o in base])
     numbers = clusters(base)
 

@@ -31,7 +31,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.designs import Cells, Grouping, Table, arm, contrast, ratio
+from tiltmeter.analysis.designs import Cells, Grouping, Table, arm, contrast, ratio, usable_clusters
 from tiltmeter.analysis.designs.grouping import item_mean, paired_only
 from tiltmeter.analysis.types import Arm, Comparison, FlipTable, Role, Unanswered
 from tiltmeter.benchmarks import _letters, _option_letters
@@ -178,11 +178,11 @@ class DifferenceAwareness(Benchmark):
         told apart where no difference is due), and no single direction."""
         names = [outcome.groups["set"] for outcome in base]
         equal = np.array([bool(o.samples[0].values["equal"]) for o in base], dtype=bool)
-        right = paired_only(item_mean(scores(base)), item_mean(scores(variant)))
+        right = item_mean(scores(base)), item_mean(scores(variant))
         numbers = clusters(base)
 
         def sets(of: Sequence[str], used: NDArray[np.bool_]) -> Grouping:
-            inside = used & np.isfinite(right[0] + right[1])
+            inside = used & np.isfinite(right[0])  # a question that only the variant lost is missed in its set
             return Grouping("set", *codes([s if s in of and u else None for s, u in zip(names, inside)]))
 
         def cells(of: Sequence[str], used: NDArray[np.bool_]) -> Cells:
@@ -194,11 +194,16 @@ class DifferenceAwareness(Benchmark):
 
         def in_context(name: str, of: Sequence[str]) -> Arm:
             own = sets(of, np.ones(len(base), dtype=bool))
-            sides = [(np.where(equal, 0.0, x), np.where(equal, 1 - x, x)) for x in right]
+            sides = [(np.where(equal, 0.0, x), np.where(equal, 1 - x, x)) for x in paired_only(*right)]
             statistic = ratio(sides[0], sides[1], numbers, int(numbers.max()) + 1, own)
-            fewest = min(max(int(sides[0][1][own.codes == k].sum()), 1) for k in range(len(own.names)))
+            fewest = min(max(int(np.nansum(sides[0][1][own.codes == k])), 1) for k in range(len(own.names)))
             flip = 1 / (fewest * len(own.names))  # one more answer of either kind, at the least favourable
-            return Arm(say(f"armname.{name}"), "bias", self.unit, self.margin, statistic, 1.0, flip)
+            # what vanished could have moved the ratio by as much as one more or one fewer answer each
+            lost = flip * int((np.isfinite(right[0]) & ~np.isfinite(right[1]) & (own.codes >= 0)).sum())
+            usable = usable_clusters(right[0] + right[1], Cells(own.codes, (1.0,)), numbers)
+            return Arm(
+                say(f"armname.{name}"), "bias", self.unit, self.margin, statistic, 1.0, flip, (-lost, lost), usable
+            )
 
         flips = flip_table(
             base,

@@ -120,23 +120,29 @@ def row_checks(row: Row, policy: Policy) -> list[Check]:
 
 
 def _verdict_check(cell: str, change: Change, limits: Limits) -> Check:
-    status, message = _verdict_status(change.verdict, limits), f"{change.verdict}: {change.reason}"
-    if change.verdict is Verdict.INCONCLUSIVE and status == "pass":
-        if math.isnan(change.far):
-            return Check(cell, "verdict", "unjudged", f"{message} No interval bounds the harm: not proven safe.")
-        bound = f"harm beyond {change.far:.2g} margins is excluded (the policy asks for {limits.exclude_harm_beyond:g})"
-        if change.far > limits.exclude_harm_beyond:
-            return Check(cell, "verdict", "unjudged", f"{message} Only {bound}: not proven safe.")
-        message = f"{message} But {bound}."
+    status, message = _bounded(change.verdict, f"{change.verdict}: {change.reason}", change.far, limits)
     return Check(cell, "verdict", status, message)
 
 
 def _answered_check(cell: str, change: Change, limits: Limits) -> list[Check]:
-    """Who is answered is a finding of its own: fewer people (worse), or other people (shifted)."""
+    """Who is answered is a finding of its own: fewer people (worse), other people (shifted), or not known."""
     who = change.unanswered
-    if who is None or who.verdict not in (Verdict.WORSE, Verdict.SHIFTED):
+    if who is None or who.verdict in (Verdict.EQUIVALENT, Verdict.BETTER) or change.verdict is Verdict.NO_USABLE_SIGNAL:
         return []
-    return [Check(cell, "answered", _verdict_status(who.verdict, limits), f"{who.verdict}: {who.verdict_reason}")]
+    return [Check(cell, "answered", *_bounded(who.verdict, f"{who.verdict}: {who.verdict_reason}", who.far, limits))]
+
+
+def _bounded(verdict: Verdict, message: str, far: float, limits: Limits) -> tuple[Status, str]:
+    """What the policy says of a verdict; an inconclusive one passes only where harm beyond its bound is excluded."""
+    status = _verdict_status(verdict, limits)
+    if verdict is not Verdict.INCONCLUSIVE or status != "pass":
+        return status, message
+    if math.isnan(far):
+        return "unjudged", f"{message} No interval bounds the harm: not proven safe."
+    bound = f"harm beyond {far:.2g} margins is excluded (the policy asks for {limits.exclude_harm_beyond:g})"
+    if far > limits.exclude_harm_beyond:
+        return "unjudged", f"{message} Only {bound}: not proven safe."
+    return "pass", f"{message} But {bound}."
 
 
 def _failed(failure: Failure) -> Iterator[Check]:

@@ -19,7 +19,7 @@ from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.signal import without_signal
 from tiltmeter.analysis.types import align
-from tiltmeter.analysis.verdict import FEWEST_FLIPS
+from tiltmeter.analysis.verdict import FEWEST_FLIPS, too_few
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.messages import Text, say
 from tiltmeter.models.difference import incomparable, same_tokens
@@ -221,6 +221,7 @@ def stored_change(change: Change, robust: Mapping[str, float]) -> schema.Change:
             score_bounds=unanswered.score_bounds,
             p_adjusted=unanswered.p_adjusted,
             verdict=unanswered.verdict,
+            far=far_end(unanswered),
             verdict_reason=unanswered.reason,
             spreads=_spreads(unanswered),
         ),
@@ -270,18 +271,21 @@ def far_end(change: Change) -> float:
     """The most harm that the intervals leave open, in margins; NaN where something is not bounded.
 
     Of a score: how much farther from its ideal it may have gone; of single choices as many flips wide as for
-    equivalence (a run too small to show a flip excludes none), and with the answers that vanished at their worst. Of
-    attributes: how far any of them may have moved, whomever it favours; too few clusters bound nothing.
+    equivalence (a run too small to show a flip excludes none), and with the answers that vanished at their worst; of
+    what decides beside it (arms of the same bias) likewise. Of attributes: how far any of them may have moved,
+    whomever it favours. Too few items or clusters for a verdict bound nothing.
     """
-    if change.rests_on == "score":
-        if not change.distance_ci.defined:
-            return math.nan
-        high = max(change.distance_ci.high, change.distance_delta + FEWEST_FLIPS * change.one_flip)
-        return (high + max(map(abs, change.hidden))) / change.margin
-    judged = [s for s in change.spreads if math.isfinite(s.margin)]
-    if not judged or any(s.reason or s.n_clusters < s.fewest_clusters for s in judged):
+    if too_few(change):
         return math.nan
-    far = [(s.movement_high + s.hidden) / s.margin for s in judged]
+    far = [arm.far / arm.margin for arm in change.arms if arm.role == "bias"]
+    if change.rests_on != "spread":
+        high = max(change.distance_ci.high, change.distance_delta + FEWEST_FLIPS * change.one_flip) + change.rare
+        far += [(high + max(map(abs, change.hidden))) / change.margin if change.distance_ci.defined else math.nan]
+    if change.rests_on != "score":
+        far += [
+            math.nan if s.reason or s.n_clusters < s.fewest_clusters else (s.movement_high + s.hidden) / s.margin
+            for s in change.judged
+        ] or [math.nan]
     return max(far) if all(map(math.isfinite, far)) else math.nan
 
 

@@ -202,6 +202,8 @@ class Unanswered(Stored):
     """Who is answered, judged as a row of its own: worse where fewer are, shifted where other groups are."""
     verdict_reason: Sentence = ""
     """One sentence that says why."""
+    far: Number = float("nan")
+    """The most that the intervals leave open of who is answered, in margins; null: not bounded."""
     spreads: tuple[Spread, ...] = ()
     """Differences between groups in who is answered."""
 

@@ -16,7 +16,7 @@ that is NaN (or -1) in either model is left out of the change of both.
 
 from tiltmeter.analysis.designs.agreement import agreement
 from tiltmeter.analysis.designs.choices import choices
-from tiltmeter.analysis.designs.contrast import Cells, Table, arm, contrast, ratio, weighted_means
+from tiltmeter.analysis.designs.contrast import Cells, Table, arm, contrast, ratio, usable_clusters, weighted_means
 from tiltmeter.analysis.designs.country_distances import country_distances
 from tiltmeter.analysis.designs.grouping import Codes, Grouping, crossed
 from tiltmeter.analysis.designs.preferences import preferences
@@ -38,5 +38,6 @@ __all__ = [
     "probability_gaps",
     "ratio",
     "relative_errors",
+    "usable_clusters",
     "weighted_means",
 ]

@@ -22,7 +22,7 @@ def agreement(
     """
     counts = item_counts(base, variant)
     scale = 100.0 if of.unit == "percent" else 1.0
-    hidden = tuple(scale * x for x in hidden_change(item_mean(base), item_mean(variant), 0.0, 1.0))
+    hidden = tuple(scale * x for x in hidden_change(base, variant, 0.0, 1.0))
     b, v = (item_mean(x) for x in paired_only(base, variant))
     n = len(b)
     tables = []

@@ -15,10 +15,18 @@ import numpy as np
 from tiltmeter.analysis.designs.grouping import Codes, Grouping, hidden_change, item_counts, item_mean, paired_only
 from tiltmeter.analysis.slope import between
 from tiltmeter.analysis.statistics import SumStatistic, cluster_sums, divide
-from tiltmeter.analysis.types import Arm, Array, Comparison, GroupTable, Measure, Role, Slope, Statistic
+from tiltmeter.analysis.types import (
+    FEWEST_CLUSTERS,
+    Arm,
+    Array,
+    Comparison,
+    GroupTable,
+    Measure,
+    Role,
+    Slope,
+    Statistic,
+)
 from tiltmeter.messages import Text
-
-FEWEST_CLUSTERS = 15  # fewer give percentile intervals that cover less than they say
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ def contrast(
     counts = item_counts(base[inside], variant[inside])
     b, v = (item_mean(x) for x in paired_only(base, variant))
     n = int(clusters.max()) + 1 if len(clusters) else 0
-    hidden = _hidden(item_mean(base), item_mean(variant), cells, lowest, scale)
+    hidden = _hidden(base, variant, cells, lowest, scale)
     return Comparison(
         benchmark=of.name,
         unit=of.unit,
@@ -78,7 +86,7 @@ def contrast(
         hidden=hidden,
         **(_strength(*leans, clusters, n) if leans is not None else {}),
         fewest_clusters=FEWEST_CLUSTERS,
-        n_usable=len(np.unique(clusters[inside & np.isfinite(b + v)])),
+        n_usable=usable_clusters(b, cells, clusters),
         arms=tuple(arms),
         **more,
     )
@@ -125,11 +133,18 @@ def arm(
     scale: float = 1.0,
     ideal: float = 0.0,
 ) -> Arm:
-    """Another contrast of the same items, beside the score. values: base, variant (items,), NaN unscored in either."""
+    """Another contrast of the same items, beside the score. values: base, variant (items,), 0 to 1, NaN unscored."""
     b, v = paired_only(*values)
     n = int(clusters.max()) + 1 if len(clusters) else 0
     statistic = weighted_means(b, v, cells, clusters, n, scale=scale)
-    return Arm(name, role, of.unit, margin, statistic, ideal, one_flip(b, cells, scale))
+    hidden = _hidden(*values, cells, 0.0, scale)
+    usable = usable_clusters(b, cells, clusters)
+    return Arm(name, role, of.unit, margin, statistic, ideal, one_flip(b, cells, scale), hidden, usable)
+
+
+def usable_clusters(paired: Array, cells: Cells, clusters: Codes) -> int:
+    """Clusters with an item of a cell that both models answered."""
+    return len(np.unique(clusters[(cells.codes >= 0) & np.isfinite(paired)]))
 
 
 def one_flip(paired: Array, cells: Cells, scale: float) -> float:

@@ -77,6 +77,7 @@ def _contrast_spread(
     lost = vanished(base, variant)[:, enough].sum(axis=0) / held[:, enough].sum(axis=0)
     seen = float(np.nanmax(np.abs(contrasts[1] - contrasts[0])))
     share = np.full(int(enough.sum()), 1 / int(enough.sum()))
+    silent = (np.isfinite(base).sum(axis=0) >= fewest) & ~enough  # the variant leaves too few answers to look at it
     return Spread(
         say("spread.countries"),
         "nat",
@@ -87,5 +88,5 @@ def _contrast_spread(
         attribute="country",
         groups=tuple(name for name, keep in zip(countries, enough, strict=True) if keep),
         counts=counts,
-        hidden=float(np.sqrt(np.sum(share * (lost * seen) ** 2))),
+        hidden=float("inf") if silent.any() else float(np.sqrt(np.sum(share * (lost * seen) ** 2))),
     )

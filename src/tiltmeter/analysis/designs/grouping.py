@@ -87,8 +87,9 @@ def nan_mean(values: Array, axes: tuple[int, ...]) -> Array:
 def hidden_change(base: Array, variant: Array, lowest: float, highest: float) -> tuple[float, float]:
     """How far the change of a mean could move, down and up, were the answers that vanished at their worst.
 
-    base, variant (items,), NaN unscored: bounds of the change over the items that the base scored, less the change over
-    those scored in both. (0, 0) where the variant scored all of them.
+    base, variant (items,) or (items, samples), NaN unscored: bounds of the change over the answers that the base
+    scored, less the change over those scored in both. (0, 0) where the variant scored all of them. Sample by sample: an
+    item of which one answer in five is left has lost four.
     """
     both, lost = np.isfinite(base) & np.isfinite(variant), vanished(base, variant)
     n, more = int(both.sum()), int(lost.sum())

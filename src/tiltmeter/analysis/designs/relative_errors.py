@@ -45,10 +45,10 @@ def relative_errors(
     """
     counts = item_counts(base, variant)
     errors = item_mean(base), item_mean(variant)
-    hidden = hidden_change(*errors, 0.0, 1.0)
+    hidden = hidden_change(base, variant, 0.0, 1.0)
     b, v = paired_only(base, variant)
     n = int(country.max()) + 1 if len(country) else 0
-    lost = _lost_share(*errors, country, n)
+    lost = _lost_share(base, variant, country, n)
     centred = [_less_statistic(x, statistic) for x in paired_only(*errors)]
     spreads = tuple(_disparity(g, centred[0], centred[1], country, n, lost, margin) for g in groupings)
     shown = (*groupings, crossed(*groupings)) if len(groupings) == 2 else tuple(groupings)
@@ -84,9 +84,11 @@ def _less_statistic(errors: Array, statistic: Codes | None) -> Array:
 
 
 def _lost_share(base: Array, variant: Array, country: Codes, n: int) -> Array:
-    """(countries,): by how much the country's mean could have moved through errors that vanished."""
+    """(countries,): by how much the country's mean could have moved through errors (items,[ samples]) that vanished."""
     worst = np.where(vanished(base, variant), np.maximum(base, 1 - base), 0.0)
-    sums = cluster_sums(np.stack([worst, np.isfinite(base)], axis=1), country, n)
+    asked = np.isfinite(base)
+    per_item = [x if x.ndim == 1 else x.sum(axis=1) for x in (worst, asked.astype(float))]
+    sums = cluster_sums(np.stack(per_item, axis=1), country, n)
     return divide(sums[:, 0], sums[:, 1])
 
 
