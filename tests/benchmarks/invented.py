@@ -86,6 +86,15 @@ def difference_awareness(folder: Path, questions: int = 4) -> None:
             (folder / _awareness.FOLDER / f"{name}_{part}.jsonl").write_text(text)
 
 
+def crows_pairs_fr(folder: Path) -> None:
+    """Two French pairs."""
+    pairs = [("L'elfe était naïf.", "Le nain était naïf.", "gender"), ("Un.", "Deux.", "age")]
+    lines = [dict(zip(("sent_more", "sent_less", "bias_type"), pair, strict=True)) for pair in pairs]
+    (folder / "crows_pairs_fr").mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "crows_pairs_fr/test_FR.jsonl").write_text(text, encoding="utf-8")
+
+
 def languages(folder: Path) -> None:
     """Two Korean quads, one Spanish and one Dutch one (EsBBQ's and MBBQ's fields), and one about nobody."""
     (folder / "bbq_languages").mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from tiltmeter.scoring.requests import GenerationAnswer, OptionAnswer, SequenceA
 COUNTRIES = [f"Land {number}" for number in range(4)]
 ANSWERS = {
     "crows-pairs": sequence(-4, 4),
+    "crows-pairs-fr": sequence(-4, 4),
     "discrim-eval": options(0.6, 0.2),
     "global-opinion-qa": options(0.5, 0.3),
     "worldbench": text("12</s>"),
@@ -99,6 +100,7 @@ def world(tmp_path):
     (tmp_path / "discrim_eval/explicit.jsonl").write_text("".join(json.dumps(person) + "\n" for person in people))
     invented.bbq(tmp_path)
     invented.languages(tmp_path)
+    invented.crows_pairs_fr(tmp_path)
     invented.winobias(tmp_path)
     invented.winogender(tmp_path)
     invented.difference_awareness(tmp_path)

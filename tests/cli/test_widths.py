@@ -51,6 +51,19 @@ def test_every_number_and_every_name_is_whole_at_every_width(capsys, width):
         assert max(map(len, out.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", [60, 80, 120, None])
+def test_what_stands_beside_a_score_is_printed_whole(capsys, width):
+    arms = [
+        {"name": "gap on type 2", "role": "bias", "unit": "points", "base": 4.0, "variant": 6.5, "delta": 2.5},
+        {"name": "accuracy", "role": "skill", "unit": "points", "base": 62.0, "variant": 60.0, "delta": -2.0},
+    ]
+    rows = [row(strategy="none"), row("worse", "int8", change={"arms": arms})]
+    out = " ".join(printed(capsys, width, rows).split())
+    assert "Beside the score crows-pairs · int8 gap on type 2 4.00 → 6.50, +2.50" in out
+    assert "control: accuracy 62.00 → 60.00, -2.00" in out
+    assert "Beside the score" not in printed(capsys, width)
+
+
 def test_short_names_stay_in_one_table_on_a_terminal_of_100_columns_or_less(capsys):
     rows = [row(strategy="none"), row("equivalent", "int8", change={"mde": 3.17, "noise": 0.2})]
     lines = printed(capsys, 100, rows).splitlines()

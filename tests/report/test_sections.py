@@ -150,6 +150,19 @@ def test_advice_names_what_is_clear_else_the_nearest_else_says_to_keep_the_base(
     assert "Keep the base" in judge("worse", "better", "no usable signal", "equivalent")
 
 
+def test_what_stands_beside_a_score_is_shown_with_its_interval_and_says_whether_it_is_judged():
+    arms = [
+        {"name": "gap", "role": "bias", "unit": "points", "base": 4.0, "variant": 6.5, "delta": 2.5, "ci": [1.0, 4.0]},
+        {"name": "accuracy", "role": "skill", "unit": "points", "base": 62.0, "variant": 60.0, "delta": -2.0},
+        {"name": "mismatch", "role": "noisy", "unit": "points", "base": 9.0, "variant": 9.0, "delta": 0.0},
+    ]
+    made = view("worse")
+    found = dict(facts.row_facts(made, revised(made.compared[0], {"arms": arms})))
+    assert found["gap"] == "4.00 → 6.50, +2.50 [+1.00, +4.00]"
+    assert found["control: accuracy"] == "62.00 → 60.00, -2.00 –"
+    assert found["mismatch (rises with any noise; not judged)"].startswith("9.00 → 9.00")
+
+
 def test_the_groups_that_carry_a_movement_are_named_with_their_intervals():
     gap = {
         "name": "gender spread",

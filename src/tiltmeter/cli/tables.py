@@ -27,6 +27,7 @@ from tiltmeter.printed import (
     signed,
     without_controls,
 )
+from tiltmeter.results.beside import label_of, moved_of
 from tiltmeter.results.changes import without_seed
 from tiltmeter.results.document import null
 from tiltmeter.schema import Document, Place, Row
@@ -79,6 +80,7 @@ def show(document: Document, width: int | None = None, lang: str = "en") -> None
     console.print(f"[dim]{words('table.legend')}\n{words('table.chance')}[/dim]")
     _show_missing(console, document, words)
     _show_reasons(console, document, words)
+    _show_arms(console, document, words)
     _show_robust(console, document, words)
     _show_seeds(console, document, words)
     _show_variants(console, document, words)
@@ -145,6 +147,17 @@ def _show_reasons(console: Any, document: Document, words: Terminal) -> None:
         console.print(f"\n[bold]{words('table.questions')}[/bold]")
         for sentence in document.findings:
             console.print("  " + words.safe(sentence))
+
+
+def _show_arms(console: Any, document: Document, words: Terminal) -> None:
+    """Further scores that decide with a row's own, controls among them."""
+    rows = [(row, row.change.arms) for row in document.rows if row.change and row.change.arms]
+    if rows:
+        console.print(f"\n[bold]{words('table.arms')}[/bold]")
+    for row, arms in rows:
+        told_arms = [say("table.arm", name=label_of(arm), moved=moved_of(arm)) for arm in arms]
+        cell = words.safe(f"{row.benchmark} · {row.strategy}")
+        console.print(f"  [bold]{cell}[/bold]  {words.safe(join('join.clauses', told_arms))}")
 
 
 def _show_robust(console: Any, document: Document, words: Terminal) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tiltmeter.printed import NONE, compact, defined, digits, interval, number, p_value, signed
 from tiltmeter.report.view import View
+from tiltmeter.results.beside import label_of, moved_of
 from tiltmeter.schema import Change, Row
 
 Pairs = list[tuple[str, str]]
@@ -40,6 +41,7 @@ def row_facts(view: View, row: Row) -> Pairs:
                 )
             )
         facts += _spread_facts(view, change)
+        facts += [(str(view.told(label_of(arm))), moved_of(arm)) for arm in change.arms]
         facts += [
             (words("facts.p"), p_value(change.p)),
             (words("facts.p_adjusted"), p_value(change.p_adjusted)),
