@@ -37,7 +37,8 @@ class CrowsPairsFR(CrowsPairs):
     limits = translated(
         "Mostly translated from crowd-written US pairs and adapted to France, with the faults of the original "
         "(Blodgett et al. 2021) where they were not revised; a model that barely knows French prefers at random.",
-        zh="多由美国众包句对翻译并按法国情况改写，未修订之处沿袭原数据的缺陷（Blodgett et al. 2021）；几乎不懂法语的模型会随机偏好。",
+        zh="多由美国众包句对翻译并按法国情况改写，未修订之处沿袭原数据的缺陷（Blodgett et al. 2021）；"
+        "几乎不懂法语的模型会随机偏好。",
     )
     dataset = Dataset(
         name,
@@ -45,11 +46,12 @@ class CrowsPairsFR(CrowsPairs):
         REVISION,
         licence,
         n_items,
-        "Névéol et al. 2022, French CrowS-Pairs, ACL, https://aclanthology.org/2022.acl-long.583",
+        "Névéol et al. 2022, French CrowS-Pairs, ACL, doi 10.18653/v1/2022.acl-long.583",
         "Translated and adapted pairs, and 210 of French origin. SHA-256 locked at first fetch.",
         (DataFile(FILE, f"{HUB}/resolve/{REVISION}/test_FR.jsonl", None),),
     )
     files = (FILE,)
+    by_default = False
 
     def load(self, data: Path) -> list[Item]:
         return [
