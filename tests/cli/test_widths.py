@@ -60,7 +60,7 @@ def test_what_stands_beside_a_score_is_printed_whole(capsys, width):
     rows = [row(strategy="none"), row("worse", "int8", change={"arms": arms})]
     out = " ".join(printed(capsys, width, rows).split())
     assert "Beside the score crows-pairs · int8 gap on type 2 4.00 → 6.50, +2.50" in out
-    assert "control: accuracy 62.00 → 60.00, -2.00" in out
+    assert "control: accuracy 62.00 → 60.00, −2.00" in out
     assert "Beside the score" not in printed(capsys, width)
 
 

@@ -159,7 +159,7 @@ def test_what_stands_beside_a_score_is_shown_with_its_interval_and_says_whether_
     made = view("worse")
     found = dict(facts.row_facts(made, revised(made.compared[0], {"arms": arms})))
     assert found["gap"] == "4.00 → 6.50, +2.50 [+1.00, +4.00]"
-    assert found["control: accuracy"] == "62.00 → 60.00, -2.00 –"
+    assert found["control: accuracy"] == "62.00 → 60.00, −2.00"
     assert found["mismatch (rises with any noise; not judged)"].startswith("9.00 → 9.00")
 
 

@@ -15,5 +15,5 @@ def label_of(arm: Arm) -> Text:
 def moved_of(arm: Arm) -> str:
     """ "0.62 -> 0.60, -0.02 [-0.05, +0.01]", in the arm's unit."""
     places = digits(arm.unit)
-    change = f"{signed(arm.delta, places)} {interval(arm.ci, places)}"
+    change = " ".join([signed(arm.delta, places), *([interval(arm.ci, places)] if arm.ci else [])])
     return f"{number(arm.base, places)} → {number(arm.variant, places)}, {change}"
