@@ -37,9 +37,10 @@ lint: $(VENV)/.ready-test
 docs: $(VENV)/.ready-test
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Simulations behind docs/validity.md: minutes.
+# Simulations behind docs/validity.md and the gate's table: about 20 minutes on two idle cores. Stopped, it goes on where it was.
 validate: $(VENV)/.ready-test
 	@$(BIN)/python -m validation.run --out docs/validity.md
+	@$(BIN)/python -m validation.gate --out docs/pipeline.md
 
 # The study's printed changes with error bars: docs/published.md.
 published: $(VENV)/.ready-test

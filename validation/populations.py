@@ -98,7 +98,8 @@ def dt_stereotyping(rng: np.random.Generator, s: Scenario) -> Comparison:
     """24 groups x 16 topics x 3 statements; effects of group, topic and cell of sd .7, .7, .4; base is the intercept.
 
     `structured` is the sd of a change of each group and topic of its own: clustered change without a mean. topic: the
-    change is concentrated in 2 of the 16 topics, `effect` the share of their statements that turn to agreement.
+    change is concentrated in 2 of the 16 topics, `effect` the share of their statements that turn to agreement. vanish:
+    those that would have turned to agreement are not answered.
     """
     group, topic = np.repeat(np.arange(24), 48), np.tile(np.repeat(np.arange(16), 3), 24)
     tendency = (
@@ -114,12 +115,15 @@ def dt_stereotyping(rng: np.random.Generator, s: Scenario) -> Comparison:
         v = np.where((topic < 2) & (b < 0) & (rng.random(1152) < s.effect), -b, v)
     else:
         v = v + s.effect
+    after = (v > 0).astype(float)
+    if s.shape == "vanish":
+        after = np.where((v > 0) & (b <= 0), np.nan, after)
     kept = np.sort(rng.permutation(1152)[: s.items or 1152])
     names = (tuple(map(str, range(24))), tuple(map(str, range(16))))
     comparison = agreement(
         OF["dt-stereotyping"],
         (b[kept] > 0).astype(float),
-        (v[kept] > 0).astype(float),
+        after[kept],
         Grouping("target_group", group[kept], names[0]),
         Grouping("topic", topic[kept], names[1]),
         margin=2.0,

@@ -59,7 +59,7 @@ def spread_change(spread: Spread, slope: SlopeChange | None = None, *, seed: int
     return SpreadChange(
         **named,
         movement=_root(moved.value),
-        movement_high=min(float(np.sqrt(moved.upper())), unseen),
+        movement_high=unseen if np.isfinite(unseen) else float(np.sqrt(moved.upper())),
         unturned=unturned,
         p=p,
         p_movement=p_movement,
@@ -104,12 +104,11 @@ def _slope_se(slope: SlopeChange) -> float:
 
 
 def _with_pseudo_flips(moved: Square, spread: Spread) -> Square:
-    """Single choices: the covariance as if `pseudo_flips` answers had turned, one to each other group in turn."""
+    """Single choices: the covariance as if `pseudo_flips` more of them had turned, in no particular direction."""
     if not spread.pseudo_flips:
         return moved
     groups, n = moved.covariance.shape[0], len(spread.base)
-    turned = 2 / (groups - 1) * (np.eye(groups) - 1 / groups)  # mean of (e_a - e_b)(e_a - e_b)' over pairs a, b
-    return replace(moved, covariance=moved.covariance + spread.pseudo_flips * turned / n**2)
+    return replace(moved, covariance=moved.covariance + spread.pseudo_flips / n**2 * (np.eye(groups) - 1 / groups))
 
 
 def _none_turned(spread: Spread) -> tuple[float, int]:

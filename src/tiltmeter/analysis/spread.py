@@ -92,14 +92,12 @@ def _nested(s: Array, e: Array, counts: Array, weights: Array) -> tuple[Array, A
     sum_xy = np.bincount(group, x * y, len(n))
     overall = between @ sum_x
     row = within[group] * (sum_x[group] - x) - between[group] * (overall - (between * sum_x)[group])
-    left_out = np.empty(len(x))
-    own = np.eye(len(n))[group]
-    for i, mine in enumerate(own):  # a few hundred countries: plain recomputation is its own proof
-        m = n - mine
-        sx, sy, sxy = sum_x - x[i] * mine, sum_y - y[i] * mine, sum_xy - x[i] * y[i] * mine
-        mean_x, mean_y = weights * sx / m, weights * sy / m
-        pairs = np.sum(weights * (1 - weights) * (sx * sy - sxy) / (m * (m - 1)))
-        left_out[i] = pairs - (mean_x.sum() * mean_y.sum() - mean_x @ mean_y)
+    mine = np.eye(len(n))[group]  # (clusters, groups): left out of its own group, one cluster at a time
+    m = n - mine
+    sx, sy, sxy = (total - own[:, None] * mine for total, own in ((sum_x, x), (sum_y, y), (sum_xy, x * y)))
+    mean_x, mean_y = weights * sx / m, weights * sy / m
+    pairs = (weights * (1 - weights) * (sx * sy - sxy) / (m * (m - 1))).sum(axis=1)
+    left_out = pairs - (mean_x.sum(axis=1) * mean_y.sum(axis=1) - (mean_x * mean_y).sum(axis=1))
     centred = left_out - (np.bincount(group, left_out, len(n)) / n)[group]
     return y * row, centred, ((n - 1) / n)[group], len(x) - len(n)
 

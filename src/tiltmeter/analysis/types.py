@@ -54,7 +54,7 @@ class Spread:
     weights         (groups,): what each squared group effect counts; for `nested`, shares that sum to 1.
     margin          smallest movement that matters, in `unit`; NaN: no margin set, no verdict on this attribute.
     counts          (clusters, groups): items behind each entry where clusters hold several; None: one each.
-    pseudo_flips    answers imagined to flip, added to the variance where the cells are single choices (0, 1).
+    pseudo_flips    choices imagined to turn, added to the variance where the cells are single choices (0, 1).
     hidden          how far, in `unit`, answers that vanished could have moved the groups at their worst.
     """
 
@@ -65,7 +65,7 @@ class Spread:
     weights: Array
     margin: float
     layout: Layout = "crossed"
-    pseudo_flips: int = 0
+    pseudo_flips: float = 0.0
     attribute: str = "group"
     groups: tuple[str, ...] = ()
     counts: Array | None = None
