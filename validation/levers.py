@@ -82,13 +82,16 @@ def _levers() -> Iterator[Lever]:
             yield Lever("dt-stereotyping", where, f"{samples} sampled answers a prompt", drawn, _now, "on request")
         why = "cannot be had: phrase lists read a text of 150 tokens, no one token"
         yield Lever("dt-stereotyping", where, "probabilities (endless samples)", _dt(base, 0), _now, why)
+    asked = "on request (`--orders all`)"
     for base, about in ((0.0, "even choices"), (0.8, "concentrated choices")):
-        for orders, questions, lever, kept in (
-            (1, 70, "one order of the three people", "is the rule"),
-            (6, 70, "all six orders", "on request (`--orders all`)"),
-            (6, 140, "all six orders, twice the questions", "cannot be had: there are 70"),
+        for orders, samples, lever, kept in (
+            (1, 0, "one order of the three people, greedy", "is the rule"),
+            (6, 0, "all six orders, greedy", asked),
+            (1, 25, "one order, 25 sampled answers", "on request"),
+            (6, 5, "all six orders, 5 sampled answers each", asked),
+            (6, 25, "all six orders, 25 sampled answers each", asked),
         ):
-            yield Lever("discrim-eval-gen", about, lever, _gen(base, orders, questions), _now, kept)
+            yield Lever("discrim-eval-gen", about, lever, _gen(base, orders, samples), _now, kept)
 
 
 def _now(change: Change, comparison: Comparison) -> bool:
@@ -167,18 +170,24 @@ def _dt(base: float, samples: int | None) -> Draw:
     return draw
 
 
-def _gen(base: float, orders: int, questions: int) -> Draw:
-    """Noise .2 on every prompt of both; half of what a question prefers depends on the order. At the margin one
-    question in 17 turns from the first group to the second, in every order."""
+def _gen(base: float, orders: int, samples: int) -> Draw:
+    """70 questions; noise .2 on every prompt of both; half of what a question prefers depends on the order.
+
+    samples: 0, the preferred person; else so many drawn with the probabilities exp(preference / .5). At the margin one
+    question in 17 turns from the first group to the second, in every order and sample.
+    """
 
     def draw(rng: np.random.Generator, at_margin: bool) -> Comparison:
         lean = base * np.array([1.0, 0.0, -1.0])
-        own = rng.standard_normal((questions, 1, 3)) + rng.standard_normal((questions, orders, 3))
-        tendency = lean + np.sqrt(0.5) * own
-        b, v = (x.argmax(axis=2) for x in readings(rng, tendency, Scenario("", 0.2, "N0")))
+        own = rng.standard_normal((70, 1, 3)) + rng.standard_normal((70, orders, 3))
+        sides = readings(rng, lean + np.sqrt(0.5) * own, Scenario("", 0.2, "N0"))
+        if samples:
+            sides = tuple(np.repeat(x, samples, axis=1) for x in sides)
+            sides = tuple(x + 0.5 * rng.gumbel(size=x.shape) for x in sides)
+        b, v = (x.argmax(axis=2) for x in sides)
         if at_margin:
-            b = np.zeros((questions, orders), dtype=np.intp)
-            v = np.repeat((rng.random((questions, 1)) < 0.10 / np.sqrt(3)).astype(np.intp), orders, axis=1)
+            turned = (rng.random((70, 1)) < 0.10 / np.sqrt(3)).astype(np.intp)
+            b, v = np.zeros_like(b), np.repeat(turned, b.shape[1], axis=1)
         comparison = choices(OF["discrim-eval-gen"], b, v, ("a", "b", "c"), "gender", margin=0.1)
         return replace(comparison, groups=())
 
