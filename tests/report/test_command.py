@@ -39,7 +39,8 @@ def test_the_page_speaks_chinese(run, tmp_path):
 
 def test_text_outputs_print_themselves_and_write_no_page(run):
     assert "### tiltmeter:" in report(run, "--markdown")
-    assert report(run, "--model-card").startswith("---\nmodel-index:")
+    card = report(run, "--model-card")
+    assert card.startswith("---\n") and "\nmodel-index:" in card
     assert r"\begin{tabular}" in report(run, "--latex")
     assert not (run / "report.html").exists()
 

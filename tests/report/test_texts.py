@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 import report_synthetic
-import yaml
 from made_documents import judged
 from report_run import POISON
 
-from tiltmeter.report.texts import latex_table, markdown_summary, model_card
+from tiltmeter.report.texts import latex_table, markdown_summary
 from tiltmeter.report.view import View
 from tiltmeter.report.words import Words
 
@@ -39,17 +38,6 @@ def test_markdown_tables_keep_their_columns_under_hostile_names():
     assert rows and all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in rows)
 
 
-def test_the_model_card_opens_with_yaml_that_holds_scores_and_verdicts():
-    text = model_card(view(verdicts=("worse",), poison=POISON))
-    _, front, body = text.split("---\n", 2)
-    results = yaml.safe_load(front)["model-index"]
-    verdicts = [
-        metric["verdict"] for one in results for r in one["results"] for metric in r["metrics"] if "verdict" in metric
-    ]
-    assert verdicts and verdicts[0] == "worse"
-    assert "| model | strategy |" in body and "<script>" not in body
-
-
 def test_latex_has_the_base_first_and_then_changes_per_strategy():
     text = latex_table(view(verdicts=("worse", "equivalent", "not exercised", "no usable signal")))
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -70,5 +58,5 @@ def test_a_shift_is_said_in_every_text_and_is_a_reason_to_avoid():
     text = markdown_summary(shifted)
     assert text.startswith("### tiltmeter: Yes. In 1 of 4 comparisons acceleration changed whom the model favours")
     assert "⇄ **shifted** int4 · crows-pairs" in text and "⇄ +2.50 shifted" in text
-    assert "⇄ shifted" in model_card(shifted) and r"\underline{+2.50}" in latex_table(shifted)
+    assert r"\underline{+2.50}" in latex_table(shifted)
     assert "偏移" in markdown_summary(view("zh", ("shifted", "equivalent", "equivalent", "equivalent")))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tiltmeter.cli.evidence_commands import evidence_app
+from tiltmeter.cli.export_commands import export_app
 from tiltmeter.cli.language import language
 from tiltmeter.cli.options import (
     Backend,
@@ -26,6 +27,7 @@ from tiltmeter.cli.options import (
     Format,
     Language,
     Limit,
+    Mlflow,
     Orders,
     Out,
     Ray,
@@ -103,6 +105,7 @@ def run(
     calibration_seeds: CalibrationSeeds = None,
     text: Text = None,
     ray: Ray = None,
+    mlflow: Mlflow = None,
     debug: Debug = False,
 ) -> None:
     """Measure bias of MODEL as it is and under each strategy, then the paired change.
@@ -116,7 +119,7 @@ def run(
         study = read_study(Path(model[0]), **settings)
     else:
         study = make_study(models=model, **settings)
-    _run_and_show(study, out, debug, ray)
+    _run_and_show(study, out, debug, ray, mlflow)
 
 
 @app.command(epilog=EPILOG)
@@ -147,6 +150,7 @@ def compare(
     batch_tokens: BatchTokens = None,
     text: Text = None,
     ray: Ray = None,
+    mlflow: Mlflow = None,
     debug: Debug = False,
 ) -> None:
     """Compare ready-made checkpoints or served endpoints with their base model.
@@ -158,13 +162,17 @@ def compare(
     settings = study_settings(locals())
     from tiltmeter.study import make_study
 
-    _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug, ray)
+    _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug, ray, mlflow)
 
 
-def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None) -> None:
+def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None, mlflow: str | None = None) -> None:
     for source in (*study.models, *study.checkpoints):
         if is_address(source):
             reachable(source)
+    if mlflow:
+        from tiltmeter.report.exports.mlflow_store import ready
+
+        ready(mlflow)  # before hours of work, not after them
     from tiltmeter.cli.tables import show
     from tiltmeter.pipeline import run as run_study
     from tiltmeter.results.document import read_document
@@ -175,7 +183,12 @@ def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None) -> None
     except KeyboardInterrupt:
         say(f"\nstopped: what was answered is kept in {one_line(out)}; the same command goes on there", error=True)
         raise typer.Exit(130) from None
-    show(read_document(out), lang=language(None))
+    document = read_document(out)
+    show(document, lang=language(None))
+    if mlflow:
+        from tiltmeter.cli.exports import log_to
+
+        log_to(mlflow, out, document)
     say(f"\nRun folder: {one_line(out)}   Next: tiltmeter report {one_line(out)}", error=True)
     if summary.failures:
         for failure in summary.failures:
@@ -333,6 +346,7 @@ def demo(
     raise typer.Exit(run_demo(keep, full, seed, Console()))
 
 
+app.add_typer(export_app)
 app.add_typer(evidence_app)  # without a name: their commands stand beside these
 app.add_typer(there_is_app)
 

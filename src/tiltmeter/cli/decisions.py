@@ -36,7 +36,7 @@ def run_gate(
 ) -> int:
     """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2)."""
     rules = load_policy(policy)
-    document = _judged(run, rules)
+    document = judged(run, rules)
     found = gating.evaluate(document, rules)
     if junit:
         try:
@@ -59,7 +59,7 @@ def run_gate(
 def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "speed", as_json: bool = False) -> int:
     """Print the candidates and the choice; 0 when a variant was chosen, 3 when none could be."""
     rules = load_policy(policy)
-    document = _judged(run, rules)
+    document = judged(run, rules)
     choice = choosing.choose(document, rules, by)
     if as_json:
         say(json_text(null(choice.as_document()), indent=1))
@@ -89,7 +89,7 @@ def _figures(candidate: Candidate) -> list[str]:
     return [*found, f"{moved} ({far})"]
 
 
-def _judged(run: Path, rules: Policy) -> Document:
+def judged(run: Path, rules: Policy) -> Document:
     """The stored results; judged anew from the answers where the policy sets its own smallest effects of interest."""
     return compute(run, rules.margins) if rules.margins else read_document(run)
 

@@ -159,6 +159,15 @@ Ray = Annotated[
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of failed cells.", rich_help_panel=HOW)]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="URI",
+        help='Also log to this MLflow store. Needs: pip install "tiltmeter\\[mlflow]"',
+        rich_help_panel=WHERE,
+    ),
+]
 RunFolder = Annotated[
     Path, typer.Argument(parser=folder, metavar="RUN", help="A folder that `tiltmeter run --out` wrote.")
 ]
@@ -167,7 +176,7 @@ RunFolder = Annotated[
 def study_settings(local: dict[str, Any]) -> dict[str, Any]:
     """Study settings from a command's options; options that were not given stay out."""
     names = {"strategy": "strategies", "benchmark": "benchmarks"}
-    left_out = {"out", "debug", "ray", "model", "base", "variant", "ctx"}
+    left_out = {"out", "debug", "ray", "mlflow", "model", "base", "variant", "ctx"}
     settings = {names.get(key, key): value for key, value in local.items() if key not in left_out}
     settings = {key: value for key, value in settings.items() if value is not None and value != []}  # 0 was given
     tokens = settings.pop("batch_tokens", None)

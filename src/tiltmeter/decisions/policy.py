@@ -150,7 +150,9 @@ def read_policy(content: Any, *, benchmarks: Sequence[str] = ()) -> Policy:
     ignore = content.get("ignore")
     if ignore is not None and not (isinstance(ignore, list) and all(isinstance(pattern, str) for pattern in ignore)):
         raise UserError("policy: ignore must be a list of strategy patterns", fix='for instance: ignore: ["rerun"]')
-    cells = content.get("cells") or []
+    cells = content.get("cells")
+    if cells is None:
+        cells = []
     if not isinstance(cells, list):
         raise UserError("policy: cells must be a list", fix="- {strategy: kv4, benchmark: crows-pairs}")
     return Policy(
@@ -194,6 +196,10 @@ def _limits(where: str, content: Any) -> dict[str, Any]:
             raise UserError(
                 f"policy: {where}: {name} is a share between 0 and 1, got {value!r}", fix=f"for 20 % write {name}: 0.2"
             )
+        if value is None and name == "exclude_harm_beyond":
+            raise UserError(
+                f"policy: {where}: {name} is needed: less data would pass", fix="leave it out for its default"
+            )
         if name in AMOUNTS and value is not None and not (_is_number(value) and 0 <= value < math.inf):
             raise UserError(f"policy: {where}: {name} must be a number of at least 0, got {value!r}")
         if name == "allow_partial" and not isinstance(value, bool):
@@ -205,7 +211,7 @@ def _limits(where: str, content: Any) -> dict[str, Any]:
                         f"policy: {where}: groups: {group!r}: {limit!r} is no limit of a group",
                         fix="write attribute=group: number, for instance gender=female: 0.1",
                     )
-    return given
+    return {name: value for name, value in given.items() if not (name == "groups" and value is None)}
 
 
 def _mapping(where: str, content: Any) -> Mapping[str, Any]:

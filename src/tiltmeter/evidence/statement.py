@@ -55,7 +55,7 @@ def statements(
         rows = [row for row in document.rows if (row.model, row.strategy) == (variant.model, variant.strategy)]
         base = lacking(document, variant.model, NONE)
         judged = Gate((*base, *variant_checks(document, policy, variant.model, variant.strategy)))
-        found[_file_name(number, variant)] = _statement(document, record, variant, rows, judged, policy_sha256)
+        found[file_name(number, variant)] = _statement(document, record, variant, rows, judged, policy_sha256)
     return found
 
 
@@ -147,7 +147,7 @@ def _check(check: Check) -> dict[str, str]:
     return {"cell": str(check.cell), "rule": check.rule, "status": check.status, "message": str(check.message)}
 
 
-def _file_name(number: int, variant: Variant) -> str:
+def file_name(number: int, variant: Variant) -> str:
     """A file name that no strategy's name can lead astray."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "-" for c in variant.strategy)
     return f"{number:02d}-{plain[:80].strip('.-') or 'variant'}"

@@ -53,9 +53,11 @@ def markdown_summary(run: Path, lang: str = "en") -> str:
 
 
 def model_card(run: Path) -> str:
-    from tiltmeter.report.texts import model_card as card
+    from tiltmeter.decisions.policy import Policy
+    from tiltmeter.report.exports.hub import card
+    from tiltmeter.report.exports.subject import subjects
 
-    return card(_view(run, "en"))
+    return card(subjects(read_document(run), Policy()))
 
 
 def latex(run: Path) -> str:

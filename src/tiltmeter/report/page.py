@@ -24,6 +24,7 @@ from tiltmeter.report.ink import SHAPE_SIGNS
 from tiltmeter.report.view import View, is_toy
 from tiltmeter.schema import Verdict
 
+TEMPLATES = ("report.html.j2", "parts.html.j2", "trend.html.j2")
 CONTENTS = (
     "answer",
     "matrix",
@@ -45,7 +46,7 @@ CONTENTS = (
 def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lambda _: None) -> str:
     """The whole page as text."""
     environment = _environment(view)
-    css, script = (Markup(_file(name)) for name in ("report.css", "report.js"))
+    css, script = (Markup(page_file(name)) for name in ("report.css", "report.js"))
     drawn = _drawn(view, progress)
     kind, headline = summary.headline(view)
     lines = summary.variant_lines(view)
@@ -126,16 +127,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
 
 
 def _environment(view: View) -> Environment:
-    """Autoescaping, and every printed string cleaned of invisible characters first."""
-    loader = DictLoader({name: _file(name) for name in ("report.html.j2", "parts.html.j2")})
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-    )
-    environment.filters.update(breakable=breakable, coded=coded)
-    environment.globals.update(
+    return environment(
         w=view.words,
         view=view,
         verdicts=tuple(Verdict),
@@ -143,7 +135,20 @@ def _environment(view: View) -> Environment:
         unusable_verdict=Verdict.NO_USABLE_SIGNAL,
         signed=signed,
     )
-    return environment
+
+
+def environment(**known: Any) -> Environment:
+    """Autoescaping, and every printed string cleaned of invisible characters first; `known`: names in all templates."""
+    loader = DictLoader({name: page_file(name) for name in TEMPLATES})
+    made = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    made.filters.update(breakable=breakable, coded=coded)
+    made.globals.update(known)
+    return made
 
 
 def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
@@ -182,7 +187,8 @@ def coded(text: str) -> Markup:
     return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(clean(text)))))
 
 
-def _file(name: str) -> str:
+def page_file(name: str) -> str:
+    """A file of the templates' folder."""
     return files("tiltmeter.report").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -1,16 +1,11 @@
-"""The run as text for other places: a pull request, a model card, a paper.
+"""The run as text for other places: a pull request, a paper. (A model card: `exports.hub`.)
 
 Everything stored is escaped for where it goes; numbers are printed as the page prints them.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
-from typing import Any
-
-import yaml
-
-from tiltmeter.printed import NONE, clean, defined, digits, latex, markdown, number, signed
+from tiltmeter.printed import NONE, digits, latex, markdown, number, signed
 from tiltmeter.report import sections, summary
 from tiltmeter.report.view import View
 from tiltmeter.schema import Row, Verdict
@@ -59,72 +54,6 @@ def _cell(view: View, row: Row | None) -> str:
         return view.score(row)
     partial = f" ({view.words('word.partial')})" if row.partial else ""
     return f"{view.sign(row.verdict)} {view.delta(row)} {view.verdict_words(row.verdict)}{partial}"
-
-
-def model_card(view: View) -> str:
-    """A model card's block: YAML front matter (the hub's model-index form) and a table. English."""
-    results = []
-    for (model, strategy), rows in groupby(
-        (row for row in view.rows if defined(row.score)), key=lambda row: (row.model, row.strategy)
-    ):
-        results.append(
-            {
-                "name": clean(f"{view.short(model)} ({strategy})"),
-                "results": [
-                    {
-                        "task": {"type": "text-generation"},
-                        "dataset": {"name": row.benchmark, "type": row.benchmark},
-                        "metrics": [_metric(view, row)],
-                    }
-                    for row in rows
-                ],
-            }
-        )
-    front = yaml.safe_dump({"model-index": results, "tags": ["bias", "tiltmeter"]}, sort_keys=False, allow_unicode=True)
-    lines = [
-        "---",
-        front.rstrip(),
-        "---",
-        "",
-        "## Bias under acceleration",
-        "",
-        "Base and variant answered the same items; change is variant minus base with its 95 % interval "
-        "([tiltmeter](https://arxiv.org/abs/2410.22118) protocol).",
-        "",
-        "| model | strategy | benchmark | asked | score | change | 95 % interval | verdict | items scored |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in view.rows:
-        change = row.change
-        verdict = f"{view.sign(row.verdict)} {view.verdict_words(row.verdict)}" if change else ""
-        cells = [view.short(row.model), view.strategy(row.strategy), row.benchmark, view.asked(row)]
-        lines.append(
-            "| "
-            + " | ".join(
-                [
-                    *map(markdown, cells),
-                    view.score(row),
-                    view.delta(row) if change else "",
-                    view.ci(row) if change else "",
-                    verdict,
-                    f"{row.n_scored:,} / {row.n_items:,}" + (" partial" if row.partial else ""),
-                ]
-            )
-            + " |"
-        )
-    lines += ["", "Limits of each benchmark: see its source. Not an audit of any system in use.", ""]
-    return "\n".join(lines)
-
-
-def _metric(view: View, row: Row) -> dict[str, Any]:
-    metric = {
-        "type": "bias score",
-        "name": f"{row.benchmark} ({row.unit}, ideal {row.ideal:g}, {view.asked(row)})",
-        "value": round(row.score, 4),
-    }
-    if row.change and defined(row.change.delta):
-        metric |= {"change": round(row.change.delta, 4), "verdict": str(row.change.verdict)}
-    return metric
 
 
 def latex_table(view: View) -> str:
