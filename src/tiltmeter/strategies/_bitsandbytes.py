@@ -25,7 +25,7 @@ def require() -> None:
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise missing_extra("bitsandbytes", "compress", "int8/int4") from None
+        raise missing_extra("bitsandbytes", "bitsandbytes", "int8/int4") from None
 
 
 def evidence(model: nn.Module, layer_type: type[nn.Module], what: Text) -> dict[str, Any]:

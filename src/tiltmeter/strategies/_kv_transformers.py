@@ -50,7 +50,7 @@ def cache_maker(
     try:
         make()
     except ImportError:
-        raise missing_extra(f"{'optimum-quanto' if backend == 'quanto' else 'hqq'}", "compress", f"kv{bits}") from None
+        raise missing_extra("optimum-quanto" if backend == "quanto" else "hqq", "kv", f"kv{bits}") from None
     except ValueError as error:  # sliding-window layers
         raise UserError(
             f"kv{bits}:read=transformers cannot serve this model: {error}", fix=f"use kv{bits}:read=quantized"

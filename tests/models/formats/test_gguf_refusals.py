@@ -133,7 +133,7 @@ def test_the_missing_package_is_named(base, tmp_path, monkeypatch):
     write_gguf(base, tmp_path / "model.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
     refused = refusal(tmp_path / "model.gguf", base)
-    assert "needs the package 'gguf'" in refused.message and refused.fix == 'pip install "gguf>=0.17"'
+    assert "needs the package 'gguf'" in refused.message and refused.fix == 'pip install "tiltmeter[gguf]"'
 
 
 def test_a_folder_with_one_file_is_that_file(base, tmp_path):

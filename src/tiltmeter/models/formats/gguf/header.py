@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiltmeter.errors import UserError
+from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.models.formats.gguf.source import in_parts
 
 MAGIC = b"GGUF"
@@ -108,9 +108,7 @@ def package() -> Any:
     try:
         import gguf
     except ImportError:
-        raise UserError(
-            "reading a GGUF file needs the package 'gguf', which is not installed", fix='pip install "gguf>=0.17"'
-        ) from None
+        raise missing_extra("gguf", "gguf", "reading a GGUF file") from None
     return gguf
 
 

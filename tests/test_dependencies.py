@@ -1,0 +1,49 @@
+"""What `pip install tiltmeter` brings: no library that compresses, and none twice; every extra that messages name."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+COMPRESSES = {
+    "bitsandbytes", "hqq", "optimum-quanto", "gguf", "llmcompressor", "compressed-tensors", "llama-cpp-python",
+}  # fmt: skip
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=!~; ]", requirement)[0] for requirement in requirements}
+
+
+def test_the_core_brings_no_compression_library():
+    assert not names(PROJECT["dependencies"]) & COMPRESSES
+
+
+def test_every_compression_library_is_in_an_extra_of_its_job_and_all_but_an_engine_in_compress():
+    direct = {extra: names(listed) for extra, listed in EXTRAS.items()}
+    inside = re.findall(r"tiltmeter\[([\w,-]+)\]", " ".join(EXTRAS["compress"]))
+    everything = direct["compress"] | {name for extra in ",".join(inside).split(",") for name in direct[extra]}
+    assert everything >= COMPRESSES - {"llama-cpp-python"}
+    assert set().union(*direct.values()) >= COMPRESSES
+
+
+def test_every_extra_that_a_message_or_a_page_names_exists():
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), ROOT / "action.yml"]
+    named = set()
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        named |= {extra for found in re.findall(r"tiltmeter\\*\[([\w,-]+)\]", text) for extra in found.split(",")}
+        named |= set(re.findall(r'missing_extra\([^)]*?, "([\w-]+)",', text))
+    assert named and named <= EXTRAS.keys(), named - EXTRAS.keys()
+
+
+def test_all_that_is_listed_is_held_by_the_constraints():
+    """A package that no line fixes would make another environment than the one the numbers were measured in."""
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    fixed = {line.split("==")[0].lower().replace("_", "-") for line in pinned.splitlines() if "==" in line}
+    listed = names(PROJECT["dependencies"]).union(*(names(extra) for extra in EXTRAS.values())) - {"tiltmeter"}
+    own_environment = {"llama-cpp-python"}
+    assert {name.lower().replace("_", "-") for name in listed - own_environment} <= fixed
