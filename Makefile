@@ -6,13 +6,28 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-real engines engines-test lint docs bench validate published clean
+.PHONY: demo test test-lowest test-newest test-real engines engines-test lint docs bench validate published clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/tiltmeter demo
 
 test: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The oldest and the newest releases that pyproject.toml allows, each in an environment of its own, without the compress
+# extra, which holds transformers back. uv resolves. torch stays as in constraints.txt: a range would fetch gigabytes of
+# GPU packages. What needs no compression library is tested: TESTS.
+TESTS := tests/analysis tests/decisions tests/schema tests/messages tests/results tests/runs tests/scoring tests/report tests/evidence
+test-lowest test-newest: test-%: $(VENV)-%/.ready
+	@$(VENV)-$*/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+$(VENV)-lowest/.ready: RESOLUTION := lowest-direct
+$(VENV)-newest/.ready: RESOLUTION := highest
+$(VENV)-lowest/.ready $(VENV)-newest/.ready: pyproject.toml
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -qq install uv torch==2.13.0
+	@$(@D)/bin/uv pip install -q --python $(@D)/bin/python --resolution $(RESOLUTION) torch==2.13.0 -e ".[dev,evidence,mlflow]"
+	@touch $@
 
 # The whole instrument on a real model of 135M parameters: fetches 93 MB, takes an hour or more (TILTMETER_REAL_LIMIT=20 less).
 test-real: $(VENV)/.ready-test
@@ -79,4 +94,4 @@ $(VENV)/.ready-bench: $(SOURCES)
 	@mkdir -p $(VENV) && touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama build site src/*.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama $(VENV)-lowest $(VENV)-newest build site src/*.egg-info

@@ -19,16 +19,15 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from huggingface_hub import ModelCard, parse_eval_result_entries
 from lm_eval.utils import make_table
-from made_documents import document, judged, row
-from report_run import POISON
+from made_documents import document, row
+from report_run import POISON, write_run
 
 from tiltmeter.cli.exports import run_export
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.errors import UserError
 from tiltmeter.report.exports import FORMATS, badge, cyclonedx, every_eval, export, hub, lm_eval
 from tiltmeter.report.exports.subject import distance, public_name, subjects
-from tiltmeter.runs.store import write_json
-from tiltmeter.schema import Document, RunRecord, Variant, Verdict
+from tiltmeter.schema import Document, Variant, Verdict
 
 WHEN = datetime(2026, 11, 22, 6, tzinfo=UTC)
 HUB_DATA = {
@@ -186,10 +185,10 @@ def test_a_ready_made_checkpoint_is_quantized_where_its_proof_counted_layers():
 
 def test_hostile_names_stay_text_in_the_card():
     found = made(poison=POISON)
-    text = hub.card(subjects(found, Policy()))
-    assert "<script>" not in text and "<img" not in text
-    assert isinstance(yaml.safe_load(text.split("---\n")[1])["model-index"], list)
-    tables = [line for line in text.splitlines() if line.startswith("|")]
+    _, front, body = hub.card(subjects(found, Policy())).split("---\n", 2)
+    assert isinstance(yaml.safe_load(front)["model-index"], list)
+    assert "<script>" not in body and "<img" not in body
+    tables = [line for line in body.splitlines() if line.startswith("|")]
     assert tables and {len(re.findall(r"(?<!\\)\|", line)) for line in tables} == {len(hub.COLUMNS) + 1}
 
 
@@ -323,9 +322,7 @@ def test_files_are_written_per_variant_and_mistakes_are_named(tmp_path):
 
 
 def test_the_command_prints_paths_and_counts_what_was_not_judged(tmp_path, capsys):
-    found = judged(made(), "equivalent", "inconclusive")
-    write_json(tmp_path / "run.json", RunRecord.model_validate({**found.run.as_json(), "study": {}}).as_json())
-    write_json(tmp_path / "results.json", found.as_document())
+    write_run(tmp_path, strategies=("int8",), benchmarks=("crows-pairs",))
     options = {"strategy": "int8", "name": None, "base_name": None, "policy": None, "out": None, "lang": "en"}
     run_export(tmp_path, ["badge", "cyclonedx"], **options)
     printed = capsys.readouterr()

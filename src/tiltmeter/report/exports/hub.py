@@ -66,7 +66,7 @@ def front_matter(subjects: Sequence[Subject]) -> str:
     """The card's YAML. `base_model` must be a hub id: a base that was a folder here is left out."""
     base = subjects[0].base_name
     only = subjects[0] if len(subjects) == 1 else None
-    relation = {"base_model_relation": "quantized"} if only and only.quantized else {}
+    relation: dict[str, Any] = {"base_model_relation": "quantized"} if only and only.quantized else {}
     data = ModelCardData(
         base_model=base if hub_id(base) else None, tags=["bias", "tiltmeter"], **(relation if hub_id(base) else {})
     ).to_dict()

@@ -62,8 +62,8 @@ def _log(client: Any, experiment: str, subject: Subject, run: Path) -> str:
     tags = {name: clean(text)[:LONGEST] for name, text in _tags(subject)}
     made = client.create_run(experiment, run_name=subject.name, tags=tags).info.run_id
     for row in subject.rows:
-        for name, value in _metrics(row):
-            client.log_metric(made, _key(f"{row.benchmark}/{asked(row)}/{name}"), value)
+        for metric, number in _metrics(row):
+            client.log_metric(made, "/".join(map(_key, (row.benchmark, asked(row), metric))), number)
     params = {
         "base_model": subject.base_name,
         "strategy": subject.strategy,
@@ -101,5 +101,5 @@ def _tags(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def _key(name: str) -> str:
-    """Of the characters that MLflow takes in a name."""
-    return re.sub(r"[^\w./ -]", "-", name)[:250]
+    """A part of a name, of the characters that MLflow takes there; a store may make a folder of it."""
+    return re.sub(r"[^\w.-]|\.\.", "-", name, flags=re.ASCII)[:150]
