@@ -6,13 +6,30 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-lowest test-newest test-real engines engines-test lint docs bench validate published clean
+.PHONY: demo demo-locked lock test test-lowest test-newest test-real engines engines-test lint docs bench validate published clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/tiltmeter demo
 
 test: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The demo in an environment whose every file is held to its SHA-256 (torch to its version). `make lock` writes the list anew.
+demo-locked: $(VENV)-locked/.ready
+	@$(VENV)-locked/bin/tiltmeter demo
+
+$(VENV)-locked/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt torch==2.13.0
+	@$(@D)/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --no-deps -r requirements.lock
+	@$(@D)/bin/python -m pip --disable-pip-version-check -qq install --no-deps -e .
+	@touch $@
+
+lock: $(VENV)/bin/python
+	@$(PIP) install uv
+	@echo '# Written by `make lock`: the environment of `make demo` (Python 3.11, Linux), every file by its SHA-256; torch is installed before.' > requirements.lock
+	@$(BIN)/uv pip compile -q pyproject.toml --extra compress -c constraints.txt --python-version 3.11.7 --generate-hashes \
+	  --no-annotate --no-header --no-emit-package torch >> requirements.lock
 
 # The oldest and the newest releases that pyproject.toml allows, each in an environment of its own, without the compress
 # extra, which holds transformers back. uv resolves. torch stays as in constraints.txt: a range would fetch gigabytes of
@@ -94,4 +111,4 @@ $(VENV)/.ready-bench: $(SOURCES)
 	@mkdir -p $(VENV) && touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama $(VENV)-lowest $(VENV)-newest build site src/*.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama $(VENV)-lowest $(VENV)-newest $(VENV)-locked build site src/*.egg-info

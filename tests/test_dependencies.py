@@ -47,3 +47,21 @@ def test_all_that_is_listed_is_held_by_the_constraints():
     listed = names(PROJECT["dependencies"]).union(*(names(extra) for extra in EXTRAS.values())) - {"tiltmeter"}
     own_environment = {"llama-cpp-python"}
     assert {name.lower().replace("_", "-") for name in listed - own_environment} <= fixed
+
+
+def normal(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def test_the_lock_holds_the_versions_of_the_constraints_each_with_a_hash():
+    """`make lock` writes it anew where this fails. (setuptools is in no list: pip brings it.)"""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    fixed = {normal(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").partition("\n")[2].strip()
+    entries = re.split(r"\n(?=\S)", text)
+    locked = {normal(entry.split("==")[0]): entry.split(" \\")[0].split("==")[1] for entry in entries}
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert {name: fixed[name] for name in locked if name != "setuptools"} == {
+        name: version for name, version in locked.items() if name != "setuptools"
+    }
+    assert {normal(name) for name in names(PROJECT["dependencies"])} - {"torch"} <= locked.keys()
