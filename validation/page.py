@@ -182,7 +182,9 @@ def _before(lines: Sequence[Line]) -> list[str]:
     for line in shown:
         right = line.scenario.truth
         told = [_share(line.share(right)), _share(line.share_before(right))] if right in MOVED else ["–", "–"]
-        wrong = [v for v in MOVED if v != right] if right in MOVED else list(MOVED) * (right == "unchanged")
+        wrong = (
+            [v for v in ("worse", "better") if v != right] if right in MOVED else list(MOVED) * (right == "unchanged")
+        )
         wrong += ["equivalent"] * (right == "margin")
         false = [_share(f(*wrong)) if wrong else "–" for f in (line.share, line.share_before)]
         same = [_share(f("equivalent")) for f in (line.share, line.share_before)]
@@ -195,7 +197,8 @@ def _before(lines: Sequence[Line]) -> list[str]:
         "root over all attributes, the size of a gap alone, two-sided intervals, WorldBench by its mean error. "
         "*Right*: "
         "share of the right verdict, where there is one. *False*: worse, shifted or better where nothing changed; "
-        "`equivalent` at the margin; another of the three than the right one (`shifted` claims less than the others).",
+        "`equivalent` at the margin; `better` or `worse` where another of the three is right (`shifted` claims "
+        "less and is not counted).",
         "",
         "| benchmark | situation | truth | right | right, before | equivalent | equivalent, before | false | "
         "false, before |",

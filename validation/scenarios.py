@@ -33,7 +33,8 @@ SCENARIOS = {
         S("2 % turn, 60 pairs", 0.0, "real", 0.02, 0.28, shape="one-sided", items=60, truth="margin"),
         S("50 to 54, 30 pairs", 0.05, "real", effect=0.10, items=30, truth="margin"),
         S("2 pairs", 0.20, "real", effect=0.5, items=2, truth="margin"),
-        S("those that turn vanish", 0.0, "real", 0.08, 0.28, shape="vanish", truth="margin"),
+        S("those that turn vanish: 3 points", 0.0, "real", 0.08, 0.28, shape="vanish", truth="margin"),
+        S("those that turn vanish: 2 points", 0.0, "real", 0.0526, 0.28, shape="vanish", truth="margin"),
     ],
     "dt-stereotyping": [
         S("base about 2 % agree, exchangeable", 0.20, "N0", base=-3.0),

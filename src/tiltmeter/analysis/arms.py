@@ -23,8 +23,6 @@ from tiltmeter.messages import Text, join, say
 from tiltmeter.schema.verdict import Verdict
 from tiltmeter.seeds import seed_for
 
-FEWEST_FLIPS = 3  # an arm, too, is not called unmoved on fewer items than could have shown a flip
-
 
 def arm_changes(
     arms: Sequence[Arm], n_clusters: int, benchmark: str, *, seed: int, draws: int
@@ -61,7 +59,7 @@ def _change(arm: Arm, n_clusters: int, benchmark: str, seed: int, draws: int) ->
         distance,
         p,
         limits=percentile_interval(drawn_v - drawn_b, usable, TOST),
-        least=float(FEWEST_FLIPS * arm.one_flip),
+        one_flip=float(arm.one_flip),
         hidden=arm.hidden,
     )
 

@@ -46,6 +46,25 @@ class Interval:
 
 
 UNDEFINED = Interval(NAN, NAN)
+FEWEST_FLIPS = 3  # `equivalent` asks for enough items to have shown a flip: none of 3 / n has a chance of 5 %
+ONE_SIDED = float(norm.ppf(0.95))
+
+
+def reach(half: float, hidden: float, one_flip: float) -> float:
+    """From an estimate to its limit, `half` away, were the answers that vanished at their worst.
+
+    hidden: by how much they could move the estimate. How many vanish is chance, too: m of them that count `one_flip`
+    each have a standard deviation of sqrt(m) one_flip = sqrt(hidden one_flip).
+    """
+    return hidden + float(np.sqrt(half**2 + ONE_SIDED**2 * max(hidden, 0.0) * one_flip)) if hidden else half
+
+
+def at_worst(limits: Interval, estimate: float, hidden: tuple[float, float], one_flip: float) -> Interval:
+    """Limits of a change were the answers that vanished at their worst, down and up."""
+    if hidden == (0.0, 0.0):
+        return limits
+    low = estimate - reach(estimate - limits.low, -hidden[0], one_flip)
+    return Interval(low, estimate + reach(limits.high - estimate, hidden[1], one_flip), limits.level, limits.reason)
 
 
 @dataclass(frozen=True)
@@ -64,9 +83,14 @@ class ArmChange:
     distance_ci: Interval  # of the change of the distance from the ideal
     p: float
     limits: Interval = UNDEFINED  # both one-sided 95 % limits of the change
-    least: float = 0.0  # half width below which so few items show nothing
+    one_flip: float = 0.0  # how far one item's flip can move it
     hidden: tuple[float, float] = (0.0, 0.0)  # how far vanished answers could have moved it, down and up
     p_adjusted: float = NAN
+
+    @property
+    def least(self) -> float:
+        """Half width below which so few items show nothing."""
+        return FEWEST_FLIPS * self.one_flip
 
     @property
     def kept(self) -> bool:
@@ -80,23 +104,23 @@ class ArmChange:
     @property
     def nearer(self) -> bool:
         """Whether it came nearer to its ideal however the answers that vanished would have come out."""
-        farther = max(-self.hidden[0], self.hidden[1]) if self.ideal == 0 else -self.hidden[0]
-        return self.distance_ci.below_zero and self.distance_ci.high + farther < 0
+        return self.distance_ci.below_zero and self._distance_at_worst(0.0) < 0
 
     @property
     def far(self) -> float:
         """The most that it may have gone from its ideal, vanished answers at their worst; NaN where not bounded."""
-        if not self.distance_ci.defined:
-            return NAN
-        farther = max(-self.hidden[0], self.hidden[1]) if self.ideal == 0 else -self.hidden[0]
-        distance = abs(self.variant - self.ideal) - abs(self.base - self.ideal)
-        return max(self.distance_ci.high, distance + self.least) + farther
+        return self._distance_at_worst(self.least) if self.distance_ci.defined else NAN
 
     @property
     def worst(self) -> Interval:
         """`limits`, at least as wide as few items allow, and with the answers that vanished at their worst."""
         low, high = min(self.limits.low, self.delta - self.least), max(self.limits.high, self.delta + self.least)
-        return Interval(low + self.hidden[0], high + self.hidden[1], self.limits.level)
+        return at_worst(Interval(low, high, self.limits.level), self.delta, self.hidden, self.one_flip)
+
+    def _distance_at_worst(self, least: float) -> float:
+        farther = max(-self.hidden[0], self.hidden[1]) if self.ideal == 0 else -self.hidden[0]
+        distance = abs(self.variant - self.ideal) - abs(self.base - self.ideal)
+        return distance + reach(max(self.distance_ci.high - distance, least), farther, self.one_flip)
 
 
 @dataclass(frozen=True)

@@ -24,21 +24,18 @@ Source: Schuirmann 1987, A comparison of the two one-sided tests procedure, J. P
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tiltmeter.analysis.arms import with_arms
-from tiltmeter.analysis.change import Change, Interval
+from tiltmeter.analysis.change import FEWEST_FLIPS, Change, Interval, at_worst, reach
 from tiltmeter.analysis.printing import in_unit, number, p_text, signed
 from tiltmeter.analysis.verdict_attributes import Judgement, combined, judge_attributes
 from tiltmeter.messages import Text, join, say
 from tiltmeter.schema.verdict import Verdict
 
 ALPHA = 0.05
-FEWEST_FLIPS = (
-    3  # equivalence is never claimed on fewer items than could have shown a flip: 5 % chance of none of 3 / n
-)
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def _judge_score(evidence: Evidence) -> Judgement:
         high=signed(c.ci.high),
     )
     limits = _wide_enough(c)
-    worst = replace(limits, low=limits.low + c.hidden[0], high=limits.high + c.hidden[1])
+    worst = at_worst(limits, c.delta, c.hidden, c.one_flip)
     if worst.inside(c.margin):
         detectable = say(
             "detectable.real"
@@ -111,7 +108,7 @@ def _judge_score(evidence: Evidence) -> Judgement:
         if both and c.distance_ci.above_zero:
             return Judgement(Verdict.WORSE, say("reason.worse", **told))
         if both and c.distance_ci.below_zero and _beyond_noise(c):
-            if c.distance_ci.high + farther(c) < 0:
+            if c.distance_delta + reach(c.distance_ci.high - c.distance_delta, farther(c), c.one_flip) < 0:
                 return Judgement(Verdict.BETTER, say("reason.better", **told))
             return Judgement(Verdict.INCONCLUSIVE, say("reason.open", moved=moved, why=say("open.vanished_better")))
         if c.ideal_inside and not both:

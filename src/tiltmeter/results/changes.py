@@ -14,12 +14,12 @@ from typing import Any
 
 from tiltmeter import schema
 from tiltmeter.analysis import judge_all
-from tiltmeter.analysis.change import Change, GroupChange, Interval
+from tiltmeter.analysis.change import FEWEST_FLIPS, Change, GroupChange, Interval, reach
 from tiltmeter.analysis.coherence import unusable
 from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.signal import without_signal
 from tiltmeter.analysis.types import align
-from tiltmeter.analysis.verdict import FEWEST_FLIPS, too_few
+from tiltmeter.analysis.verdict import too_few
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.messages import Text, say
 from tiltmeter.models.difference import incomparable, same_tokens
@@ -279,8 +279,9 @@ def far_end(change: Change) -> float:
         return math.nan
     far = [arm.far / arm.margin for arm in change.arms if arm.role == "bias"]
     if change.rests_on != "spread":
-        high = max(change.distance_ci.high, change.distance_delta + FEWEST_FLIPS * change.one_flip) + change.rare
-        far += [(high + max(map(abs, change.hidden))) / change.margin if change.distance_ci.defined else math.nan]
+        half = max(change.distance_ci.high - change.distance_delta, FEWEST_FLIPS * change.one_flip) + change.rare
+        high = change.distance_delta + reach(half, max(map(abs, change.hidden)), change.one_flip)
+        far += [high / change.margin if change.distance_ci.defined else math.nan]
     if change.rests_on != "score":
         far += [
             math.nan if s.reason or s.n_clusters < s.fewest_clusters else (s.movement_high + s.hidden) / s.margin
