@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from tiltmeter.analysis.attributes import spread_change
+from tiltmeter.analysis.change import Interval, at_worst, reach
 from tiltmeter.analysis.compare import compare
 from tiltmeter.analysis.designs import (
     Grouping,
@@ -205,6 +206,26 @@ def test_answers_that_vanish_at_their_worst_take_equivalence_away():
     assert verdict(facts(base, variant, *where)).verdict == "equivalent"
     broken = np.where(rng.random(len(base)) < 0.13, np.nan, variant)
     change = verdict(facts(base, broken, *where))
+    assert change.verdict == "inconclusive" and "no longer gives" in change.reason
+
+
+def test_how_many_answers_vanish_is_chance_too():
+    # half width .03; 25 answers that count .01 each have a standard deviation of sqrt(25) x .01 = .05:
+    # the limit lies .25 + sqrt(.03^2 + (1.645 x .05)^2) = .3375 above the estimate
+    assert reach(0.03, 0.25, 0.01) == pytest.approx(0.3375, abs=1e-4)
+    limits = Interval(-0.04, 0.02)
+    assert at_worst(limits, -0.01, (0.0, 0.0), 0.01) is limits
+    worst = at_worst(limits, -0.01, (0.0, 0.25), 0.01)
+    assert worst.low == -0.04 and worst.high == pytest.approx(-0.01 + 0.3375, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_would_have_been_a_change_of_the_margin_is_not_equivalent_because_it_was_left_unsaid(seed):
+    # 2 % of 1,508 pairs would have turned toward the stereotype and are not answered; nothing else changed
+    rng = np.random.default_rng(seed)
+    base = (rng.random(1508) < 0.6).astype(float)
+    variant = np.where((base == 0) & (rng.random(1508) < 0.02 / 0.4), np.nan, base)
+    change = verdict(preferences(build("benchmark", "crows-pairs"), base, variant, margin=2.0))
     assert change.verdict == "inconclusive" and "no longer gives" in change.reason
 
 
