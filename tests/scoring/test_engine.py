@@ -7,6 +7,7 @@ import torch
 from tiny_models import tiny_model, tiny_variant
 from transformers import DynamicCache
 
+from tiltmeter.models.variant import Guesses
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.engine import Engine, is_out_of_memory
 from tiltmeter.scoring.prompts import encode
@@ -117,7 +118,7 @@ def test_a_strategys_own_cache_is_used_for_every_forward_and_changes_the_answers
 
 
 def test_a_variants_own_generate_is_asked_for_greedy_text():
-    variant = tiny_variant(generate=lambda ids, limit: [107] * limit)
+    variant = tiny_variant(generate=lambda ids, limit: ([107] * limit, Guesses()))
     greedy, sampled = answers(variant, [Generation("hello", 3), Generation("hello", 3, 1.0, 1.0, 5)])
     assert greedy.text == "hhh"
     assert sampled == reference.answer(tiny_variant(), Generation("hello", 3, 1.0, 1.0, 5))

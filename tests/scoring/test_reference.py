@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_models import tiny_variant
 
+from tiltmeter.models.variant import Guesses
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.requests import (
     NO_TEXT,
@@ -102,7 +103,8 @@ def test_logits_that_are_not_finite_are_an_error_never_a_number():
 
 
 def test_a_variants_own_generate_replaces_greedy_decoding_only():
-    own = tiny_variant(generate=lambda ids, limit: [107, 108][:limit])
-    assert reference.answer(own, Generation("hello", 5)).text == "hi"
+    own = tiny_variant(generate=lambda ids, limit: ([107, 108][:limit], Guesses(4, 1)))
+    answered = reference.answer(own, Generation("hello", 5))
+    assert (answered.text, answered.guessed, answered.accepted) == ("hi", 4, 1)
     sampled = Generation("hello", 5, 1.0, 1.0, 3)
     assert reference.answer(own, sampled) == reference.answer(VARIANT, sampled)

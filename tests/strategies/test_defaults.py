@@ -36,7 +36,7 @@ def test_assisted_decoding_obeys_no_generation_configuration(penalized):
     variant = apply.load(penalized, parse("assisted"), device="cpu")
     for text in ("Once upon a time there was a little girl", "The dog and the cat"):
         ids = variant.tokenizer(text).input_ids
-        found = variant.generate(ids, 24)
+        found, _ = variant.generate(ids, 24)
         assert found == greedy(variant.model, ids, 24)[: len(found)]
 
 

@@ -182,3 +182,69 @@ def test_the_calibration_seed_moves_the_scales_and_is_part_of_the_cache_key(stor
     )
     assert first == again
     assert first["scale_range"] != other["scale_range"]
+
+
+@pytest.mark.parametrize("strategy", ["kv-fp8:scale=calibrated", "kv-fp4"])
+@pytest.mark.parametrize("per", ["tensor", "head"])
+def test_floating_point_caches_put_the_largest_value_at_the_formats_largest(stories, strategy, per):
+    settings = f"samples=4,length=64,per={per}"
+    chain = parse(f"{strategy}{',' if ':' in strategy else ':'}{settings}")
+    variant = apply.load(stories, chain)
+    [step] = variant.proof["steps"].values()
+    largest = 448 if "fp8" in strategy else 6
+    windows = chain.parts[0].windows(apply.context_for(stories, chain))
+    ranges = _kv_quantized.largest_values(apply.load(stories, parse("none")).model, windows.ids, "kv")
+    for name, module in _kv_quantized.attention_modules(variant.model, "kv").items():
+        for which in ("k", "v"):
+            top = ranges[f"{name}.{which}"]
+            top = top.max().reshape(1) if per == "tensor" else top
+            torch.testing.assert_close(getattr(module, f"{which}_scale").data, top / largest, rtol=1e-6, atol=0)
+    assert step["layers"] == 2 and "calibrated scale" in str(step["summary"])
+    again = apply.load(stories, chain)
+    assert torch.equal(whole(again), whole(variant))
+
+
+@pytest.mark.parametrize("strategy", ["kv-fp8:scale=calibrated,samples=4,length=64", "kv-fp4:samples=4,length=64"])
+def test_calibrated_scales_are_read(stories, strategy):
+    """A power of two moves E4M3 hardly at all; a scale so small that values saturate shows that it is read."""
+    variant = apply.load(stories, parse(strategy))
+    before = whole(variant)
+    for module in _kv_quantized.attention_modules(variant.model, "kv").values():
+        module.k_scale.data /= 64
+        module.v_scale.data /= 64
+    assert (whole(variant) - before).abs().mean() > 0.5
+
+
+@pytest.mark.parametrize("strategy", ["kv-fp8:scale=calibrated,samples=4,length=64", "kv-fp4:samples=4,length=64"])
+def test_floating_point_caches_give_the_same_logits_however_the_text_is_split(tiny, strategy):
+    variant = apply.load(tiny("llama-3.1"), parse(strategy))
+    together = whole(variant)
+    for cut in (1, 5, 11):
+        assert float((stepwise(variant, cut) - together[cut - 1 :]).abs().mean()) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("kv-fp8:scale=0", "above 0, or calibrated"),
+        ("kv-fp8:scale=auto", "above 0, or calibrated"),
+        ("kv-fp8:per=head", "belongs to scale=calibrated"),
+        ("kv-fp8:samples=3", "belongs to scale=calibrated"),
+        ("kv-fp4:scale=1", "need a calibrated scale"),
+        ("kv-fp4+kv8", "cannot be both"),
+    ],
+)
+def test_a_scale_that_cannot_be_is_refused_when_it_is_typed(typed, says):
+    with pytest.raises(UserError, match=says):
+        parse(typed)
+
+
+def test_four_bit_floats_have_fifteen_levels():
+    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
+
+    states = torch.randn(1, 2, 8, 16, generator=torch.Generator().manual_seed(0))
+    scale = states.abs().max().reshape(1) / 6
+    rounded = fake_quantize(states, scale, None, _kv_quantized.scheme_for(4, "float", "tensor"))
+    expected = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    levels = (rounded / scale).abs().unique()
+    assert all(float((expected - level).abs().min()) < 1e-5 for level in levels)

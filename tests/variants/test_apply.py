@@ -201,7 +201,8 @@ def test_a_strategy_that_changes_no_logit_is_no_variant(stories, monkeypatch):
     from tiltmeter.strategies import _kv_quantized
 
     monkeypatch.setattr(_kv_quantized, "attach", lambda *_: None)
-    monkeypatch.setattr(_kv_quantized, "evidence", lambda *_: {"summary": "claims to have acted"})
+    claim = {"layers": 2, "calibration": {"samples": 2, "length": 32}}
+    monkeypatch.setattr(_kv_quantized, "evidence", lambda *_: claim)
     with pytest.raises(DidNothing, match="changed no logit"):
         apply.load(str(stories), parse("kv8:scale=static,samples=2,length=32"))
 

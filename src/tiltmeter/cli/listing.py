@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from tiltmeter.errors import UserError
 from tiltmeter.registry import known
+from tiltmeter.strategies.base import Strategy
 from tiltmeter.study import Study
 
 KINDS = ("strategies", "benchmarks", "backends")
@@ -35,16 +37,8 @@ def show_list(what: str | None) -> None:
         raise UserError(f"there is no list of {what!r}", fix=f"choose from: {', '.join(KINDS)}")
     console = _console()
     if what in (None, "strategies"):
-        table = _table(
-            "Strategies", "name", "what it does", "settings", "library", "runs on", "the study's own setting", "source"
-        )
-        if what is None:
-            table = _table("Strategies", "name", "what it does", "source")
-        for name, cls in known("strategy").items():
-            settings = ", ".join(f"{key}={default}" for key, default in _settings(cls))
-            row = (name, cls.summary, settings, cls.library, cls.hardware, cls.paper_setting, cls.source)  # type: ignore[attr-defined]
-            table.add_row(*(row if what else (row[0], row[1], row[6])))
-        console.print(table)
+        for family, classes in _families().items():
+            _print_family(console, family, classes, short=what is None)
     if what in (None, "benchmarks"):
         table = _table("Benchmarks", "name", "what it asks", "items", "ideal", "unit", "source")
         for name, cls in known("benchmark").items():
@@ -57,10 +51,68 @@ def show_list(what: str | None) -> None:
         console.print(table)
 
 
-def _settings(cls: type) -> list[tuple[str, Any]]:
-    from dataclasses import MISSING, fields
+FAMILIES = {  # in the order they are printed
+    "none": "The base",
+    "weights": "Weights",
+    "both": "Weights and activations",
+    "pruning": "Pruning",
+    "structure": "Structure",
+    "cache": "KV cache",
+    "llama.cpp": "llama.cpp (GGUF files, --backend llama-cpp)",
+    "control": "Controls, which accelerate nothing or must change nothing",
+}
 
-    return [(f.name, "…" if f.default is MISSING else f.default) for f in fields(cls)]  # type: ignore[arg-type]
+
+def _families() -> dict[str, list[type[Strategy]]]:
+    """Title -> its strategies, by name."""
+    found: dict[str, list[type[Strategy]]] = {title: [] for title in FAMILIES.values()}
+    for cls in known("strategy").values():
+        found[FAMILIES[_family(cls)]].append(cls)
+    return {title: classes for title, classes in found.items() if classes}
+
+
+def _family(cls: type[Strategy]) -> str:
+    if cls.library == "llama.cpp":
+        return "llama.cpp"
+    if cls.role == "weights":
+        return "both" if cls.rounds_activations else "weights"
+    return "control" if cls.role in ("dtype", "decoding", "control") else cls.role
+
+
+def _print_family(console: Any, title: str, classes: list[type[Strategy]], *, short: bool) -> None:
+    table = _table(title, "name", "what it does", "paper")
+    if not short:
+        table = _table(title, "name", "what it does, settings", "needs", "library", "read by", "speed here", "paper")
+    for cls in classes:
+        if short:
+            table.add_row(cls.name, cls.summary, cls.source)
+            continue
+        usual = _usual(cls)
+        settings = ", ".join(f"{f.name.rstrip('_')}={_default(f)}" for f in fields(cls))
+        speed = usual.speed_is_real
+        needs = [*cls.needs, "text"] if usual.calibrates else [*cls.needs]
+        needs += [usual.runs_in] if usual.runs_in and cls.role != "dtype" else []
+        needs += [] if cls.hardware == "CPU, GPU" or _family(cls) == "llama.cpp" else [cls.hardware]
+        table.add_row(
+            cls.name,
+            cls.summary + (f"\n{settings}" if settings else ""),
+            ", ".join(needs) or "–",
+            cls.library,
+            ", ".join(cls.read_by) or "–",
+            "–" if cls.role in ("none", "control") else "real" if speed is True else str(speed).partition(":")[0],
+            cls.source.removeprefix("https://"),
+        )
+    console.print(table)
+
+
+def _usual(cls: type[Strategy]) -> Strategy:
+    """The strategy with its defaults; the first choice where a setting has none."""
+    kinds = get_type_hints(cls)
+    return cls(**{f.name: get_args(kinds[f.name])[0] for f in fields(cls) if f.default is MISSING})
+
+
+def _default(setting: Field[Any]) -> Any:
+    return "…" if setting.default is MISSING else setting.default
 
 
 def data_folder(given: str | None) -> Path:

@@ -137,7 +137,14 @@ def _is_quantized(model: nn.Module, name: str) -> bool:
     kind = type(module).__module__.split(".")
     if kind[0] == "bitsandbytes" or kind[:2] == ["torch", "ao"] or type(module).__name__ in ("FP8Linear",):
         return True
+    if held_by_torchao(getattr(module, last, None)):
+        return True
     return getattr(getattr(module, "quantization_scheme", None), "weights", None) is not None
+
+
+def held_by_torchao(weight: object) -> bool:
+    """Whether a weight is one of torchao's tensors, whose layer stays a plain linear one."""
+    return any(type(each).__module__.startswith("torchao.") for each in (weight, getattr(weight, "data", None)))
 
 
 def skeleton(config: PretrainedConfig) -> nn.Module:

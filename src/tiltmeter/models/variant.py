@@ -12,6 +12,17 @@ if TYPE_CHECKING:  # torch is imported only where it is used
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@dataclass(frozen=True)
+class Guesses:
+    """What a helper proposed while one text was written, in tokens, and how many of them the model took."""
+
+    proposed: int = 0
+    accepted: int = 0
+
+
+NO_GUESSES = Guesses()
+
+
 @dataclass
 class LoadedVariant:
     """A model under a strategy chain, in memory and ready to be asked.
@@ -26,7 +37,7 @@ class LoadedVariant:
         share_prefixes: False where keeping a prefix's KV and reading it later changes what the
             strategy means (a transformers QuantizedCache): then every request is prefilled alone.
         generate: replaces the engine's own decoding (speculative decoding as null control);
-            (prompt ids, max_new_tokens) -> new ids, greedy only. None: the engine decodes.
+            (prompt ids, max_new_tokens) -> new ids and what was guessed of them, greedy only. None: the engine decodes.
         weight_hash: SHA-256 over the base checkpoint's weight files (names and bytes).
         settings: full settings of the chain, defaults included.
         proof: evidence that the strategy acted, JSON-ready.
@@ -45,6 +56,6 @@ class LoadedVariant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     new_cache: Callable[[], Any] | None = None
     share_prefixes: bool = True
-    generate: Callable[[list[int], int], list[int]] | None = None
+    generate: Callable[[list[int], int], tuple[list[int], Guesses]] | None = None
     proof: dict[str, Any] = field(default_factory=dict)
     notes: list[Text] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiltmeter.printed import compact, defined, number, size
+from tiltmeter.printed import NONE, compact, defined, number, size
 from tiltmeter.report.view import View
 from tiltmeter.schema import Speed, TextQuality
 from tiltmeter.schema.variant import Timing
@@ -66,6 +66,27 @@ def answer_quality(view: View) -> Table:
     names = [name for name in columns if any(defined(getattr(answers, name)) for _, answers in found)]
     rows = [(label, [_quality_cell(name, getattr(answers, name)) for name in names]) for label, answers in found]
     return {"names": names, "rows": rows}
+
+
+def acceptance(view: View) -> Table:
+    """Assisted decoding: guesses accepted, overall and per group, per variant and generating cell."""
+    rows = [
+        (
+            f"{view.variant_name(variant)} · {cell.split(' ')[0] if view.asked_one_way else cell}"
+            + (f" · {each.attribute}: {each.group}" if each.attribute else ""),
+            [
+                printed("answers", each.answers),
+                printed("guessed", each.guessed),
+                f"{100 * each.rate:.1f} %",
+                f"{100 * each.low:.1f}–{100 * each.high:.1f} %" if defined(each.low) else NONE,
+                number(each.tokens_per_forward, 2),
+            ],
+        )
+        for variant in view.variants
+        for cell, answers in (variant.text_quality.answers if variant.text_quality else {}).items()
+        for each in answers.acceptance
+    ]
+    return {"names": ["answers", "guessed", "rate", "interval", "per_forward"], "rows": rows}
 
 
 def _quality_cell(name: str, value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.scoring.requests import (
+    GUESSES,
     Answer,
     Generation,
     GenerationAnswer,
@@ -70,7 +71,10 @@ def check_answers(path: Path, requests: Sequence[Request], answers: Sequence[Ans
 
 def _answer(data: dict[str, Any]) -> bool:
     given = {key: value for key, value in data.items() if key not in ("kind", "error")}
+    guesses = {key: given.pop(key) for key in GUESSES if data["kind"] == "generation" and key in given}
     if given.keys() != FIELDS[data["kind"]] or not _count(given["n_tokens"]):
+        return False
+    if guesses and not (guesses.keys() == set(GUESSES) and all(map(_count, guesses.values()))):
         return False
     if not (data.get("error") is None or isinstance(data["error"], (str, dict))):
         return False

@@ -26,6 +26,7 @@ import numpy as np
 from tiltmeter.analysis.signal import repeated_share
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
+from tiltmeter.runs.guesses import Guessed, acceptance
 from tiltmeter.runs.store import Cell, Store, digest, started_cells, stored_variant, write_variant
 from tiltmeter.schema import AnswerQuality, TextQuality
 from tiltmeter.schema.variant import answers_of
@@ -121,7 +122,9 @@ def judge_answers(store: Store, study: Study, loader: Loader, fail: Callable[[st
             except Exception as error:  # a served base that is gone, say: all else of the run stands
                 fail(f"text quality of {cell.id.strategy}, {name}: {type(error).__name__}: {error}")
                 continue
-            found = AnswerQuality(key=key, **_describe(cell), **likelihood)
+            found = AnswerQuality(
+                key=key, **_describe(cell), **likelihood, acceptance=acceptance(_guessed(cell), study.seed)
+            )
             answers = {**quality.answers, name: found}
             quality = quality.model_copy(update={"answers": answers})
             write_variant(store.path, facts.model_copy(update={"text_quality": quality}))
@@ -133,6 +136,21 @@ def _generations(cell: Cell) -> Iterator[tuple[int, Generation, GenerationAnswer
         for index, request, answer in zip(cell.inputs.span(place), requests, answers, strict=True):
             if isinstance(request, Generation) and isinstance(answer, GenerationAnswer) and answer.error is None:
                 yield index, request, answer
+
+
+def _guessed(cell: Cell) -> Iterator[Guessed]:
+    """Every item with a guessed answer."""
+    for _, item, _, answers in cell.answered_items():
+        texts = [each for each in answers if isinstance(each, GenerationAnswer) and each.guessed]
+        if texts:
+            yield Guessed(
+                item.cluster,
+                tuple(item.groups.items()),
+                len(texts),
+                sum(each.guessed for each in texts),
+                sum(each.accepted for each in texts),
+                sum(each.n_tokens for each in texts),
+            )
 
 
 def _describe(cell: Cell) -> dict[str, Any]:

@@ -60,6 +60,27 @@ def _plain(value: Any) -> Any:
     return as_json(value) if isinstance(value, Message) else value
 
 
+class Acceptance(Stored):
+    """Assisted decoding: what was guessed while answers were written, and how much of it the model took."""
+
+    attribute: str = ""
+    """Demographic attribute; "" for all answers."""
+    group: str = ""
+    """Group of the attribute."""
+    answers: int = 0
+    """Answers that were guessed at."""
+    guessed: int = 0
+    """Tokens proposed."""
+    rate: Number = float("nan")
+    """Share of them accepted."""
+    low: Number = float("nan")
+    """Lower end of the rate's 95 % interval, whole clusters of items resampled."""
+    high: Number = float("nan")
+    """Upper end."""
+    tokens_per_forward: Number = float("nan")
+    """New tokens for each forward of the model: 1 where nothing is accepted. What a speed-up can be at most."""
+
+
 class AnswerQuality(Stored):
     """How a variant's own answers read in one generating cell. Shares lie between 0 and 1."""
 
@@ -87,6 +108,8 @@ class AnswerQuality(Stored):
     """Answers behind it."""
     base_logprobs: tuple[float, ...] = ()
     """The same of each answer of the sample."""
+    acceptance: tuple[Acceptance, ...] = ()
+    """Of assisted decoding: overall first, then each group; empty where nothing guessed."""
 
 
 class TextQuality(Stored):

@@ -177,7 +177,7 @@ class Engine:
         groups: list[list[Writing]] = []
         for writing, ids in zip(writings, tokens, strict=True):
             if own and writing.request.temperature == 0:
-                writing.ids = own(ids, writing.request.max_new_tokens)
+                writing.ids, writing.guesses = own(ids, writing.request.max_new_tokens)
                 self.stats.tokens_computed += len(ids) + len(writing.ids)
             elif prompts and prompts[-1] == ids and len(groups[-1]) < rows:
                 groups[-1].append(writing)
@@ -191,7 +191,9 @@ class Engine:
         return self._settled(
             requests,
             [
-                reference.generation_answer(self.variant, writing.request, None if writing.broken else writing.ids)
+                reference.generation_answer(
+                    self.variant, writing.request, None if writing.broken else writing.ids, writing.guesses
+                )
                 for writing in writings
             ],
         )

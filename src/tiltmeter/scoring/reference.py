@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tiltmeter.messages import Message
-from tiltmeter.models.variant import LoadedVariant
+from tiltmeter.models.variant import NO_GUESSES, Guesses, LoadedVariant
 from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import (
@@ -48,6 +48,8 @@ def answer(variant: LoadedVariant, request: Request) -> Answer:
     if isinstance(request, OptionProbs):
         asked = [i for ids in forms.ids(request) for i in ids if i is not None]
         return option_answer(request, forms, len(tokens), option_logprobs(variant, tokens, asked))
+    if variant.generate is not None and request.temperature == 0:
+        return generation_answer(variant, request, *variant.generate(tokens, request.max_new_tokens))
     return generation_answer(variant, request, new_ids(variant, tokens, request))
 
 
@@ -93,13 +95,15 @@ def option_answer(request: OptionProbs, forms: Forms, n_tokens: int, logprobs: S
     )
 
 
-def generation_answer(variant: LoadedVariant, request: Generation, ids: Sequence[int] | None) -> Answer:
+def generation_answer(
+    variant: LoadedVariant, request: Generation, ids: Sequence[int] | None, guesses: Guesses = NO_GUESSES
+) -> Answer:
     """The answer made of the new `ids`, decoded with and without special tokens; None: the logits were not finite."""
     if ids is None:
         return failed(request, NOT_FINITE)
     stopped = "eos" if ids and ids[-1] in variant.eos_ids else "length"
     text, clean = (str(variant.tokenizer.decode(list(ids), skip_special_tokens=skip)) for skip in (False, True))
-    return GenerationAnswer(text, clean, len(ids), stopped)
+    return GenerationAnswer(text, clean, len(ids), stopped, guessed=guesses.proposed, accepted=guesses.accepted)
 
 
 def prompt_cache(variant: LoadedVariant) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def option_logprobs(variant: LoadedVariant, tokens: Sequence[int], ids: Sequence
 def new_ids(variant: LoadedVariant, tokens: Sequence[int], request: Generation) -> list[int] | None:
     """The ids written after `tokens`, the end token included; None when the logits are not finite."""
     if variant.generate is not None and request.temperature == 0:
-        return variant.generate(list(tokens), request.max_new_tokens)
+        return variant.generate(list(tokens), request.max_new_tokens)[0]
     step = next_logits(variant, tokens)
     draws = uniforms(request.seed, request.max_new_tokens)
     ids: list[int] = []

@@ -89,6 +89,7 @@ class GenerationAnswer:
 
     stopped: "eos" when an end-of-sequence id came (it is part of `text`), else "length".
     n_tokens: new tokens, the end token included.
+    guessed, accepted: tokens that a helper proposed, and of them those that the model took; 0 where nothing guessed.
     """
 
     text: str | None
@@ -96,11 +97,14 @@ class GenerationAnswer:
     n_tokens: int
     stopped: str | None
     error: Text | None = None
+    guessed: int = 0
+    accepted: int = 0
 
 
 Request = SequenceLogprob | OptionProbs | Generation
 Answer = SequenceAnswer | OptionAnswer | GenerationAnswer
 
+GUESSES = ("guessed", "accepted")  # fields of answers that a helper took part in
 _ANSWERS = {"sequence": SequenceAnswer, "options": OptionAnswer, "generation": GenerationAnswer}
 _ANSWER_OF: dict[type, type] = {
     SequenceLogprob: SequenceAnswer,
@@ -117,9 +121,10 @@ def failed(request: Request, reason: Text, n_tokens: int = 0) -> Answer:
 
 
 def answer_to_dict(answer: Answer) -> dict[str, Any]:
-    """JSON form of an answer: {"kind": ..., fields}."""
+    """JSON form of an answer: {"kind": ..., fields}; without the guesses where nothing guessed."""
     kind = next(name for name, cls in _ANSWERS.items() if isinstance(answer, cls))
-    return {"kind": kind, **asdict(answer), "error": as_json(answer.error)}
+    data = {"kind": kind, **asdict(answer), "error": as_json(answer.error)}
+    return data if data.get("guessed") else {key: value for key, value in data.items() if key not in GUESSES}
 
 
 def answer_from_dict(data: dict[str, Any]) -> Answer:

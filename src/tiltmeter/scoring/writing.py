@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tiltmeter.models.variant import NO_GUESSES, Guesses
 from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.requests import Generation
 from tiltmeter.scoring.sampling import choose_token, uniforms
@@ -30,6 +31,7 @@ class Writing:
     Attributes:
         ids: new ids, the end token included.
         broken: the model returned NaN or infinite logits.
+        guesses: what a helper proposed of them.
         logprobs: log-probability (nats, before temperature) of each chosen id; filled only when `recorded`.
     """
 
@@ -39,6 +41,7 @@ class Writing:
     ids: list[int] = field(default_factory=list)
     broken: bool = False
     logprobs: list[float] = field(default_factory=list)
+    guesses: Guesses = NO_GUESSES
 
     def __post_init__(self) -> None:
         self.draws = uniforms(self.request.seed, self.request.max_new_tokens) if self.request.temperature else None

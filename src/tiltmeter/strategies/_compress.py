@@ -14,7 +14,8 @@ Traps       1. llm-compressor's ``targets="Linear"`` as a string prunes nothing,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +30,7 @@ from tiltmeter.strategies.base import Context, DidNothing, Strategy
 from tiltmeter.strategies.calibration import Windows
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 Facts = dict[str, Any]
@@ -36,13 +38,20 @@ Change = Callable[["PreTrainedModel"], None]  # compresses the model in place
 
 
 def compressed(
-    strategy: Strategy, context: Context, change: Change, windows: Windows | None, *, keeps_zeros: bool = True
+    strategy: Strategy,
+    context: Context,
+    change: Change,
+    windows: Windows | None,
+    *,
+    keeps_zeros: bool = True,
+    after_saving: Callable[[Path], None] | None = None,
 ) -> Artifact:
     """The artifact of `strategy` applied to `context.checkpoint`; becomes the context's checkpoint.
 
     Args:
         change: compresses a loaded model in place.
         windows: calibration windows that `change` uses (part of the key); None: it uses none.
+        after_saving: puts right what a library has written, in the folder of the checkpoint.
         keeps_zeros: raise DidNothing when an earlier step's 2:4 pattern does not survive.
     """
     before = context.found.get("sparsity")
@@ -66,6 +75,8 @@ def compressed(
         save_file({"logits": probe_logits(model, context.tokenizer)}, folder / "probe.safetensors")
         with held_back():
             model.save_pretrained(folder / "model", save_compressed=True)
+        if after_saving:
+            after_saving(folder / "model")
         steps = " + ".join((*context.found.get("steps", ()), strategy.name))
         return {**facts, "calibration": windows.record if windows else None, "title": f"{context.model} · {steps}"}
 
@@ -112,10 +123,10 @@ def oneshot(model: PreTrainedModel, recipe: Sequence[Any], context: Context, win
         run(model=model, recipe=list(recipe), processor=cast(Any, context.tokenizer), **data)
 
 
-def check_library(package: str, name: str) -> None:
-    """Raises UserError when a package of the extra `compress` is not installed; imports nothing."""
+def check_library(package: str, name: str, extra: str = "compress") -> None:
+    """Raises UserError when a package of an extra is not installed; imports nothing."""
     if find_spec(package) is None:
-        raise missing_extra(package, "compress", name)
+        raise missing_extra(package, extra, name)
 
 
 def require_library(name: str) -> None:
@@ -167,6 +178,26 @@ def check_fraction(strategy: str, key: str, value: float) -> None:
         )
 
 
+def is_quantized(layer: nn.Module) -> bool:
+    """Whether compressed-tensors rounds the layer's weights."""
+    return getattr(getattr(layer, "quantization_scheme", None), "weights", None) is not None
+
+
+def roundings(layers: Mapping[str, nn.Module]) -> dict[str, int]:
+    """How weights and inputs are rounded -> number of layers; what was saved and what is read back must agree."""
+    return dict(
+        Counter(_rounding(cast(Any, layer).quantization_scheme) for layer in layers.values() if is_quantized(layer))
+    )
+
+
+def _rounding(scheme: Any) -> str:
+    parts = []
+    for args in (scheme.weights, scheme.input_activations):
+        size = args and (args.block_structure or args.group_size)
+        parts.append(f"{args.type}{args.num_bits} {args.strategy} {size or ''}".strip() if args else "as they are")
+    return f"weights {parts[0]}, activations {parts[1]}"
+
+
 def _head(model: PreTrainedModel) -> Any:
     head = model.get_output_embeddings() or model.get_input_embeddings()
     return cast(Any, head).weight.detach()
@@ -175,10 +206,10 @@ def _head(model: PreTrainedModel) -> Any:
 def _facts(model: PreTrainedModel) -> Facts:
     layers = linear.linear_layers(model)
     facts: Facts = linear.sparsity_facts({name: matrix.detach() for name, matrix in linear.matrices(model).items()})
-    schemes = {name: getattr(layer, "quantization_scheme", None) for name, layer in layers.items()}
-    quantized = sorted(name for name, scheme in schemes.items() if scheme is not None and scheme.weights is not None)
+    quantized = sorted(name for name, layer in layers.items() if is_quantized(layer))
     facts["quantized_layers"] = len(quantized)
     facts["layer_names"] = quantized
     facts["layers"] = len(layers)
+    facts["roundings"] = roundings(layers)
     facts["expert_matrices"] = len(facts["sparsity_per_layer"]) - len(layers)
     return facts

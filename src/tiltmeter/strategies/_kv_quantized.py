@@ -1,14 +1,14 @@
-"""``scale=static``: every read of the cache sees keys and values rounded by one calibrated scale per KV head.
+"""Calibrated scales: every read of the cache sees keys and values rounded by one scale per layer, or per KV head.
 
 How         compressed-tensors' static KV scheme: keys (after rotary embedding) and values are rounded to
-            `bits`-bit integers as they enter the cache, one scale per layer and KV head, the scale from the
+            integers or narrow floats as they enter the cache, one scale per layer (and KV head), the scale from the
             largest absolute value seen on calibration text. Nothing depends on batch, packing or on whether a
             prefix was kept, so prefill, single forwards and generation agree, and prefixes may be shared.
 Trap        llm-compressor's own path refuses bitsandbytes models, and such checkpoints cannot be loaded with a
             BitsAndBytesConfig. So scales are calibrated on the checkpoint as it stands at this point of the
             chain, before bitsandbytes quantizes its weights, and attached to the loaded model.
-Trap        compressed-tensors puts the largest value at 7.5 steps (127.5 at 8 bit), a tie. Where one token's keys
-            are the largest everywhere (BOS), the last bit of float arithmetic then decides between -7 and -8, and
+Trap        compressed-tensors puts the largest value at 7.5 integer steps (127.5 at 8 bit), a tie. Where one token's
+            keys are the largest everywhere (BOS), the last bit of float arithmetic then decides between -7 and -8, and
             logits differ by up to 5 between a prefill and the same tokens one by one. The scale is made 1.6 %
             smaller, which gives what exact arithmetic would: -8, and 7 at the other end.
 Departure   The study used read=transformers. Scales come from the largest value seen (static_minmax), not from
@@ -18,10 +18,9 @@ Departure   The study used read=transformers. Scales come from the largest value
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError, missing_extra
-from tiltmeter.messages import say
 from tiltmeter.models.reading import load_model
 from tiltmeter.strategies.base import Context, DidNothing
 from tiltmeter.strategies.calibration import Calibrated
@@ -86,32 +85,34 @@ def largest_values(model: PreTrainedModel, windows: tuple[tuple[int, ...], ...],
     return {key: value.cpu() for key, value in largest.items()}
 
 
-def attach(model: PreTrainedModel, bits: int, artifact: Artifact) -> None:
-    """Makes every cache write of `model` round keys and values with the artifact's scales."""
+def attach(model: PreTrainedModel, name: str, args: Any, artifact: Artifact) -> None:
+    """Makes every cache write of `model` round keys and values as `args` (of `scheme_for`) say, with scales from the
+    artifact's ranges."""
     from compressed_tensors.modeling.kvcache import initialize_hooked_kv_cache
     from compressed_tensors.quantization import QuantizationScheme, QuantizationStatus
     from compressed_tensors.quantization.utils import calculate_qparams
     from safetensors.torch import load_file
     from torch import nn
 
-    scheme = scheme_for(bits)
     largest = load_file(artifact.path / "largest.safetensors")
     dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())  # not a bitsandbytes weight's
-    for name, module in attention_modules(model, f"kv{bits}").items():
+    for module_name, module in attention_modules(model, name).items():
         initialize_hooked_kv_cache(model, module)
         for which in ("k", "v"):
-            top = largest[f"{name}.{which}"].to(model.device)
-            scale = calculate_qparams(-top, top, scheme)[0] * OFF_THE_TIE
+            top = largest[f"{module_name}.{which}"].to(model.device)  # (kv_heads, 1, 1)
+            top = top.amax().reshape(1) if str(args.strategy) == "tensor" else top
+            scale = calculate_qparams(-top, top, args)[0] * (OFF_THE_TIE if str(args.type) == "int" else 1)
             module.register_parameter(f"{which}_scale", nn.Parameter(scale.to(dtype), requires_grad=False))
-        module.quantization_scheme = QuantizationScheme(targets=[type(module).__name__], input_activations=scheme)
+        module.quantization_scheme = QuantizationScheme(targets=[type(module).__name__], input_activations=args)
         module.quantization_status = QuantizationStatus.FROZEN
 
 
-def scheme_for(bits: int) -> Any:
-    """compressed-tensors' description of the cache: symmetric integers, one static scale per KV head."""
+def scheme_for(bits: int, kind: str = "int", strategy: str = "attn_head") -> Any:
+    """compressed-tensors' description of the cache: symmetric, static; kind "int" or "float", one scale per KV head
+    ("attn_head") or per layer ("tensor")."""
     from compressed_tensors.quantization import QuantizationArgs
 
-    return QuantizationArgs(num_bits=bits, type="int", symmetric=True, strategy="attn_head", dynamic=False)
+    return QuantizationArgs(num_bits=bits, type=kind, symmetric=True, strategy=strategy, dynamic=False)
 
 
 def attention_modules(model: PreTrainedModel, name: str) -> dict[str, nn.Module]:
@@ -131,29 +132,21 @@ def attention_modules(model: PreTrainedModel, name: str) -> dict[str, nn.Module]
     return found
 
 
-def evidence(model: PreTrainedModel, bits: int, artifact: Artifact) -> dict[str, Any]:
+def evidence(model: PreTrainedModel, name: str, artifact: Artifact) -> dict[str, Any]:
     """Layers, scheme and range of scales. Raises DidNothing when a layer has none."""
-    modules = attention_modules(model, f"kv{bits}")
+    modules = attention_modules(model, name)
     scales = {f"{n}.{w}": getattr(m, f"{w}_scale", None) for n, m in modules.items() for w in ("k", "v")}
-    missing = [name for name, scale in scales.items() if scale is None or not bool((scale > 0).all())]
+    missing = [each for each, scale in scales.items() if scale is None or not bool((scale > 0).all())]
     if missing:
-        raise DidNothing(f"kv{bits}: no scale for {missing[0]}")
-    values = [float(scale.max()) for scale in scales.values() if scale is not None]
-    calibration = artifact.facts["calibration"]
+        raise DidNothing(f"{name}: no scale for {missing[0]}")
+    values = [float(each) for scale in scales.values() if scale is not None for each in (scale.min(), scale.max())]
+    args = cast(Any, next(iter(modules.values()))).quantization_scheme.input_activations
     return {
-        "summary": say(
-            "proof.kv_quantized",
-            bits=bits,
-            n=len(modules),
-            samples=calibration["samples"],
-            length=calibration["length"],
-        ),
-        "bits": bits,
         "read": "quantized",
         "layers": len(modules),
-        "scheme": "int, symmetric, static, attn_head",
+        "scheme": f"{args.type}, symmetric, static, {args.strategy}",
         "scale_range": [min(values), max(values)],
-        "calibration": calibration,
+        "calibration": artifact.facts["calibration"],
     }
 
 
@@ -161,4 +154,4 @@ def _require(name: str) -> None:
     try:
         import compressed_tensors  # noqa: F401
     except ImportError:
-        raise missing_extra("compressed-tensors", "compress", f"{name}:read=quantized") from None
+        raise missing_extra("compressed-tensors", "compress", name) from None

@@ -59,6 +59,7 @@ class OneShotPruning(Calibrated):
     role = "pruning"
     makes_checkpoint = True
     simulated = True
+    read_by = ("transformers", "vLLM")
 
     @property
     def wanted(self) -> float:

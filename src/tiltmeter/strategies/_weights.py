@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import gcd
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.models import linear
-from tiltmeter.strategies import _bitsandbytes, _compress
+from tiltmeter.strategies import _bitsandbytes, _compress, _keep
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
 from tiltmeter.strategies.calibration import Windows
 
@@ -29,14 +29,23 @@ def _default(strategy: Strategy, name: str) -> Any:
 
 @dataclass(frozen=True)
 class OneShotQuantizer(Strategy):
-    """Subclasses set `recipe` and `scheme_text`; those that calibrate also inherit `Calibrated`."""
+    """Subclasses set `recipe` and `scheme_text`; those that calibrate also inherit `Calibrated`.
+
+    keep: blocks (0-3+29) and kinds of layers (down_proj) that stay as they are; "" quantizes all."""
+
+    keep: str = ""
 
     library = "llm-compressor + compressed-tensors"
     hardware = "CPU, GPU"
     role = "weights"
     makes_checkpoint = True
-    rounds_activations: ClassVar[bool] = False
     simulated = True
+    lists = ("keep",)
+    read_by = ("transformers", "vLLM")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _keep.check_grammar(self.name, self.keep)
 
     def recipe(self, ignore: list[str]) -> list[Any]:
         """llm-compressor modifiers; `ignore`: linear layers to leave alone."""
@@ -66,6 +75,7 @@ class OneShotQuantizer(Strategy):
         shapes = linear.require_linear_layers(context.config, self.name)
         if "group_size" in self.settings:
             linear.require_multiple(shapes, self.fitted(context).settings["group_size"], f"{self.name}: group_size")
+        _keep.kept(self.name, self.keep, shapes)
         if self.calibrates:
             self.check_text(context)  # type: ignore[attr-defined]
 
@@ -74,11 +84,14 @@ class OneShotQuantizer(Strategy):
         windows: Windows | None = self.windows(context) if self.calibrates else None  # type: ignore[attr-defined]
 
         fitted = self.fitted(context)
+        context.found[self.name] = _compress.compressed(
+            fitted, context, lambda model: fitted.change(model, context, windows), windows
+        )
 
-        def change(model: PreTrainedModel) -> None:
-            _compress.oneshot(model, fitted.recipe(_compress.ignore_list(model)), context, windows)
-
-        context.found[self.name] = _compress.compressed(fitted, context, change, windows)
+    def change(self, model: PreTrainedModel, context: Context, windows: Windows | None) -> None:
+        """Quantizes `model` in place; these settings must fit it (`fitted`)."""
+        kept = _keep.kept(self.name, self.keep, linear.linear_layers(model))
+        _compress.oneshot(model, self.recipe([*_compress.ignore_list(model), *kept]), context, windows)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         size = self.fitted(context).settings.get("group_size")
@@ -90,25 +103,28 @@ class OneShotQuantizer(Strategy):
 
     def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
         facts = context.found[self.name].facts
-        loaded = [
-            name
-            for name, m in linear.linear_layers(variant.model).items()
-            if getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
-        ]
-        if not loaded or len(loaded) != facts["layers"]:
-            raise DidNothing(f"{self.name}: {len(loaded)} of {facts['layers']} linear layers are quantized")
+        layers = linear.linear_layers(variant.model)
+        schemes = {name: layer.quantization_scheme for name, layer in layers.items() if _compress.is_quantized(layer)}
+        kept = _keep.kept(self.name, self.keep, layers)
+        if not schemes or schemes.keys() != layers.keys() - set(kept):
+            raise DidNothing(f"{self.name}: {len(schemes)} of {len(layers) - len(kept)} linear layers are quantized")
+        rounding = _compress.roundings(layers)
+        if rounding != facts["roundings"]:
+            raise DidNothing(f"{self.name}: saved as {facts['roundings']}, read back as {rounding}")
         scheme = self.fitted(context).scheme_text
+        key = "proof.quantized_but" if kept else "proof.quantized"
         return {
-            "summary": say("proof.quantized", n=len(loaded), scheme=scheme),
+            "summary": say(key, n=len(schemes), scheme=scheme, kept=len(kept), keep=self.keep),
             "scheme": scheme,
+            "kept_layers": kept,
             **facts,
         }
 
 
 def check_grouping(name: str, bits: int, group_size: int) -> None:
     """Raises UserError for bit widths and group sizes that the packed format does not know."""
-    if bits not in (4, 8):
-        raise UserError(f"{name}: bits is 4 or 8, got {bits}", fix="write bits=4")
+    if not 2 <= bits <= 8:
+        raise UserError(f"{name}: bits is 2 to 8, got {bits}", fix="write bits=4")
     if group_size < 1:
         raise UserError(f"{name}: group_size is at least 1, got {group_size}", fix="the usual value is group_size=128")
 
@@ -119,3 +135,32 @@ def integer_weights(bits: int, group_size: int, symmetric: bool) -> dict[str, An
 
     weights = QuantizationArgs(num_bits=bits, type="int", strategy="group", group_size=group_size, symmetric=symmetric)
     return {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
+
+
+def in_words(scheme: Any) -> Text:
+    """A compressed-tensors scheme: "E2M1 weights in groups of 16, activations E2M1 in groups of 16"."""
+    weights, activations = scheme.weights, scheme.input_activations
+    if activations is None:
+        return say("proof.scheme_weights", kind=_kind(weights), grouping=_grouping(weights))
+    return say(
+        "proof.scheme_both",
+        kind=_kind(weights),
+        grouping=_grouping(weights),
+        inputs=_kind(activations),
+        their_grouping=_grouping(activations),
+    )
+
+
+def _kind(args: Any) -> Text:
+    if str(args.type) == "float":
+        return {8: "E4M3", 4: "E2M1"}[args.num_bits]
+    return say("proof.integers", bits=args.num_bits)
+
+
+def _grouping(args: Any) -> Text:
+    strategy = str(args.strategy)
+    if strategy == "block":
+        return say("proof.in_blocks", rows=args.block_structure[0], columns=args.block_structure[1])
+    if strategy in ("group", "tensor_group"):
+        return say("proof.in_groups", size=args.group_size)
+    return say(f"proof.per_{strategy}")

@@ -4,6 +4,8 @@ Source      Leviathan et al. 2022, https://arxiv.org/abs/2211.17192; guesses by 
             a smaller model of the same tokenizer (`assistant`), by transformers' generate.
 Changes     nothing that a greedy answer may show: its text must equal the base's. Where it does not, the
             decoding is broken, or two logits lie within rounding of each other; the proof says how often.
+Guesses     of each answer, and how many were accepted, stand in the run: overall and per group, since a speed-up that
+            differs by group is a finding, though no text changes (`runs.guesses`).
 Applies     to greedy generation only; sampled answers and scores are computed as for the base.
 """
 
@@ -18,6 +20,7 @@ from tiltmeter.messages import Text, say
 from tiltmeter.models.probes import TEXTS
 from tiltmeter.models.reading import load_model, load_tokenizer, own_decoding
 from tiltmeter.models.resolve import resolve
+from tiltmeter.models.variant import Guesses
 from tiltmeter.registry import register
 from tiltmeter.strategies.base import Context, RequestKind, Strategy
 
@@ -61,6 +64,7 @@ class Assisted(Strategy):
             helper = load_model(folder, variant.dtype, variant.device)
             own_decoding(helper, variant.eos_ids)
             helper.generation_config.num_assistant_tokens = self.guesses
+            helper.generation_config.assistant_confidence_threshold = 0.0  # else it stops where it is unsure
             options = {"assistant_model": helper}
         variant.generate = _decoder(variant, options)
 
@@ -71,7 +75,7 @@ class Assisted(Strategy):
         for text in TEXTS:
             ids = variant.tokenizer(text).input_ids[: variant.max_length // 2]
             room = min(32, variant.max_length - len(ids))
-            same += variant.generate(ids, room) == plain(ids, room)
+            same += variant.generate(ids, room)[0] == plain(ids, room)[0]
         if same < len(TEXTS):
             variant.notes.append(say("note.assisted_differs", same=same, n=len(TEXTS)))
         by = self.assistant or say("proof.prompt_lookup")
@@ -85,11 +89,20 @@ class Assisted(Strategy):
         return None if request_kind == "generation" else say("idle.assisted_text")
 
 
-def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[int], int], list[int]]:
-    """(prompt ids, most new tokens) -> new ids, greedy, the end token included when it came."""
+def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[int], int], tuple[list[int], Guesses]]:
+    """(prompt ids, most new tokens) -> new ids, greedy, the end token included when it came; and what was guessed.
 
-    def generate(ids: list[int], max_new_tokens: int) -> list[int]:
+    Counted from what the model is given: each of its forwards reads the guesses of one round behind the last token that
+    was settled (the first one behind the prompt), and settles one token more than it accepts.
+    """
+
+    def generate(ids: list[int], max_new_tokens: int) -> tuple[list[int], Guesses]:
         import torch
+
+        read: list[int] = []  # tokens in each forward of the model itself
+
+        def count(module: Any, args: Any, given: dict[str, Any]) -> None:
+            read.append(int((given["input_ids"] if "input_ids" in given else args[0]).shape[1]))
 
         prompt = torch.tensor([ids], device=variant.device)
         settings: dict[str, Any] = (
@@ -97,15 +110,21 @@ def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[
             if variant.eos_ids
             else {"pad_token_id": 0}
         )
-        with torch.inference_mode():
-            out = cast(Any, variant.model).generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                do_sample=False,
-                max_new_tokens=max_new_tokens,
-                **settings,
-                **options,
-            )
-        return out[0, len(ids) :].tolist()  # type: ignore[no-any-return]
+        counting = variant.model.register_forward_pre_hook(count, with_kwargs=True)
+        try:
+            with torch.inference_mode():
+                out = cast(Any, variant.model).generate(
+                    prompt,
+                    attention_mask=torch.ones_like(prompt),
+                    do_sample=False,
+                    max_new_tokens=max_new_tokens,
+                    **settings,
+                    **options,
+                )
+        finally:
+            counting.remove()
+        new = out[0, len(ids) :].tolist()
+        proposed = sum(read) - len(ids) - (len(read) - 1)
+        return new, Guesses(proposed, min(max(len(new) - len(read), 0), proposed))
 
     return generate

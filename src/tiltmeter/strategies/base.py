@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch and transformers are imported only where a model is t
     from tiltmeter.models.variant import LoadedVariant
 
 RequestKind = Literal["sequence", "options", "generation"]
-Role = Literal["none", "dtype", "pruning", "weights", "cache", "decoding", "control"]
+Role = Literal["none", "dtype", "structure", "pruning", "weights", "cache", "decoding", "control"]
 
 SIMULATED = Message("note.simulated")
 
@@ -91,6 +91,7 @@ class Strategy:
     `role` is one of
 
         weights    changes the weights: quantization, noise. Its probe logits must differ from the base's
+        structure  takes whole blocks or experts out; comes before `pruning`. The same proof
         pruning    sets weights to zero; comes before `weights`, which would round what is then cut. The same proof
         cache      changes what attention reads of past tokens. The same proof
         dtype      another floating-point type: a control, it accelerates nothing by a method of its own. The same proof
@@ -111,7 +112,14 @@ class Strategy:
     bare: ClassVar[bool] = False  # its settings may stand without its name: ctk=q8_0,ctv=q8_0
     makes_checkpoint: ClassVar[bool] = False  # acts by a compressed checkpoint on disk and by nothing else
     seeded: ClassVar[bool] = False  # another `seed` is a replicate of the same method, no method of its own
+    lists: ClassVar[tuple[str, ...]] = ()  # settings whose value may hold a "+", which else begins the next strategy
+    needs: ClassVar[tuple[str, ...]] = ()  # beside its library: "a GPU", "a mixture of experts" …; shown by `list`
+    read_by: ClassVar[tuple[str, ...]] = ()  # engines that read the checkpoint it makes, as their documents say
+    rounds_activations: ClassVar[bool] = False  # beside weights: what enters a layer is rounded too
     simulated: ClassVar[bool] = False  # runs dense here: answers change as they would, speed and memory do not
+
+    def __post_init__(self) -> None:
+        """Raises UserError for settings that no model could take; whoever adds checks calls this one too."""
 
     @property
     def is_control(self) -> bool:
@@ -126,7 +134,7 @@ class Strategy:
     @property
     def changes_logits(self) -> bool:
         """Whether a variant whose probe logits equal its base's is one in which the strategy did nothing."""
-        return self.role in ("weights", "pruning", "cache", "dtype")
+        return self.role in ("weights", "pruning", "structure", "cache", "dtype")
 
     @property
     def calibrates(self) -> bool:

@@ -40,6 +40,7 @@ class Calibrated(Strategy):
     seeded = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("samples", "length"):
             if getattr(self, key) < 1:
                 raise UserError(

@@ -1,12 +1,14 @@
 """Strategy strings: ``wanda-2:4+int4:type=nf4+kv4`` -> a Chain, checked before anything is loaded.
 
 Grammar: the longest registered name at the start (``wanda-2:4`` is a name), then optionally
-``:key=value,…``; ``+`` chains, applied left to right; ``dtype:bfloat16`` is short for
+``:key=value,…``; ``+`` chains, applied left to right, but goes on with a list where what follows names no strategy
+(``w4a16:keep=0-3+29``); ``dtype:bfloat16`` is short for
 ``dtype:type=bfloat16``. The study's own names (``INT8``, ``WU`` …) are aliases.
 """
 
 from __future__ import annotations
 
+import keyword
 import typing
 from dataclasses import MISSING, dataclass, fields, replace
 from difflib import get_close_matches
@@ -107,8 +109,8 @@ def parse(text: str) -> Chain:
     order that cannot work (with the reason); nothing is loaded for that.
     """
     parts: list[Strategy] = []
-    for piece in text.strip().split("+"):
-        part = _parse_part(piece.strip(), text)
+    for piece in _pieces(text):
+        part = _parse_part(piece, text)
         if part.role == "none":
             continue
         if any(part.name == other.name for other in parts):
@@ -121,6 +123,30 @@ def parse(text: str) -> Chain:
             )
         parts.append(part)
     return Chain(tuple(parts))
+
+
+def _pieces(text: str) -> list[str]:
+    """What stands between the plus signs; what names no strategy goes on with the list that ends the piece before."""
+    pieces: list[str] = []
+    for piece in map(str.strip, text.split("+")):
+        if pieces and piece and _named(piece) is None and _ends_in_a_list(pieces[-1]):
+            pieces[-1] += f"+{piece}"
+        else:
+            pieces.append(piece)
+    return pieces
+
+
+def _named(piece: str) -> type[Strategy] | None:
+    """The strategy whose name stands at the start."""
+    lowered, names = piece.lower(), _names()
+    found = [name for name in names if lowered == name or lowered.startswith(f"{name}:")]
+    return names[max(found, key=len)] if found else None
+
+
+def _ends_in_a_list(piece: str) -> bool:
+    cls = _named(piece)
+    last = piece.rpartition(",")[2].rpartition(":")[2].partition("=")[0].strip()
+    return cls is not None and last in cls.lists
 
 
 def _names() -> dict[str, type[Strategy]]:
@@ -156,10 +182,11 @@ def _parse_part(piece: str, whole: str) -> Strategy:
             key, value = cls.shorthand, assignment.strip()
         elif not equals:
             raise UserError(f"{cls.name}: {assignment!r} is no setting", fix=f"write {cls.name}:key=value")
+        key = f"{key}_" if keyword.iskeyword(key) else key
         known = [f.name for f in fields(cls)]
         if key not in known:
             near = get_close_matches(key, known, n=1)
-            listed = f"its settings are: {', '.join(known)}" if known else "it has no settings"
+            listed = f"its settings are: {', '.join(map(_typed, known))}" if known else "it has no settings"
             raise UserError(f"{cls.name} has no setting {key!r}", fix=f"did you mean {near[0]!r}?" if near else listed)
         settings[key] = _convert(cls.name, key, value, types[key])
     missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in settings]
@@ -179,7 +206,7 @@ def _convert(strategy: str, key: str, value: str, kind: Any) -> Any:
     if typing.get_origin(kind) is typing.Literal:
         if value not in choices:
             raise UserError(
-                f"{strategy}: {key}={value!r} is not possible",
+                f"{strategy}: {_typed(key)}={value!r} is not possible",
                 fix=f"choose from: {', '.join(map(str, choices))}",
             )
         return value
@@ -201,11 +228,16 @@ def _convert(strategy: str, key: str, value: str, kind: Any) -> Any:
         ) from None
 
 
+def _typed(field: str) -> str:
+    """The setting as it is typed: Python has no field called from."""
+    return field.rstrip("_")
+
+
 def _canonical(part: Strategy) -> str:
     changed = [(f.name, getattr(part, f.name)) for f in fields(part) if getattr(part, f.name) != f.default]
     if not changed:
         return part.name
     if [name for name, _ in changed] == [part.shorthand]:
         return f"{part.name}:{changed[0][1]}"
-    texts = (f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changed)
+    texts = (f"{_typed(name)}={str(value).lower() if isinstance(value, bool) else value}" for name, value in changed)
     return f"{part.name}:{','.join(texts)}"

@@ -60,6 +60,7 @@ class GgufType(Strategy):
     hardware = "CPU (GGUF file, --backend llama-cpp)"
     paper_setting = "not part of the study"
     role = "weights"
+    read_by = ("llama.cpp",)
     bits: ClassVar[float]
 
     def cannot_follow(self, earlier: Any) -> str | None:

@@ -37,6 +37,7 @@ class Int8(Strategy):
     hardware = "GPU; runs on CPU"
     paper_setting = "bitsandbytes load_in_8bit, threshold 6"
     role = "weights"
+    rounds_activations = True
 
     def __post_init__(self) -> None:
         if self.threshold < 0:

@@ -89,7 +89,8 @@ class KVCache(Calibrated):
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         if self.calibrates:
-            _kv_quantized.attach(variant.model, self.bits, context.found[self.name])
+            args = _kv_quantized.scheme_for(self.bits)
+            _kv_quantized.attach(variant.model, self.name, args, context.found[self.name])
             return
         if self.read == "quantized":
             bits, size = self.bits, self.group_size
@@ -108,7 +109,10 @@ class KVCache(Calibrated):
             size = _kv_rounded.fitting(_kv_transformers.head_size(context.config), self.group_size)
             return _kv_rounded.evidence(variant.model, self.name, self.bits, size)
         if self.calibrates:
-            return _kv_quantized.evidence(variant.model, self.bits, context.found[self.name])
+            found = _kv_quantized.evidence(variant.model, self.name, context.found[self.name])
+            drawn = {key: found["calibration"][key] for key in ("samples", "length")}
+            summary = say("proof.kv_quantized", bits=self.bits, n=found["layers"], **drawn)
+            return {"summary": summary, "bits": self.bits, **found}
         made = _kv_transformers.describe(self.bits, context.found[self.name], self.residual_length)
         return {
             "summary": say("proof.kv_transformers", **made),

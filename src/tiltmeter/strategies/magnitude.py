@@ -39,6 +39,7 @@ class Magnitude(Strategy):
     role = "pruning"
     makes_checkpoint = True
     simulated = True
+    read_by = ("transformers", "vLLM")
 
     def __post_init__(self) -> None:
         _compress.check_fraction(self.name, "sparsity", self.sparsity)

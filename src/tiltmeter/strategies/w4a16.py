@@ -31,6 +31,7 @@ class W4A16(OneShotQuantizer):
     aliases = ("rtn",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _weights.check_grouping(self.name, self.bits, self.group_size)
 
     def recipe(self, ignore: list[str]) -> list[Any]:

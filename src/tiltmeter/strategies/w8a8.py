@@ -33,7 +33,9 @@ class W8A8(Calibrated, OneShotQuantizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.smooth <= 1.0:
-            raise UserError(f"w8a8: smooth is between 0 and 1, got {self.smooth}", fix="the usual value is smooth=0.8")
+            raise UserError(
+                f"{self.name}: smooth is between 0 and 1, got {self.smooth}", fix="the usual value is smooth=0.8"
+            )
 
     @property
     def calibrates(self) -> bool:
@@ -50,3 +52,14 @@ class W8A8(Calibrated, OneShotQuantizer):
     def scheme_text(self) -> Text:
         smoothing = f", SmoothQuant {self.smooth}" if self.smooth else ""
         return say("proof.scheme_w8a8", smoothing=smoothing)
+
+
+@register("strategy", "smoothquant")
+@dataclass(frozen=True)
+class SmoothQuant(W8A8):
+    """smooth: SmoothQuant's strength; ``smoothquant`` is ``w8a8:smooth=0.8`` under the paper's name."""
+
+    smooth: float = 0.8
+
+    name = "smoothquant"
+    summary = "8-bit weights and activations after moving outliers into the weights (w8a8:smooth=0.8)"

@@ -69,7 +69,7 @@ def load(
         LoadFailed when a library failed.
     """
     say = progress or (lambda line: None)
-    context = _context(model, chain, device, dtype, calibration, Artifacts(cache_dir), say, seed, base)
+    context = context_for(model, chain, device, dtype, calibration, Artifacts(cache_dir), say, seed, base)
     original = context.checkpoint
     device, base_dtype = context.device, context.base_dtype
     acts = any(part.changes_logits for part in chain.parts)
@@ -118,7 +118,7 @@ def compressed(
 
     Every part must act by its checkpoint (`Strategy.makes_checkpoint`) or by the dtype. Raises as `load` does.
     """
-    context = _context(model, chain, device, dtype, calibration, Artifacts(), progress, seed)
+    context = context_for(model, chain, device, dtype, calibration, Artifacts(), progress, seed)
     try:
         for part in chain.parts:
             part.check(context)
@@ -133,7 +133,7 @@ def refusals(
     model: str, chains: Iterable[Chain], *, device: str, dtype: str, calibration: str | None
 ) -> dict[str, UserError]:
     """Canonical chain -> what `load` would say, for those it would refuse; as far as no weight need be read."""
-    context = _context(model, Chain(()), device, dtype, calibration, Artifacts(), lambda line: None, 0)
+    context = context_for(model, Chain(()), device, dtype, calibration, Artifacts(), lambda line: None, 0)
     found = {}
     for chain in chains:
         try:
@@ -148,17 +148,18 @@ def _dtype_of(chain: Chain, base: str) -> str:
     return next((part.runs_in for part in chain.parts if part.runs_in), base)
 
 
-def _context(
+def context_for(
     model: str,
     chain: Chain,
-    device: str,
-    dtype: str,
-    calibration: str | None,
-    artifacts: Artifacts,
-    say: Callable[[str], None],
-    seed: int,
+    device: str = "auto",
+    dtype: str = "auto",
+    calibration: str | None = None,
+    artifacts: Artifacts | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    seed: int = 0,
     base: str | None = None,
 ) -> Context:
+    """What the strategies of `chain` get to see of `model`; no weight is read. Arguments as of `load`."""
     device = pick_device(device)
     folder = resolve(model, base)
     config = load_config(folder, model)
@@ -174,7 +175,7 @@ def _context(
         dtype=_dtype_of(chain, base_dtype),
         base_dtype=base_dtype,
         calibration=calibration,
-        artifacts=artifacts,
+        artifacts=artifacts or Artifacts(),
         lineage=(fingerprint_folder(folder),),
         progress=say,
         seed=seed,

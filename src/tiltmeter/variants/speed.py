@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, as_json
@@ -185,10 +185,18 @@ def weight_bytes(model: nn.Module) -> int:
         scales = (getattr(weight, "SCB", None), getattr(getattr(module, "state", None), "SCB", None))
         tensors += [each for each in scales if isinstance(each, torch.Tensor)]  # bitsandbytes 8 bit
     sizes = {}
-    for tensor in tensors:
+    for tensor in (part for each in tensors for part in _held_in(each)):
         key = id(tensor) if tensor.is_quantized else (tensor.untyped_storage().data_ptr(), str(tensor.device))
         sizes[key] = tensor.nelement() * tensor.element_size()
     return sum(sizes.values())
+
+
+def _held_in(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors that hold its numbers: itself, or those inside of one that is a wrapper (torchao's)."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    inner = (getattr(tensor, name) for name in cast(Any, tensor).__tensor_flatten__()[0])
+    return [part for each in inner if each is not None for part in _held_in(each)]
 
 
 def _use_sparse_kernels(variant: LoadedVariant) -> bool:
