@@ -47,7 +47,7 @@ EVERY = (
     "int8",
     "w8a8",
     "smoothquant",
-    "torchao-int8:compile=none",
+    "torchao-int8",
     "dynamic-int8",
     "fp8",
     "fp8-static",

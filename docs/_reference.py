@@ -68,7 +68,9 @@ def strategies() -> str:
     parts = ["# Strategies", "", "Chains join them with `+`, applied left to right. Generated from the modules.", ""]
     for name, cls in known("strategy").items():
         chosen = [
-            f"- `{f.name}` = `{f.default!r}`" if f.default is not MISSING else f"- `{f.name}` (must be given)"
+            f"- `{f.name.rstrip('_')}` = `{f.default!r}`"
+            if f.default is not MISSING
+            else f"- `{f.name}` (must be given)"
             for f in (fields(cls) if is_dataclass(cls) else ())
         ]
         where = f"Runs on {cls.hardware}, by {cls.library}. The study: {cls.paper_setting}."

@@ -32,7 +32,7 @@ def row_of(name: str, capsys, width: int | None = None) -> str:
         ("nvfp4", ["text, bfloat16", "transformers, vLLM", "simulated", "arxiv.org/abs/2509.25149"]),
         ("drop-layers", ["from=middle", "real"]),
         ("reap", ["a mixture of experts, text"]),
-        ("torchao-int8", ["torchao", "real"]),
+        ("torchao-int8", ["compile=none", "torchao", "real"]),
         ("dynamic-int8", ["ruins real models, see torchao-int8", "CPU only"]),
         ("dtype", ["type=…"]),
     ],

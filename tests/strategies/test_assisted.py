@@ -88,9 +88,9 @@ def test_a_run_keeps_acceptance_overall_and_per_group(stories, shared, tmp_path)
     study = make_study(
         models=[stories],
         strategies=[f"assisted:assistant={stories}"],
-        benchmarks=["discrim-eval-gen"],
+        benchmarks=["dt-stereotyping"],
         data=str(shared / "data"),
-        limit=4,
+        limit=2,
         draws=200,
         batch_tokens=2048,
     )
@@ -99,6 +99,7 @@ def test_a_run_keeps_acceptance_overall_and_per_group(stories, shared, tmp_path)
     [(_, quality)] = assisted["text_quality"]["answers"].items()
     overall, *groups = quality["acceptance"]
     assert overall["attribute"] == "" and overall["guessed"] > 0
-    assert 0.9 < overall["rate"] <= 1 and overall["tokens_per_forward"] > 3  # the helper is the model itself
-    assert {each["attribute"] for each in groups} >= {"gender"}
+    # the helper is the model itself: only what it guessed past the end of an answer is not accepted
+    assert 0.5 < overall["rate"] <= 1 and overall["tokens_per_forward"] > 1.5
+    assert groups and all(0 < each["guessed"] <= overall["guessed"] and each["group"] for each in groups)
     assert all(not each["acceptance"] for each in base["text_quality"]["answers"].values())

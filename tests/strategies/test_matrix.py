@@ -47,7 +47,7 @@ SINGLES = [
     "mxfp4a16",
     "w4a16:keep=1",
     "drop-layers",
-    "torchao-int8:compile=none",
+    "torchao-int8",
     "kv8:read=transformers",
     "kv4:read=transformers",
     "dynamic-int8",
@@ -69,7 +69,7 @@ MORE = [  # one method with those above: in the quick suite test_presets makes t
     "kv-fp4",
     "w4a16:bits=3",
     "gptq:keep=down_proj",
-    "torchao-int8",
+    "torchao-int8:compile=layers",
 ]
 CHAINS = [
     "wanda-2:4+nvfp4a16",
@@ -96,7 +96,7 @@ MORE_CHAINS = [
     "magnitude+w4afp8",
     "w8a16+assisted",
     "dtype:bfloat16+nvfp4",
-    "torchao-int8:compile=none+kv8",
+    "torchao-int8+kv8",
     "w4a8+rerun",
 ]
 BATCH_DEPENDENT = ("int8", "dynamic-int8")  # outlier columns, one scale per forward
@@ -162,7 +162,7 @@ def test_the_matrix_holds_every_registered_strategy():
 FEW = [
     "fp8-block",
     "kv-fp4:per=head",
-    "torchao-int8:compile=none",
+    "torchao-int8",
     "int4",
     "awq",
     "gptq",

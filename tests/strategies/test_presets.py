@@ -63,7 +63,7 @@ def test_a_format_that_is_read_in_bfloat16_runs_in_it_and_says_so(stories, name)
 def test_without_its_type_such_a_format_does_not_run(stories, tmp_path, monkeypatch):
     """Packing is undone to bfloat16 whatever the model runs in."""
     monkeypatch.setattr(presets.PresetQuantizer, "runs_in", None)
-    with pytest.raises((UserError, LoadFailed), match="dtype"):
+    with pytest.raises((UserError, LoadFailed), match="read in bfloat16 only"):
         apply.load(stories, parse("nvfp4a16"), cache_dir=tmp_path)
 
 

@@ -10,7 +10,7 @@ from tiltmeter.variants import apply
 from tiltmeter.variants.speed import weight_bytes
 
 IDS = torch.tensor([[1, 80, 147, 201, 282, 81, 286, 1132, 80, 147, 300, 12]])
-PLAIN = "torchao-int8:compile=none"
+PLAIN = "torchao-int8"
 
 
 def logits(model, ids=IDS) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_what_shares_a_batch_changes_nothing(variant):
 
 @pytest.mark.slow  # torch's compiler: half a minute
 def test_compiled_layers_give_the_same_numbers_whatever_the_shape(variant, stories):
-    compiled = apply.load(stories, parse("torchao-int8")).model
+    compiled = apply.load(stories, parse("torchao-int8:compile=layers")).model
     for ids in (IDS, IDS[:, :1], torch.cat([IDS, IDS]), IDS[:, :7]):
         torch.testing.assert_close(logits(compiled, ids), logits(variant.model, ids), rtol=0, atol=1e-5)
 
@@ -66,8 +66,10 @@ def test_compiled_layers_give_the_same_numbers_whatever_the_shape(variant, stori
 def test_without_a_compiler_what_compiles_is_refused(stories, monkeypatch):
     pytest.importorskip("torchao")
     monkeypatch.setattr("tiltmeter.strategies.torchao_int8.which", lambda name: None)
-    [error] = apply.refusals(stories, [parse("torchao-int8")], device="cpu", dtype="auto", calibration=None).values()
-    assert "needs a C++ compiler" in error.message and "compile=none" in error.fix
+    [error] = apply.refusals(
+        stories, [parse("torchao-int8:compile=layers")], device="cpu", dtype="auto", calibration=None
+    ).values()
+    assert "needs a C++ compiler" in error.message and "leave compile out" in error.fix
     assert not apply.refusals(stories, [parse(PLAIN)], device="cpu", dtype="auto", calibration=None)
 
 

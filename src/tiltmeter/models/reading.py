@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 NO_LIMIT = 1_000_000  # tokens; models without a stated context length
+READ_IN_BFLOAT16 = ("nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized")  # compressed-tensors' formats
 NOT_FROM_A_FILE = ("fusion_config", "transformers_weights")  # would change what code runs, or which file is opened
 
 NO_DECODING = (  # of a generation configuration: they change no text, or are read elsewhere
@@ -105,11 +106,13 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    config = load_config(folder, str(folder))
+    _check_dtype(config, dtype, str(folder))
     try:
         with held_back():
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
-                config=load_config(folder, str(folder)),
+                config=config,
                 dtype=getattr(torch, dtype),
                 device_map={"": device},
                 use_safetensors=True,
@@ -138,6 +141,18 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
     with held_back():  # compressed-tensors' first forward unpacks the weights behind a progress bar
         check_runs(model, str(folder))
     return model
+
+
+def _check_dtype(config: Any, dtype: str, name: str) -> None:
+    """Raises UserError for formats whose weights are unpacked to bfloat16 whatever the model runs in, where the first
+    forward would fail in another type."""
+    settings = getattr(config, "quantization_config", None)
+    kind = settings.get("format") if isinstance(settings, dict) else getattr(settings, "format", None)
+    if kind in READ_IN_BFLOAT16 and dtype != "bfloat16":
+        raise UserError(
+            f"{name} holds weights in {kind} format, which are read in bfloat16 only, and this run is in {dtype}",
+            fix="run its base and it in that type: add --dtype bfloat16",
+        )
 
 
 def own_decoding(model: PreTrainedModel, eos_ids: frozenset[int]) -> dict[str, Any]:

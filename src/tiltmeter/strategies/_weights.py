@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import gcd
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
@@ -67,7 +67,7 @@ class OneShotQuantizer(Strategy):
             return self
         common = gcd(*(n_in for _, n_in in linear.require_linear_layers(context.config, self.name).values()))
         size = next((size for size in (asked, *USUAL) if common % size == 0), asked)
-        return self if size == asked else replace(self, **{"group_size": size})
+        return self if size == asked else replace(self, **cast(Any, {"group_size": size}))
 
     def check(self, context: Context) -> None:
         _bitsandbytes.check_weights_float(context.config, self.name)

@@ -93,7 +93,8 @@ def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[
     """(prompt ids, most new tokens) -> new ids, greedy, the end token included when it came; and what was guessed.
 
     Counted from what the model is given: each of its forwards reads the guesses of one round behind the last token that
-    was settled (the first one behind the prompt), and settles one token more than it accepts.
+    was settled (the first one behind the prompt), and settles one token more than it accepts. What was guessed past the
+    end of a text counts as not accepted.
     """
 
     def generate(ids: list[int], max_new_tokens: int) -> tuple[list[int], Guesses]:

@@ -14,7 +14,7 @@ Traps       1. On integer weights it leaves a float32 model's linear layers in b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
@@ -74,7 +74,7 @@ class AutoRound(Calibrated, OneShotQuantizer):
     def change(self, model: PreTrainedModel, context: Context, windows: Windows | None) -> None:
         kind = model.dtype
         super().change(model, context, windows)
-        model.to(kind)
+        cast(Any, model).to(kind)
 
     @property
     def scheme_text(self) -> Text:

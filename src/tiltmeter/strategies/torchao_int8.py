@@ -4,12 +4,11 @@ Source      https://docs.pytorch.org/ao/stable (``Int8DynamicActivationInt8Weigh
 Changes     the linear layers of the decoder blocks: int8 weights per output, int8 activations with one scale a token,
             so that no answer depends on what shares its batch (dynamic-int8 has one scale a forward, and ruins models
             with outliers); never the output head.
-Compiles    compile=layers gives each linear layer to torch's compiler: the same numbers as without, bit for bit, in one
-            fused kernel. compile=blocks gives it whole decoder blocks, which is faster still at fixed shapes, changes
-            last bits, and recompiles as shapes change. compile=none runs torchao's own operations one by one.
-Saves       three quarters of float32 weight memory, and time; `tiltmeter speed` measures it.
-Trap        compiled blocks meet growing caches, hit torch's recompile limit (8) and go on uncompiled without an error:
-            that is why layers, whose weights alone have fixed shapes, are what is compiled by default.
+Compiles    nothing by default: torchao's own operations, one by one. compile=layers gives each linear layer to torch's
+            compiler: the same numbers, fused; a minute or two before the first answer. compile=blocks gives it whole
+            decoder blocks: faster still, other last bits, and compiled anew as shapes change.
+Saves       three quarters of float32 weight memory, and time in long forwards; `tiltmeter speed` measures it.
+Trap        what meets more than torch's 8 shapes goes on uncompiled, without an error: the limit is raised.
 """
 
 from __future__ import annotations
@@ -31,12 +30,15 @@ if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
 
+SHAPES = 64  # that torch's compiler may meet in one function before it gives up
+
+
 @register("strategy", "torchao-int8")
 @dataclass(frozen=True)
 class TorchaoInt8(Strategy):
     """compile: what torch's compiler is given."""
 
-    compile: Literal["layers", "blocks", "none"] = "layers"
+    compile: Literal["none", "layers", "blocks"] = "none"
 
     name = "torchao-int8"
     summary = "8-bit weights and activations per token, faster on CPUs"
@@ -57,7 +59,7 @@ class TorchaoInt8(Strategy):
         if self.compile != "none" and context.device == "cpu" and not (which("g++") or which("clang++")):
             raise UserError(
                 f"{self.name}: torch's compiler needs a C++ compiler, and there is none",
-                fix="install g++, or run torchao-int8:compile=none, which gives the same numbers more slowly",
+                fix="install g++, or leave compile out",
             )
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
@@ -66,6 +68,10 @@ class TorchaoInt8(Strategy):
 
             chosen = set(linear.linear_layers(variant.model))
             quantize_(variant.model, Int8DynamicActivationInt8WeightConfig(), filter_fn=lambda _, name: name in chosen)
+        if self.compile != "none":
+            import torch
+
+            torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
         if self.compile == "layers":
             for layer in linear.linear_layers(variant.model).values():
                 layer.compile(dynamic=True)
