@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -135,9 +134,10 @@ def trend(*arguments: object) -> str:
 
 def test_the_command_prints_a_table_and_writes_a_page_in_both_languages(releases, tmp_path):
     text = trend(*releases, "--out", tmp_path / "trend.html", "--lang", "en")
-    assert re.search(r"worse · discrim-eval · plain · greedy", text) and "▲ worse" in text and "(first)" in text
+    assert "reseed → worse · discrim-eval · plain · greedy" in text and "▲ worse" in text and "(first)" in text
     page = (tmp_path / "trend.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 4  # two pictures, each for wide and for narrow screens
+    assert page.count("shaded:") == 1 and page.count("freed of noise") == 1  # crows-pairs; discrim-eval
     assert "<script" not in page and "Not checked here" in page
     assert "变差" in trend(*releases, "--lang", "zh")
 

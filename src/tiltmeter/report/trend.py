@@ -55,14 +55,19 @@ def build(history: History, words: Words) -> str:
 
 def title(history: History) -> str:
     """The variants that are followed."""
-    return ", ".join(dict.fromkeys(variant_name(line.place.strategy) for line in history.lines))
+    return ", ".join(dict.fromkeys(names(line) for line in history.lines))
+
+
+def names(line: Line) -> str:
+    """The line's variant; each name it had where releases call it otherwise."""
+    return " → ".join(dict.fromkeys(variant_name(row.strategy) for row in line.rows))
 
 
 def label(line: Line, words: Words) -> str:
     """strategy · benchmark · how asked."""
     place = line.place
     asked = f"{words.name('format', place.format)} · {words.name('decoding', place.decoding)}"
-    return f"{variant_name(place.strategy)} · {place.benchmark} · {asked}"
+    return f"{names(line)} · {place.benchmark} · {asked}"
 
 
 def variant_name(strategy: str) -> str:
@@ -107,7 +112,7 @@ def _drawn(line: Line, words: Words) -> dict[str, Any]:
         "label": label(line, words),
         "wide": Markup(to_page(wide)) if wide is not None else None,
         "narrow": Markup(to_page(narrow)) if narrow is not None else None,
-        "caption": words("trend.caption", unit=f"({unit})"),
+        "caption": words("trend.caption" if _has_band(line) else "trend.caption_spread", unit=unit),
         "steps": list(printed(line, words)),
     }
 
@@ -137,7 +142,7 @@ def chart(line: Line, words: Words, width: int = WIDTH) -> Any | None:
     base = alt.Chart(data(values)).encode(x=x)
     layers: list[Any] = []
     change = steps[-1][2]
-    if defined(change.margin) and change.rests_on == "score":
+    if _has_band(line):
         band = alt.Chart(data([{"a": -change.margin, "b": change.margin}]))
         layers.append(band.mark_rect(color=INK["margin"], aria=False).encode(y="a:Q", y2="b:Q"))
     layers.append(alt.Chart(data([{"zero": 0}])).mark_rule(color=INK["muted"], aria=False).encode(y="zero:Q"))
@@ -147,6 +152,12 @@ def chart(line: Line, words: Words, width: int = WIDTH) -> Any | None:
         base.mark_point(filled=True, size=110, opacity=1).encode(y=y, color=colour, shape=shape, description="said:N")
     )
     return styled(alt.layer(*layers).properties(width=width, height=170), narrow=width == NARROW)
+
+
+def _has_band(line: Line) -> bool:
+    """Whether the verdicts rest on the score that is drawn, and what of it matters is known."""
+    change = line.rows[-1].change
+    return change is not None and change.rests_on == "score" and defined(change.margin)
 
 
 def _mark(step: Step, row: Row, change: Change, words: Words) -> dict[str, Any]:

@@ -302,7 +302,9 @@ def test_no_format_tells_folders_or_addresses_of_this_machine(name):
     place = {"format": "plain", "decoding": "greedy", "benchmark": "worldbench", "model": f"{secret}/base"}
     rows = [row(None, "none", model=f"{secret}/base"), row("worse", checkpoint, model=f"{secret}/base")]
     found = document(rows, missing=[{**place, "strategy": checkpoint, "reason": f"no file in {secret}/base"}])
-    assert secret not in "".join(FORMATS[name](of(found, checkpoint), WHEN).values())
+    subject = of(found, checkpoint)
+    assert secret not in "".join(FORMATS[name](subject, WHEN).values())
+    assert subject.folder == "00-m.Q4-K-M.gguf"
     assert public_name("http://10.0.0.1:8000/v1#my-model") == "my-model"
     assert public_name("http://10.0.0.1:8000/v1") == "served-model"
 

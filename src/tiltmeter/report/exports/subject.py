@@ -212,7 +212,7 @@ def _subject(
     ready_made = strategy.startswith(CHECKPOINT)
     own = public_name(strategy.removeprefix(CHECKPOINT)) if ready_made else f"{called}+{strategy}"
     return Subject(
-        folder=file_name(number, variant),
+        folder=file_name(number, variant.but(strategy=own if ready_made else strategy)),
         name=clean(name or own),
         base_name=clean(called),
         run=document.run,
