@@ -50,18 +50,19 @@ $(VENV)-lowest/.ready $(VENV)-newest/.ready: pyproject.toml
 test-real: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -m real tests/real
 
-# Real engines, each in an environment of its own that sees this one's packages. llama.cpp is compiled: half an hour and more.
-engines: $(VENV)-llama/.ready
+# Real engines, each in an environment of its own that sees this one's packages. llama.cpp is compiled: an hour and more.
+engines: $(VENV)-llama/.ready $(VENV)-vllm/.ready
 
-engines-test: $(VENV)-llama/.ready
-	@$(VENV)-llama/bin/python -m pytest -m engines tests/backends
+engines-test: engines
+	@TILTMETER_LLAMA_SERVER=$(VENV)-llama/server/bin/llama-server TILTMETER_VLLM=$(VENV)-vllm/bin/vllm \
+	  $(VENV)-llama/bin/python -m pytest -m engines tests/backends tests/engines
+	@$(VENV)-vllm/bin/python -m pytest -m engines tests/engines/test_vllm_in_process.py
 
-$(VENV)-llama/.ready: $(SOURCES) | $(VENV)/.ready-test
-	@$(BIN)/python -m venv $(VENV)-llama
-	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$($(VENV)-llama/bin/python -c 'import site; print(site.getsitepackages()[0])')/shared.pth"
-	@CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF" \
-	  $(VENV)-llama/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt "llama-cpp-python>=0.3.36,<0.4"
-	@touch $@
+$(VENV)-llama/.ready: tests/engines/install.sh | $(VENV)/.ready-test
+	@sh tests/engines/install.sh llama $(VENV) $(VENV)-llama
+
+$(VENV)-vllm/.ready: tests/engines/install.sh | $(VENV)/.ready-test
+	@sh tests/engines/install.sh vllm $(VENV) $(VENV)-vllm
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check src tests benchmarks validation && $(BIN)/ruff format --check src tests benchmarks validation docs/_reference.py examples && $(BIN)/mypy
@@ -111,4 +112,4 @@ $(VENV)/.ready-bench: $(SOURCES)
 	@mkdir -p $(VENV) && touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama $(VENV)-lowest $(VENV)-newest $(VENV)-locked build site src/*.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama $(VENV)-vllm $(VENV)-lowest $(VENV)-newest $(VENV)-locked build site src/*.egg-info

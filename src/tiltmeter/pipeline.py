@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiltmeter.backends.base import BackendFailed
+from tiltmeter.backends.base import BackendFailed, is_address
 from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.distributed.cluster import connect
 from tiltmeter.errors import UserError
@@ -29,12 +29,14 @@ from tiltmeter.runs import record as run_record
 from tiltmeter.runs.loading import Loader
 from tiltmeter.runs.plan import ways
 from tiltmeter.runs.progress import Silent
+from tiltmeter.runs.spending import estimate, taken
 from tiltmeter.runs.store import (
     Cell,
     CellId,
     Store,
     digest,
     read_json,
+    started_cells,
     stored_variant,
     variant_file,
     write_json,
@@ -43,7 +45,6 @@ from tiltmeter.runs.store import (
 from tiltmeter.runs.text_quality import judge_answers, measure_text, text_key
 from tiltmeter.schema import Failure, Proof, RunRecord, Variant
 from tiltmeter.schema.run import cell_of
-from tiltmeter.scoring.prompts import renderer
 from tiltmeter.seeds import seed_for
 from tiltmeter.strategies.base import VariantFailed
 from tiltmeter.strategies.calibration import BUILT_IN, Calibrated
@@ -103,6 +104,7 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
         with _loader(study, record, out / "run.json", progress, ray) as loader:
             work = _Work(store, study, benchmarks, record, progress, loader)
             work.check(specs)
+            work.count_spent(specs)
             for part in loader.each(work.variant, map(work.job, specs)):
                 summary.add(part)
             if study.text_quality:
@@ -158,7 +160,7 @@ class _Work:
         for source in dict.fromkeys(spec.source for spec in specs):
             identity = self.loader.identity(source)
             for cell_format in self.study.formats:
-                renderer(cell_format, identity.tokenizer)
+                identity.renderer(cell_format)
             if source in self.study.models:
                 other = of_weights.setdefault(identity.weight_hash, source)
                 if other != source:  # answers are kept by weights: the two would share every cell, and one row be lost
@@ -166,6 +168,13 @@ class _Work:
                         f"{other} and {source} hold the same weights and tokenizer",
                         fix="name one of them; the same model asked twice is: -s rerun",
                     )
+
+    def count_spent(self, specs: list[VariantSpec]) -> None:
+        """What served models have taken in this folder so far, where a budget asks for it."""
+        if self.study.budget is not None:
+            served = {spec.strategy for spec in specs if is_address(spec.source)}
+            cells = [cell for cell in started_cells(self.store.path) if cell.id.strategy in served]
+            self.loader.spending.spent = taken(cells)
 
     def job(self, spec: VariantSpec) -> _Job:
         """What is still open for one variant: its inputs are written, none of its weights is read."""
@@ -191,6 +200,8 @@ class _Work:
             return summary
         if job.stale:  # proof, text quality and speed of other weights, settings or dtype
             variant_file(self.store.path, spec.model, spec.strategy).unlink(missing_ok=True)
+        if is_address(spec.source) and job.cells:
+            self.progress.note(estimate(spec.source, job.cells))
         try:
             variant = self.loader.load(spec)
         except Exception as error:  # whatever a library raises on one variant must not cost the others
@@ -292,9 +303,9 @@ class _Work:
     def _write_inputs(self, source: str, seed: int, benchmark: Benchmark) -> Iterator[_Asked]:
         """The benchmark's inputs in every format and decoding. Its items are in memory only here."""
         items, partial = self._items_of(benchmark)
-        tokenizer = self.loader.identity(source).tokenizer
+        identity = self.loader.identity(source)
         for cell_format, decoding in ways(self.study, benchmark):
-            render, notes = renderer(cell_format, tokenizer)
+            render, notes = identity.renderer(cell_format)
             n_samples = self.study.samples if decoding == "sampling" else 1
             rows = (
                 (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))

@@ -79,7 +79,8 @@ class Study(BaseModel):
     checkpoints: ready-made variants of the one model: folder, hub id, GGUF file, or the address of a served endpoint;
     orders: all asks every multiple-choice item in all cyclic orders of its options, averaged per item;
     backend: what answers about checkpoints (`tiltmeter list backends`); endpoints are asked where they are served;
-    tokenizer: whose tokenizer makes an endpoint's prompts (None: the base's).
+    tokenizer: whose tokenizer makes an endpoint's prompts (None: the base's);
+    budget: tokens that served models may take in all (None: no limit).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +101,7 @@ class Study(BaseModel):
     device: str = "auto"
     dtype: str = "auto"
     batch_tokens: Count | None = None
+    budget: Count | None = None
     robust: StrictBool = False
     orders: Literal["one", "all"] = "one"
     calibration: str | None = None

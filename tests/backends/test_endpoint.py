@@ -1,5 +1,6 @@
 """A served model answers as `scoring.reference` defines, over real HTTP; what a server cannot answer is named."""
 
+import math
 import os
 from pathlib import Path
 
@@ -85,13 +86,15 @@ def test_sampling_settings_and_a_seed_of_its_own_reach_the_server_with_every_req
     [
         ({"adds_bos": True}, {"logprob", "logprobs", "text"}, "adds a token (BOS again)"),
         ({"vocabulary_shift": 7}, {"logprob", "logprobs", "text"}, "another tokenizer"),
-        ({"no_echo": True}, {"logprob", "logprobs"}, "no log-probabilities"),
+        ({"no_echo": True, "max_logprobs": None}, {"logprob", "logprobs"}, "no log-probabilities"),
+        ({"no_echo": True}, {"logprob"}, "no log-probabilities"),
+        ({"llama_cpp": True}, {"logprob"}, "no log-probabilities"),
     ],
 )
 def test_what_a_server_cannot_answer_is_unscored_with_its_reason(
     variant, stories, tmp_path, switches, unscored, reason
 ):
-    requests = [SequenceLogprob("A girl."), OptionProbs("A girl", (("a",),)), Generation("Once upon a time", 4)]
+    requests = [SequenceLogprob("A girl."), OptionProbs("A girl", ((" was",),)), Generation("Once upon a time", 4)]
     with ModelServer(variant, **switches) as server:
         _, _, engine = endpoint(server.address, stories, tmp_path)
         asked = len(server.requests)
@@ -125,7 +128,7 @@ def test_the_context_length_that_the_server_reports_is_kept(variant, stories, tm
     [
         ({"key": "sk-right"}, "status 401", "export OPENAI_API_KEY"),
         ({"status": 500}, "status 500: out of order", "log"),
-        ({"pages": ("/v1/models",)}, "status 404", "chat-only"),
+        ({"pages": ("/v1/models",)}, "status 404", "neither"),
         ({"pages": ()}, "does not say which models", "#NAME"),
     ],
 )
@@ -213,7 +216,7 @@ def test_the_key_is_read_from_the_environment_only(variant, stories, tmp_path, m
 
 
 def test_echoed_tokens_are_recognised_however_a_server_spells_them(variant):
-    from tiltmeter.backends._served import same_words
+    from tiltmeter.backends._asking import same_words
     from tiltmeter.scoring.prompts import encode
 
     ids = encode(variant.tokenizer, "Once upon a time there was a cat.")
@@ -228,3 +231,101 @@ def test_an_endpoint_backend_asked_for_a_folder_says_that_it_is_none(stories, tm
     study = make_study(models=[stories], backend="endpoint")
     with pytest.raises(UserError, match="is no address"):
         build("backend", "endpoint", study=study, probed=lambda base: None, say=lambda line: None).identity(stories)
+
+
+def likeliest(variant, prompt: str, place: int) -> str:
+    """The surface form of the `place`-th likeliest next token (0: the likeliest) that is a form of its own."""
+    from tiltmeter.scoring.prompts import encode
+    from tiltmeter.scoring.vocabulary import Forms
+
+    ids = encode(variant.tokenizer, prompt)
+    vocabulary = {token: entry for entry, token in variant.tokenizer.get_vocab().items()}
+    order = reference.option_logprobs(variant, ids, range(len(vocabulary)))
+    ranked = [vocabulary[token].replace("▁", " ") for token in sorted(range(len(order)), key=lambda t: -order[t])]
+    forms = Forms(variant.tokenizer.get_vocab())
+    return next(form for form in ranked[place:] if forms.id(form) is not None)
+
+
+PROMPT = "Lily was a happy girl. She liked to"
+
+
+@pytest.mark.parametrize(
+    ("switches", "place"),
+    [({"llama_cpp": True}, 300), ({}, 300), ({"by_id": False}, 5)],
+    ids=["llama.cpp: long lists", "vLLM: ids that are named", "the likeliest 20"],
+)
+def test_options_cost_one_request_where_the_server_lists_them(variant, stories, tmp_path, switches, place):
+    request = OptionProbs(PROMPT, ((likeliest(variant, PROMPT, 0),), (likeliest(variant, PROMPT, place),)))
+    with ModelServer(variant, **switches) as server:
+        _, _, engine = endpoint(server.address, stories, tmp_path)
+        asked = len(server.requests)
+        [answer] = engine.answer([request])
+        assert len(server.requests) - asked == 1
+    same([answer], [reference.answer(variant, request)])
+
+
+def test_a_form_beyond_the_list_is_scored_by_a_request_of_its_own(variant, stories, tmp_path):
+    request = OptionProbs(PROMPT, ((likeliest(variant, PROMPT, 0), likeliest(variant, PROMPT, 40)),))
+    with ModelServer(variant, by_id=False) as server:
+        _, _, engine = endpoint(server.address, stories, tmp_path)
+        asked = len(server.requests)
+        [answer] = engine.answer([request])
+        assert len(server.requests) - asked == 2
+    same([answer], [reference.answer(variant, request)])
+
+
+def test_a_form_that_the_server_does_not_say_is_left_out_and_bounded(variant, stories, tmp_path):
+    """A bound below the truth would be a lie; the truth is known here."""
+    request = OptionProbs(PROMPT, ((likeliest(variant, PROMPT, 0), likeliest(variant, PROMPT, 40)),))
+    [[first, beyond]] = reference.answer(variant, request).logprobs
+    with ModelServer(variant, no_echo=True, by_id=False) as server:
+        _, _, engine = endpoint(server.address, stories, tmp_path)
+        [answer, without_first] = engine.answer([request, OptionProbs(PROMPT, (request.options[0][::-1],))])
+    assert answer.logprobs == ((pytest.approx(first, abs=1e-4), None),)
+    assert math.exp(beyond) <= answer.left_out < 0.05
+    assert any("left out" in note and "20 likeliest" in note for note in engine.notes)
+    assert without_first.logprobs is None and "20 likeliest" in without_first.error
+
+
+def test_the_list_is_not_used_where_it_is_not_what_a_scored_prompt_says(variant, stories, tmp_path, monkeypatch):
+    """Log-probabilities after a temperature, say: options are then scored one by one."""
+    import model_server
+
+    plain = model_server._likeliest
+    monkeypatch.setattr(model_server, "_likeliest", lambda *all: [(t, 2 * p) for t, p in plain(*all)])
+    request = OptionProbs(PROMPT, ((likeliest(variant, PROMPT, 0),),))
+    with ModelServer(variant) as server:
+        _, _, engine = endpoint(server.address, stories, tmp_path)
+        same(engine.answer([request]), [reference.answer(variant, request)])
+        assert server.requests[-1]["echo"]
+
+
+@pytest.mark.parametrize(
+    ("switches", "sent", "silent"),
+    [
+        ({}, {"top_k", "min_p", "repetition_penalty"}, ""),
+        ({"llama_cpp": True}, {"top_k", "min_p", "repeat_penalty", "dry_multiplier"}, ""),
+        ({"deaf": ("top_k", "repetition_penalty")}, {"min_p"}, "no effect of top_k, repetition_penalty could be seen"),
+        ({"deaf": ("seed",)}, {"top_k", "min_p", "repetition_penalty"}, "no effect of seed could be seen"),
+    ],
+)
+def test_settings_are_found_by_their_effect_and_what_shows_none_is_said(
+    variant, stories, tmp_path, monkeypatch, switches, sent, silent
+):
+    import model_server
+
+    counted = iter(range(10**6))  # a server without a seed draws otherwise every time
+    plain = model_server.ModelServer._written
+    monkeypatch.setattr(
+        model_server.ModelServer,
+        "_written",
+        lambda self, ids, body: plain(self, ids, {"seed": next(counted), **body} if "seed" in self.deaf else body),
+    )
+    with ModelServer(variant, **switches) as server:
+        _, _, engine = endpoint(server.address, stories, tmp_path)
+        engine.answer([Generation("The", 4, temperature=1.0)])
+        body = server.requests[-1]
+    every = {"top_k", "min_p", "repetition_penalty", "repeat_penalty", "dry_multiplier"}
+    assert every & set(body) == sent
+    said = [str(note) for note in engine.notes if "could be seen" in note]
+    assert len(said) == bool(silent) and silent in "".join(said)

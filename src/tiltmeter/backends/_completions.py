@@ -1,12 +1,10 @@
 """One model of an OpenAI-compatible completions server, spoken to through lm-evaluation-harness' ``local-completions``.
 
-lm-eval builds the payload; `_http` carries it, repeats it where that may help, and bounds what comes back. Answers are
-read strictly: how many tokens the server saw, which ones, who answered, and why it stopped. An answer that is none
-(counts that are words, log-probabilities above 0, another model's name) ends the cell with its reason.
+lm-eval builds the payload; `_http` carries it, repeats it where that may help, and bounds what comes back; `_answers`
+reads it: how many tokens the server saw, which ones, who answered, and why it stopped.
 
-Settings that are no part of OpenAI's interface but that vLLM, SGLang and llama.cpp's server know are sent where the
-server takes them: no top-k, min-p or repetition penalty of the served model's own, the base's end tokens, and the wish
-for the new token ids, which our own tokenizer then decodes.
+The base's end tokens and the wish for token ids, which our own tokenizer then decodes, go with every request that
+generates, and whatever else `_dialect` finds that the server acts on.
 
 The key is read from OPENAI_API_KEY; it is sent and otherwise goes nowhere.
 """
@@ -14,46 +12,36 @@ The key is read from OPENAI_API_KEY; it is sent and otherwise goes nowhere.
 from __future__ import annotations
 
 import logging
-import re
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 
+from tiltmeter.backends._answers import Completion, read_completion
 from tiltmeter.backends._http import LISTED_S, HttpStatus, Nonsense, Session, Unreachable, get, key_header, post
 from tiltmeter.backends.base import BackendFailed
 from tiltmeter.messages import Message, Text
-from tiltmeter.printed import whole
 
-PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # none of the served model's own defaults
 ANSWER_S, TOKEN_S = 120.0, 2.0  # seconds that an answer may take, and more for every token that it may write
-ROUNDING = 1e-3  # nats by which a log-probability may lie above 0
-COUNT = 2**31  # token ids and counts are below
-LONGEST_TOKEN = 512  # characters; a text longer than its tokens allow was not written by this model
+IDS = {"return_token_ids": True, "return_tokens_as_token_ids": True}  # two wishes of vLLM's interface for ids
 
 
-@dataclass
-class Completion:
-    """One choice of a completions answer, checked.
+@dataclass(frozen=True)
+class NextToken:
+    """What a server says of some ids as the next token.
 
     Attributes:
-        text: what was written, without special tokens.
-        ids: the new token ids; None where the server does not return them.
-        finished: the server's own word ("stop", "length").
-        prompt_tokens, new_tokens: as the server counts them; None where it does not.
-        echoed: strings of the tokens that were scored, the prompt's first, as far as there are any.
-        logprobs: theirs, in nats; None for a text's first.
+        logprobs: nats, per id that was asked for; None: not among the likeliest that the server gives.
+        bound: probability that each of those has at most.
+        listed: how many of the likeliest tokens were given.
     """
 
-    text: str
-    ids: list[int] | None
-    finished: str | None
-    prompt_tokens: int | None
-    new_tokens: int | None
-    echoed: list[str] = field(default_factory=list)
-    logprobs: list[float | None] = field(default_factory=list)
+    logprobs: list[float | None]
+    bound: float
+    listed: int
 
 
 class Completions(LocalCompletionsAPI):
@@ -65,6 +53,12 @@ class Completions(LocalCompletionsAPI):
         eos_ids: ids that end a generation.
         attempts: how often a request is sent before it has failed.
         seconds: for one attempt, before the tokens that it may write are added.
+
+    Attributes, set by what `_asking.probe` finds:
+        extras: settings beyond OpenAI's that go with every generation.
+        tops: how many of the likeliest next tokens the server gives with ids, ascending; empty: none.
+        by_id: whether it gives the next-token log-probabilities of ids that it is asked for (vLLM).
+        echoes: whether it gives the log-probabilities of a prompt.
     """
 
     def __init__(
@@ -88,7 +82,9 @@ class Completions(LocalCompletionsAPI):
         )
         self.tokenized_requests = True  # ids made by our own tokenizer
         self.address, self.names, self.seconds = address, {name, *also}, seconds
-        self.extras: dict[str, Any] = {**PLAIN_SAMPLING, "stop_token_ids": list(eos_ids), "return_token_ids": True}
+        self.extras: dict[str, Any] = {"stop_token_ids": list(eos_ids), **IDS}
+        self.tops: tuple[int, ...] = ()
+        self.by_id = self.echoes = False
         self.gone: str | None = None  # why the last request got no answer
 
     @cached_property
@@ -101,7 +97,7 @@ class Completions(LocalCompletionsAPI):
         payload: dict[str, Any] = super()._create_payload(messages, generate, gen_kwargs, **settings)
         if generate:
             payload.pop("stop")  # generation ends at end tokens, never at a string
-            payload.update(self.extras)
+            return {**self.extras, **payload}
         return payload
 
     async def complete(
@@ -127,6 +123,59 @@ class Completions(LocalCompletionsAPI):
         scored = found.logprobs[len(before) : len(ids)]
         return sum(float("nan") if value is None else float(value) for value in scored)
 
+    async def top(
+        self,
+        session: Session,
+        prompt: Sequence[int],
+        n: int,
+        ids: Sequence[int] | None = None,
+        attempts: int | None = None,
+    ) -> Completion:
+        """The `n` likeliest next tokens, or those of `ids`, before any sampling setting. Raises as `complete` does.
+
+        Greedy: a token drawn from elsewhere would stand among the likeliest in some servers' answers.
+        """
+        settings: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "logprobs": n}
+        if ids is not None:
+            settings["logprob_token_ids"] = list(ids)
+        return await self._asked(session, prompt, attempts, generate=True, gen_kwargs=settings)
+
+    async def after(
+        self, session: Session, prompt: Sequence[int], ids: Sequence[int], needed: Sequence[int]
+    ) -> NextToken:
+        """Log-probabilities of `ids` after a prompt, from one request where its list holds every one of them.
+
+        A longer list is asked for where one of `needed` is missing; then, where the server scores prompts, each of
+        those that are still missing, which costs a request of its own. Raises BackendFailed as `logprob` does.
+        """
+        listed: dict[int, float] = {}
+        if self.by_id:
+            listed = await self._top(session, prompt, 1, ids)
+        elif not self.tops:
+            return NextToken([await self.logprob(session, prompt, [token]) for token in ids], 0.0, 0)
+        else:
+            for n in self.tops:
+                listed = await self._top(session, prompt, n)
+                if all(token in listed for token in needed):
+                    break
+        values: list[float | None] = [listed.get(token) for token in ids]
+        if self.echoes:
+            values = [
+                await self.logprob(session, prompt, [token]) if value is None else value
+                for token, value in zip(ids, values, strict=True)
+            ]
+        rest = max(0.0, 1.0 - sum(map(math.exp, listed.values())))
+        return NextToken(values, min(rest, math.exp(min(listed.values()))), len(listed))
+
+    async def _top(
+        self, session: Session, prompt: Sequence[int], n: int, ids: Sequence[int] | None = None
+    ) -> dict[int, float]:
+        found = await self.top(session, prompt, n, ids)
+        problem = miscounted(found, len(prompt))
+        if problem or not found.top:
+            raise BackendFailed(problem or NO_TOPS)
+        return found.top
+
     async def _asked(self, session: Session, prompt: Sequence[int], attempts: int | None, **call: Any) -> Completion:
         payload = self._create_payload(
             self.create_message([list(prompt)]), seed=self._seed, eos=self.eos_string, **call
@@ -145,8 +194,8 @@ class Completions(LocalCompletionsAPI):
         return read_completion(body, self.address, self.names, allowed)
 
 
-_DATED = re.compile(r"-\d{4}(-?\d\d-?\d\d)?$")  # OpenAI answers "gpt-…-0914" for "gpt-…"
 NO_ECHO = Message("served.no_echo")
+NO_TOPS = Message("served.no_tops")
 ADDS_TOKENS = Message("served.adds_tokens")
 
 
@@ -176,60 +225,16 @@ async def served(session: Session, address: str) -> list[dict[str, Any]] | None:
     return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]]
 
 
+async def is_chat_only(session: Session, address: str, name: str) -> bool:
+    """Whether the server has no completions page. Raises BackendFailed when it cannot be reached."""
+    try:
+        await post(session, f"{address}/completions", {"model": name, "prompt": [[0]], "max_tokens": 1}, ANSWER_S, 1)
+    except HttpStatus as error:
+        return error.status in (404, 405, 501)
+    except Nonsense:
+        return False
+    return False
+
+
 async def _listed(session: Session, address: str) -> Any:
     return await get(session, f"{address}/models", LISTED_S)
-
-
-def read_completion(body: Any, where: str, names: set[str], allowed: int) -> Completion:
-    """What a server's JSON says, where `allowed` tokens were asked for. Raises Nonsense for what cannot be believed."""
-    try:
-        return _completion(body, names, allowed)
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise Nonsense(f"{where} answered with no completion") from None
-    except ValueError as error:
-        raise Nonsense(f"{where} cannot be believed: {error}") from None
-
-
-def _completion(body: Any, names: set[str], allowed: int) -> Completion:
-    """The first choice of an answer. Raises ValueError with what is wrong, KeyError and its like for no completion."""
-    choice, usage = body["choices"][0], body.get("usage") or {}
-    scored = choice.get("logprobs") or {}
-    answered = body.get("model")
-    if isinstance(answered, str) and not any(_DATED.sub("", answered) == name or answered == name for name in names):
-        raise ValueError(f"another model answered: {whole(answered)[:100]!r} instead of {min(names)!r}")
-    text, finished, ids = choice.get("text") or "", choice.get("finish_reason"), choice.get("token_ids")
-    if not isinstance(text, str) or not (finished is None or isinstance(finished, str)):
-        raise ValueError("its text is none")
-    if not scored and len(text) > LONGEST_TOKEN * (allowed + 1):
-        raise ValueError(f"a text of {len(text):,} characters where {allowed} tokens were asked for")
-    if ids is not None:
-        ids = [_count(token, "a token id") for token in ids]
-        if len(ids) > allowed + 1:
-            raise ValueError(f"{len(ids):,} new tokens where {allowed} were asked for")
-    return Completion(
-        text=whole(text),
-        ids=ids,
-        finished=finished,
-        prompt_tokens=_count_or_none(usage.get("prompt_tokens"), "the number of prompt tokens"),
-        new_tokens=_count_or_none(usage.get("completion_tokens"), "the number of new tokens"),
-        echoed=[whole(token) for token in scored.get("tokens") or [] if isinstance(token, str)],
-        logprobs=[_logprob(value) for value in scored.get("token_logprobs") or []],
-    )
-
-
-def _count(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < COUNT:
-        raise ValueError(f"{what} is {str(value)[:40]!r}")
-    return value
-
-
-def _count_or_none(value: Any, what: str) -> int | None:
-    return None if value is None else _count(value, what)
-
-
-def _logprob(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -COUNT < value <= ROUNDING:
-        raise ValueError(f"a log-probability is {str(value)[:40]}")
-    return float(value)

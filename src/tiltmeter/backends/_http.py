@@ -17,10 +17,11 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import aiohttp
-from tenacity import RetryCallState, retry, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import RetryCallState, retry, retry_if_exception, wait_exponential
 from yarl import URL
 
 from tiltmeter.backends.base import BackendFailed
@@ -31,8 +32,10 @@ BODY_BYTES = 64 * 2**20
 CONNECT_S = 5.0
 LISTED_S = 15.0  # for the list of served models
 WORD_EVERY_S = 10.0
-LONGEST_PAUSE_S = 30.0  # also where a server asks for a longer one
+LONGEST_PAUSE_S = 600.0  # also where a server asks for a longer one
+PATIENCE = 8  # attempts at a server that asks to be left alone for a while, which is no failure of its own
 BUSY = (408, 409, 425, 429)  # worth another attempt, like everything from 500 on
+REFUSALS = (400, 413, 422)  # statuses that concern one request, or one parameter
 SAID = 200  # characters of a server's message that are repeated
 
 T = TypeVar("T")
@@ -139,16 +142,28 @@ async def post(session: Session, url: str, body: dict[str, Any], seconds: float,
 
 
 async def _patient(session: Session, method: str, url: str, body: Any, seconds: float, attempts: int) -> Any:
-    again = retry(
-        stop=stop_after_attempt(attempts), wait=_pause, retry=retry_if_exception(_worth_another), reraise=True
-    )
+    def enough(state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        return state.attempt_number >= (max(attempts, PATIENCE) if _asks_to_wait(error) else attempts)
+
+    again = retry(stop=enough, wait=_pause, retry=retry_if_exception(_worth_another), reraise=True, sleep=_sleep)
     return await again(_once)(session, method, url, body, seconds)
 
 
+async def _sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def _asks_to_wait(error: BaseException | None) -> bool:
+    return isinstance(error, HttpStatus) and (error.status == 429 or error.pause > 0)
+
+
 def _pause(state: RetryCallState) -> float:
+    """Seconds until the next attempt: as long as the server asks for; else 1, 1, 2, 4 … 10 (a limit of rates: 60)."""
     error = state.outcome.exception() if state.outcome else None
     asked = error.pause if isinstance(error, HttpStatus) else 0.0
-    return min(max(asked, wait_exponential(multiplier=0.5, min=1, max=10)(state)), LONGEST_PAUSE_S)
+    longest = 60 if _asks_to_wait(error) else 10
+    return min(max(asked, wait_exponential(multiplier=0.5, min=1, max=longest)(state)), LONGEST_PAUSE_S)
 
 
 def _worth_another(error: BaseException) -> bool:
@@ -170,7 +185,7 @@ async def _once(session: Session, method: str, url: str, body: Any, seconds: flo
                     "prompts go to the address that was named and nowhere else"
                 )
             content = await _body(response, where)
-            pause = _seconds(response.headers.get("Retry-After"))
+            pause = _seconds(response.headers.get("Retry-After"), response.headers.get("Date"))
             status = response.status
     except TimeoutError:
         raise Hung(f"{where} gives no answer within {seconds:.0f} s") from None
@@ -220,11 +235,15 @@ def _finite(text: str) -> float:
     return value
 
 
-def _seconds(text: str | None) -> float:
+def _seconds(asked: str | None, now: str | None) -> float:
+    """What Retry-After says: seconds, or a date, which is taken from the answer's own Date (RFC 9110, 10.2.3)."""
     try:
-        value = float(text or 0)
-    except ValueError:  # a date
-        return 0.0
+        value = float(asked or 0)
+    except ValueError:
+        try:
+            value = (parsedate_to_datetime(asked or "") - parsedate_to_datetime(now or "")).total_seconds()
+        except (ValueError, TypeError):
+            return 0.0
     return value if 0 <= value < math.inf else 0.0
 
 

@@ -1,109 +1,34 @@
-"""What a completions server can answer, and the engine that asks it."""
+"""The engine that asks a completions server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tiltmeter.backends._completions import NO_ECHO, Completion, Completions, miscounted
-from tiltmeter.backends._http import Ask, HttpStatus, Session, together
+from tiltmeter.backends._answers import Completion
+from tiltmeter.backends._asking import BATCHES, OWN_DEFAULTS, TEXT_ONLY, UNVERIFIED, Waiting
+from tiltmeter.backends._completions import Completions, NextToken, miscounted
+from tiltmeter.backends._dialect import SILENT
+from tiltmeter.backends._http import REFUSALS, Ask, HttpStatus, Session, together
 from tiltmeter.backends._lm_eval import SEEDS, LmEvalEngine, Pair, Refused
-from tiltmeter.messages import Message, Text, say
-from tiltmeter.models.probes import TEXTS
+from tiltmeter.backends._options import of_listed
+from tiltmeter.messages import say
 from tiltmeter.scoring import reference
-from tiltmeter.scoring.prompts import encode
-from tiltmeter.scoring.requests import Answer, Generation, GenerationAnswer, OptionProbs, SequenceLogprob, failed
+from tiltmeter.scoring.requests import (
+    Answer,
+    Generation,
+    GenerationAnswer,
+    OptionProbs,
+    failed,
+)
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
-OTHER_VOCABULARY = Message("served.other_vocabulary")
-TEXT_ONLY = Message("served.text_only")
-OWN_DEFAULTS = Message("served.own_defaults")
-BATCHES = Message("served.server_batches")
-UNVERIFIED = Message("served.unverified")
-ANSWERS = (TEXT_ONLY, OWN_DEFAULTS, BATCHES, UNVERIFIED)  # notes that concern every answer
-REFUSALS = (400, 413, 422)  # statuses that concern one request, or one parameter
+ANSWERS = {note.key for note in (TEXT_ONLY, OWN_DEFAULTS, BATCHES, UNVERIFIED)} | {SILENT}  # of every answer
 
-Waiting = Callable[[str], None]
 T = TypeVar("T")
-
-
-def probe(lm: Completions, tokenizer: Any, waiting: Waiting) -> tuple[dict[type, Text], list[Text]]:
-    """(request class -> why it cannot be answered, notes for the run), from two small requests.
-
-    Raises HttpStatus for a server that refuses every request, BackendFailed for one that cannot be reached.
-    """
-    ids = encode(tokenizer, TEXTS[0])
-    obstacles: dict[type, Text] = {}
-    notes: list[Text] = [BATCHES]
-    scoring, reading = _scores(lm, tokenizer, ids, waiting)
-    if scoring:
-        obstacles |= {SequenceLogprob: scoring, OptionProbs: scoring}
-    found, writing = _writes(lm, ids, notes, waiting)
-    problem = reading or (miscounted(found, len(ids)) if found else None)
-    if problem:
-        return dict.fromkeys((SequenceLogprob, OptionProbs, Generation), problem), notes
-    if writing:
-        obstacles[Generation] = writing
-    if scoring:
-        notes.append(UNVERIFIED)
-    if found and found.ids is None:
-        notes.append(TEXT_ONLY)
-    return obstacles, notes
-
-
-def _scores(lm: Completions, tokenizer: Any, ids: list[int], waiting: Waiting) -> tuple[Text | None, Text | None]:
-    """(why the server cannot score a prompt, why it reads another prompt than it is sent)."""
-    try:
-        [found] = together([lambda session: lm.echo(session, ids, attempts=1)], waiting=waiting)
-    except HttpStatus as error:
-        if error.status not in REFUSALS:
-            raise
-        return say("served.no_echo_status", status=error.status), None
-    misread = miscounted(found, len(ids))
-    if misread:
-        return None, misread
-    if len(found.logprobs) < len(ids):
-        return NO_ECHO, None
-    if len(found.echoed) >= len(ids) and not same_words(tokenizer, ids, found.echoed):
-        return None, OTHER_VOCABULARY
-    return None, None
-
-
-def _writes(
-    lm: Completions, ids: list[int], notes: list[Text], waiting: Waiting
-) -> tuple[Completion | None, Text | None]:
-    """(a short answer, or None; why the server writes none). Leaves out the extra settings that it refuses."""
-    for extras in (lm.extras, {}):
-        lm.extras = extras
-        try:
-            [found] = together(
-                [lambda session: lm.complete(session, ids, attempts=1, max_tokens=2, temperature=0.0)], waiting=waiting
-            )
-        except HttpStatus as error:
-            if error.status not in REFUSALS:
-                raise
-            refused = say("served.no_ids", status=error.status)
-            continue
-        if not extras:
-            notes.append(OWN_DEFAULTS)
-        return found, None
-    return None, refused
-
-
-def same_words(tokenizer: Any, ids: Sequence[int], echoed: Sequence[str]) -> bool:
-    """Whether most tokens are ours; servers spell spaces, bytes and special tokens in their own ways, or write ids."""
-
-    def plain(text: str) -> str:
-        return text.replace("▁", " ").replace("Ġ", " ").strip()
-
-    same = [
-        word == f"token_id:{token}" or plain(word) == plain(tokenizer.decode([token]))
-        for token, word in zip(ids[1:], echoed[1:])
-    ]
-    return sum(same) >= len(same) / 2
 
 
 class ServedEngine(LmEvalEngine):
@@ -120,7 +45,7 @@ class ServedEngine(LmEvalEngine):
         self, variant: LoadedVariant, lm: Completions, *, at_once: int, waiting: Waiting, **settings: Any
     ) -> None:
         super().__init__(variant, lm, **settings)
-        self.notes += [note for note in variant.notes if note in ANSWERS]
+        self.notes += [note for note in variant.notes if getattr(note, "key", None) in ANSWERS]
         self._at_once, self._waiting = at_once, waiting
         self._first_space_lost = _drops_first_space(variant.tokenizer)
 
@@ -131,6 +56,36 @@ class ServedEngine(LmEvalEngine):
             return _unless_refused(lambda session: self.lm.logprob(session, *pair))
 
         return together(list(map(ask, pairs)), self._at_once, self._waiting)
+
+    def _options(self, requests: list[OptionProbs], tokens: list[list[int]]) -> list[Answer]:
+        """One request per question where the server lists the likeliest next tokens with their ids."""
+        if not (self.lm.tops or self.lm.by_id):
+            return super()._options(requests, tokens)
+
+        def ask(request: OptionProbs, prompt: list[int]) -> Ask[NextToken | Refused]:
+            forms = self._forms.ids(request)
+            ids = [token for option in forms for token in option if token is not None]
+            needed = [option[0] for option in forms if option[0] is not None]
+            return _unless_refused(lambda session: self.lm.after(session, prompt, ids, needed))
+
+        self.stats.tokens_computed += sum(len(prompt) + 1 for prompt in tokens)
+        found = together(list(map(ask, requests, tokens)), self._at_once, self._waiting)
+        return list(map(self._option_answer, requests, map(len, tokens), found))
+
+    def _option_answer(self, request: OptionProbs, n_tokens: int, found: NextToken | Refused) -> Answer:
+        if isinstance(found, Refused):
+            return failed(request, found.reason, n_tokens)
+        left = iter(found.logprobs)
+        ids = self._forms.ids(request)
+        values = [[None if token is None else next(left) for token in option] for option in ids]
+        unknown = [
+            [token is not None and value is None for token, value in zip(*option, strict=True)]
+            for option in zip(ids, values, strict=True)
+        ]
+        answer, note = of_listed(request, values, unknown, n_tokens, found.listed, found.bound)
+        if note:
+            self._note(note)
+        return answer
 
     def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
         def ask(prompt: list[int], request: Generation) -> Ask[Completion | Refused]:
@@ -155,7 +110,8 @@ class ServedEngine(LmEvalEngine):
         if problem:
             return failed(request, problem)
         if found.ids is not None:
-            answer = reference.generation_answer(self.variant, request, found.ids)
+            ends = (place + 1 for place, token in enumerate(found.ids) if token in self.variant.eos_ids)
+            answer = reference.generation_answer(self.variant, request, found.ids[: next(ends, None)])
             if isinstance(answer, GenerationAnswer) and found.finished == "stop":  # perhaps at an end token of its own
                 return replace(answer, stopped="eos")
             return answer

@@ -22,7 +22,8 @@ from tiltmeter.messages import Text
 from tiltmeter.models import reading
 from tiltmeter.models.address import is_address
 from tiltmeter.models.resolve import resolve
-from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.scoring import prompts
+from tiltmeter.scoring.requests import Answer, Format, Render, Request
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -41,12 +42,18 @@ class Identity:
     Attributes:
         weight_hash: SHA-256 of the weights; where they cannot be seen, of everything that is known instead.
         settings: joins the strategy's settings in rows and in the key of a cell, so that two backends never share one.
+        render: how prompts become text where the tokenizer does not say it: a server applies a template of its own.
     """
 
     tokenizer: Any
     weight_hash: str
     dtype: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    render: Callable[[Format], tuple[Render, list[Text]]] | None = None
+
+    def renderer(self, format: Format) -> tuple[Render, list[Text]]:
+        """How prompts of one format become text, and notes the run must show. Raises UserError where they cannot."""
+        return self.render(format) if self.render else prompts.renderer(format, self.tokenizer)
 
 
 class Answering(Protocol):

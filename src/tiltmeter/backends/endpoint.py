@@ -1,7 +1,8 @@
 """A served model as a base or a variant: an OpenAI-compatible completions server, named by its address.
 
-    http://HOST:8000/v1          the one model that is served there
-    http://HOST:8000/v1#NAME     one of several
+    http://HOST:8000/v1                          the one model that is served there
+    http://HOST:8000/v1#NAME                     one of several
+    http://HOST:8000/v1/chat/completions#NAME    through its chat endpoint (`_chat`); so is a server that has no other
 
 Prompts are token ids made by the base's tokenizer: the same questions. A first probe says what the server can answer:
 it must see exactly the ids it was sent (no second BOS, the same vocabulary) and give a prompt's own log-probabilities.
@@ -19,69 +20,47 @@ Not promised
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends import _probe
+from tiltmeter.backends._served_model import (
+    Served,
+    also_named,
+    chosen,
+    context_length,
+    hash_of,
+    prompt_maker,
+    rendered_turns,
+)
 from tiltmeter.backends.base import Answering, Backend, BackendFailed, Identity
 from tiltmeter.errors import UserError, missing_extra
-from tiltmeter.messages import Message, Text, join, say
+from tiltmeter.messages import Message, join, say
 from tiltmeter.models import reading
 from tiltmeter.models.address import address_and_name, is_address
-from tiltmeter.models.folders import WANTED
+from tiltmeter.models.difference import Difference
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
-from tiltmeter.printed import whole
 from tiltmeter.registry import register
 from tiltmeter.scoring.requests import OptionProbs
 from tiltmeter.strategies.base import LoadFailed
-from tiltmeter.variants.ready_made import end_ids, other_tokenizer
+from tiltmeter.variants.ready_made import other_tokenizer
 
 if TYPE_CHECKING:
-    from tiltmeter.backends._completions import Completions
     from tiltmeter.models.variant import LoadedVariant
     from tiltmeter.strategies.base import Strategy
     from tiltmeter.study import VariantSpec
 
 AT_ONCE = 8  # requests on the way to a server at any time
 BATCH_TOKENS = 2048  # a served model's share of work between two commits
-REPORTED = ("id", "root", "parent", "owned_by", "max_model_len", "meta")  # of /models: what does not change by itself
 SAME_MODEL = Message("served.same_model")
-LONGEST_REPORT = 200  # characters of one value that a server reports of its model
-
-
-@dataclass(frozen=True)
-class Served:
-    """One served model, probed.
-
-    Attributes:
-        reported: what its server says of it.
-        tokenizer_of: the model whose tokenizer makes its prompts.
-        max_length: tokens of prompt and answer; one is kept back, because servers write one token even when they score.
-        obstacles: request class -> why no such request can be answered.
-    """
-
-    address: str
-    name: str
-    reported: dict[str, Any]
-    lm: Completions
-    tokenizer: Any
-    tokenizer_of: str
-    eos_ids: frozenset[int]
-    max_length: int
-    obstacles: dict[type, Text] = field(default_factory=dict)
-    notes: list[Text] = field(default_factory=list)
 
 
 @register("backend", "endpoint")
 class Endpoint(Backend):
     """Used for every model or variant that is an address, whatever `--backend` says of checkpoints."""
 
-    about = "an OpenAI-compatible completions server, named by its address (http://HOST/v1 or http://HOST/v1#NAME)"
+    about = "an OpenAI-compatible server, completions or chat, by its address (http://HOST/v1 or http://HOST/v1#NAME)"
     runs_on = "where it is served"
     source = "lm_eval (local-completions)"
 
@@ -102,7 +81,11 @@ class Endpoint(Backend):
         if not is_address(source):
             raise UserError(f"{source} is no address, so no endpoint serves it", fix="leave --backend out")
         known = self._probed(source)
-        return Identity(known.tokenizer, _hash(known), "as served", {"backend": "endpoint", "served_model": known.name})
+        settings = {"backend": "endpoint", "served_model": known.name}
+        if known.is_chat:
+            settings["asked"] = "chat"
+        render = partial(rendered_turns, source) if known.is_chat else None
+        return Identity(known.tokenizer, hash_of(known), "as served", settings, render)
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
         from tiltmeter.backends._http import together
@@ -117,19 +100,26 @@ class Endpoint(Backend):
             dtype="as served",
             eos_ids=known.eos_ids,
             max_length=known.max_length,
-            weight_hash=_hash(known),
+            weight_hash=hash_of(known),
             settings=spec.chain.settings,
             notes=list(known.notes),
         )
         summary = (say("served.served", name=known.name, address=known.address), say("served.no_weights"))
         variant.proof = {"summary": join("join.clauses", summary), "reported": known.reported}
+        if known.is_chat:
+            self._tell_chat(variant, spec, known)
+            return variant
         if OptionProbs in known.obstacles:
             _probe.tell(variant, say("served.not_compared", clause=known.obstacles[OptionProbs]))
             return variant
-        pairs = [(ids, [token]) for ids, token in _probe.questions(known.tokenizer)]
+        asks = [
+            partial(known.lm.after, prompt=ids, ids=[token], needed=[token])
+            for ids, token in _probe.questions(known.tokenizer)
+        ]
         try:
-            asks = [partial(known.lm.logprob, before=before, after=after) for before, after in pairs]
-            found = together(asks, AT_ONCE, partial(self._waiting, known.address))
+            answers = together(asks, AT_ONCE, partial(self._waiting, known.address))
+            values = [answer.logprobs[0] for answer in answers]
+            found = [float("nan") if value is None else value for value in values]
         except BackendFailed as error:
             raise LoadFailed(f"{spec.source}: {error}") from None
         if spec.source == spec.model:
@@ -141,9 +131,19 @@ class Endpoint(Backend):
         return variant
 
     def engine(self, variant: LoadedVariant, batch_tokens: int) -> Answering:
+        from tiltmeter.backends._chat import Chat
+        from tiltmeter.backends._chat_engine import ChatEngine
         from tiltmeter.backends._served import ServedEngine
 
         known = self._probed(variant.model_name)
+        if isinstance(known.lm, Chat):
+            return ChatEngine(
+                variant,
+                known.lm,
+                obstacles=known.obstacles,
+                at_once=AT_ONCE,
+                waiting=partial(self._waiting, known.address),
+            )
         return ServedEngine(
             variant,
             known.lm,
@@ -155,6 +155,16 @@ class Endpoint(Backend):
 
     def auto_batch_tokens(self, variant: LoadedVariant) -> int:
         return BATCH_TOKENS
+
+    def _tell_chat(self, variant: LoadedVariant, spec: VariantSpec, known: Served) -> None:
+        """Completes the proof of a chat endpoint: what it is asked otherwise than its base."""
+        _probe.tell(variant, say("served.not_compared", clause=say("served.chat_not_probed")))
+        base = self._probed(spec.model) if is_address(spec.model) else None
+        begun = base is None or not base.is_chat or getattr(base.lm, "goes_on", None) is not None
+        if spec.source != spec.model and begun and getattr(known.lm, "goes_on", None) is None:
+            asked = Difference("chat template", say("served.chat_prefix_difference"), ("options",), chat_only=True)
+            variant.proof["differences"] = [asked.as_json()]
+            variant.notes.append(asked.text)
 
     def _same_tokens(self, variant: LoadedVariant, spec: VariantSpec) -> bool:
         """Whether a tokenizer named for the prompts cuts them as the base's; if not, the proof and the run say so."""
@@ -185,20 +195,24 @@ class Endpoint(Backend):
     def _ask(self, source: str) -> Served:
         """Raises UserError for an address that cannot be asked."""
         from tiltmeter.backends import _completions
+        from tiltmeter.backends._asking import probe
         from tiltmeter.backends._http import HttpStatus, Nonsense, together
-        from tiltmeter.backends._served import probe
 
         address, wanted = address_and_name(source)
+        chat, address = address.endswith("/chat"), address.removesuffix("/chat")
         waiting = partial(self._waiting, address)
         try:
             [listed] = together([partial(_completions.served, address=address)], waiting=waiting)
-            reported = _chosen(source, wanted, listed)
+            reported = chosen(source, wanted, listed)
+            if not chat:
+                [chat] = together([partial(_completions.is_chat_only, address=address, name=reported["id"])])
+            if chat:
+                return self._ask_chat(source, address, reported)
             name = reported["id"]
             tokenizer_of = self._tokenizer_of(source, reported)
-            tokenizer, eos_ids, longest = _prompt_maker(tokenizer_of)
-            longest = _length(reported, longest)
-            also = [str(reported[key]) for key in ("root", "parent") if reported.get(key)]
-            lm = _completions.Completions(address, name, sorted(eos_ids), also=also)
+            tokenizer, eos_ids, longest = prompt_maker(tokenizer_of)
+            longest = context_length(reported, longest)
+            lm = _completions.Completions(address, name, sorted(eos_ids), also=also_named(reported))
             obstacles, notes = probe(lm, tokenizer, waiting)
         except HttpStatus as error:
             raise UserError(f"{address} cannot be used: {error}", fix=_fix(error.status)) from None
@@ -212,6 +226,23 @@ class Endpoint(Backend):
         ]
         return Served(address, name, reported, lm, tokenizer, tokenizer_of, eos_ids, longest - 1, obstacles, notes)
 
+    def _ask_chat(self, source: str, address: str, reported: dict[str, Any]) -> Served:
+        from tiltmeter.backends._chat import Chat, probe
+
+        chat = Chat(address, reported["id"], also_named(reported))
+        obstacles, notes = probe(chat, partial(self._waiting, address))
+        tokenizer, eos_ids, tokenizer_of = None, frozenset[int](), ""
+        try:  # its end token is put back into texts; nothing else needs one
+            tokenizer_of = self._tokenizer_of(source, reported)
+            tokenizer, eos_ids, _ = prompt_maker(tokenizer_of)
+        except UserError:
+            if self.study.tokenizer:
+                raise
+            tokenizer_of = ""
+        notes = [say("served.chat_note", address=address, name=chat.name), *notes]
+        longest = context_length(reported, reading.NO_LIMIT)
+        return Served(address, chat.name, reported, chat, tokenizer, tokenizer_of, eos_ids, longest, obstacles, notes)
+
     def _tokenizer_of(self, source: str, reported: dict[str, Any]) -> str:
         """Whose tokenizer makes the prompts: as named, the base's, or that of what the server says it serves."""
         base = self.study.models[0] if source not in self.study.models else source
@@ -223,80 +254,12 @@ class Endpoint(Backend):
         return str(reported.get("root") or reported["id"])
 
 
-def _chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> dict[str, Any]:
-    """What the server reports of the wanted model (of its only one, when none is named)."""
-    if not listed:
-        if not wanted:
-            raise UserError(f"{source} does not say which models it serves", fix=f"name one: {source}#NAME")
-        return {"id": wanted}
-    names = [str(entry["id"]) for entry in listed]
-    if wanted not in names if wanted else len(names) > 1:
-        trouble = f"does not serve {wanted!r}" if wanted else f"serves {len(names)} models"
-        raise UserError(
-            f"{source.partition('#')[0]} {trouble}",
-            fix="choose one: " + ", ".join(f"{source.partition('#')[0]}#{name}" for name in names[:5]),
-        )
-    entry = listed[names.index(wanted)] if wanted else listed[0]
-    return _plain({key: entry[key] for key in REPORTED if entry.get(key) is not None})
-
-
-def _plain(reported: dict[str, Any]) -> dict[str, Any]:
-    """What a server says of a model, as far as it is short text or numbers; one level deep."""
-    found: dict[str, Any] = {}
-    for key, value in reported.items():
-        if isinstance(value, str):
-            found[whole(key)[:LONGEST_REPORT]] = whole(value)[:LONGEST_REPORT]
-        elif isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
-            found[whole(key)[:LONGEST_REPORT]] = value
-        elif isinstance(value, dict) and key in REPORTED:
-            found[key] = _plain({f"{inner}": value[inner] for inner in list(value)[:50] if inner not in REPORTED})
-    return found
-
-
-def _length(reported: dict[str, Any], otherwise: int) -> int:
-    """The context length that a server reports. Raises UserError where it is none."""
-    found = reported.get("max_model_len", otherwise)
-    if isinstance(found, bool) or not isinstance(found, int) or not 2 <= found < 2**31:
-        raise UserError(
-            f"the server reports a context length of {str(found)[:40]!r} for {reported['id']}",
-            fix="look into its settings",
-        )
-    return found
-
-
-def _prompt_maker(name: str) -> tuple[Any, frozenset[int], int]:
-    """(tokenizer, ids that end a generation, context length) of a model; its weights are neither needed nor fetched."""
-    try:
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            from huggingface_hub import snapshot_download
-
-            folder = Path(snapshot_download(name, allow_patterns=[p for p in WANTED if p != "*.safetensors"]))
-    except Exception as error:  # absent, gated, no such name (a server may report anything), no network: all end here
-        raise UserError(
-            f"the tokenizer of {name!r} cannot be had: {type(error).__name__}",
-            fix="name a folder or hub id that has it: --tokenizer MODEL",
-        ) from None
-    config = reading.load_config(folder, name)
-    text_config = config.get_text_config(decoder=True)
-    longest = getattr(text_config, "max_position_embeddings", None) or reading.NO_LIMIT
-    return reading.load_tokenizer(folder, name), frozenset(end_ids(folder, config)), int(longest)
-
-
-def _hash(known: Served) -> str:
-    """Stands where a weight hash would: address, name, what is reported, what was found, and the prompts' tokenizer."""
-    vocabulary = sorted(known.tokenizer.get_vocab().items())
-    obstacles = sorted((kind.__name__, str(reason)) for kind, reason in known.obstacles.items())
-    told = json.dumps([known.address, known.name, known.reported, obstacles, vocabulary], sort_keys=True)
-    return "endpoint-" + hashlib.sha256(told.encode()).hexdigest()
-
-
 def _fix(status: int) -> str:
     if status in (401, 403):
         return "set the key in the environment: export OPENAI_API_KEY=…"
     if status == 404:
         return (
-            "a chat-only server cannot be asked: log-probabilities need POST ADDRESS/completions "
+            "the server has neither ADDRESS/completions nor ADDRESS/chat/completions "
             "(is the address complete, such as http://HOST:8000/v1?)"
         )
     return "look into the server's log"

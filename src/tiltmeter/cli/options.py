@@ -133,6 +133,15 @@ BatchTokens = Annotated[
         help="Tokens per forward; fixed at a run's first start.",
     ),
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        "--budget",
+        metavar="TOKENS",
+        rich_help_panel=HOW,
+        help="Tokens that served endpoints may take in all; the run stops before it takes more, and goes on later.",
+    ),
+]
 Calibration = Annotated[
     str | None,
     typer.Option(

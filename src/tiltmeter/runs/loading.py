@@ -14,6 +14,7 @@ from tiltmeter.messages import Text
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.registry import build
 from tiltmeter.runs.record import write_record
+from tiltmeter.runs.spending import Spending
 from tiltmeter.runs.store import stored_variant
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.place import NONE
@@ -99,6 +100,7 @@ class Loader:
         self.spec: VariantSpec | None = None
         self.variant: LoadedVariant | None = None
         self._engine: Answering | None = None
+        self.spending = Spending(study.budget)
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
         if self.spec == spec and self.variant is not None:
@@ -138,9 +140,14 @@ class Loader:
         engine = self.engine(spec)
         while queue:
             batch = queue.popleft()
+            requests = requests_at(batch)
             try:
-                found: Answered | Exception = ask(engine, requests_at(batch))
+                if is_address(spec.source):
+                    self.spending.allow(requests)
+                found: Answered | Exception = ask(engine, requests)
                 self._remember_methods(spec, engine)
+                if is_address(spec.source):
+                    self.spending.spent += found.tokens_asked
             except Exception as error:
                 found = _told(error)
             yield batch, found

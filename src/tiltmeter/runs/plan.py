@@ -26,6 +26,7 @@ SWITCHES = {  # settings of a study that a command can give
     "backend": "--backend",
     "tokenizer": "--tokenizer",
     "batch_tokens": "--batch-tokens",
+    "budget": "--budget",
     "calibration": "--calibration",
     "calibration_seeds": "--calibration-seeds",
     "text": "--text",

@@ -30,12 +30,13 @@ from tiltmeter.runs.guesses import Guessed, acceptance
 from tiltmeter.runs.store import Cell, Store, digest, started_cells, stored_variant, write_variant
 from tiltmeter.schema import AnswerQuality, TextQuality
 from tiltmeter.schema.variant import answers_of
-from tiltmeter.scoring.requests import Generation, GenerationAnswer, SequenceAnswer, SequenceLogprob
+from tiltmeter.scoring import turns
+from tiltmeter.scoring.requests import Generation, GenerationAnswer, Prompt, SequenceAnswer, SequenceLogprob
 from tiltmeter.seeds import seed_for
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
-    from tiltmeter.backends.base import Answering
+    from tiltmeter.backends.base import Answering, Identity
     from tiltmeter.models.variant import LoadedVariant
     from tiltmeter.runs.loading import Loader
 
@@ -118,7 +119,7 @@ def judge_answers(store: Store, study: Study, loader: Loader, fail: Callable[[st
             if name in quality.answers and quality.answers[name].key == key:
                 continue
             try:
-                likelihood = _under_base(cell, loader.engine(base), study.seed)
+                likelihood = _under_base(cell, loader.engine(base), study.seed, loader.identity(model))
             except Exception as error:  # a served base that is gone, say: all else of the run stands
                 fail(f"text quality of {cell.id.strategy}, {name}: {type(error).__name__}: {error}")
                 continue
@@ -197,7 +198,7 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
 
 
-def _under_base(cell: Cell, engine: Answering, seed: int) -> dict[str, Any]:
+def _under_base(cell: Cell, engine: Answering, seed: int, base: Identity) -> dict[str, Any]:
     """Mean log-likelihood per token (nats) of a seeded sample of answers under the base model.
 
     log p(prompt + answer) - log p(prompt), each tokenized as one string: prompt and answer ids are
@@ -208,7 +209,11 @@ def _under_base(cell: Cell, engine: Answering, seed: int) -> dict[str, Any]:
         return {"base_logprob": None, "base_logprob_n": 0}
     order = np.random.default_rng(seed_for(seed, "judge", cell.id.benchmark)).permutation(len(spoken))[:ANSWERS]
     wanted = {spoken[place] for place in order}
-    pairs = {i: (request.prompt, answer.clean or "") for i, request, answer in _generations(cell) if i in wanted}
+    pairs = {
+        i: (_text_for(base, request.prompt), answer.clean or "")
+        for i, request, answer in _generations(cell)
+        if i in wanted
+    }
     chosen = [pairs[index] for index in sorted(pairs)]
     texts = [prompt + answer for prompt, answer in chosen] + [prompt for prompt, _ in chosen]
     found = _log_likelihoods(engine, texts)
@@ -222,6 +227,12 @@ def _under_base(cell: Cell, engine: Answering, seed: int) -> dict[str, Any]:
         "base_logprob_n": len(nats),
         "base_logprobs": [round(value, 4) for value in nats],
     }
+
+
+def _text_for(base: Identity, prompt: str) -> str:
+    """A prompt as the base would be asked it: turns that a server's own template rendered get the base's template."""
+    asked = turns.from_text(prompt)
+    return base.renderer("chat")[0](Prompt("", asked.messages, asked.prefix)) if asked else prompt
 
 
 def _log_likelihoods(engine: Answering, texts: Sequence[str]) -> list[tuple[float, int] | None]:

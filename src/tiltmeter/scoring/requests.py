@@ -75,11 +75,15 @@ class SequenceAnswer:
 class OptionAnswer:
     """logprobs[o][f]: log-probability (nats, over the whole vocabulary) of form f of option o; None where
     the tokenizer has no single token for that form. The error NO_TOKEN means that some option has no form at all
-    with a token; one that lacks only form 0 is answered, and whoever needs form 0 sees its None."""
+    with a token; one that lacks only form 0 is answered, and whoever needs form 0 sees its None.
+
+    left_out: probability, at most, of forms that have a token whose log-probability a server did not give (None too).
+    """
 
     logprobs: tuple[tuple[float | None, ...], ...] | None
     n_tokens: int
     error: Text | None = None
+    left_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,13 @@ def failed(request: Request, reason: Text, n_tokens: int = 0) -> Answer:
 
 
 def answer_to_dict(answer: Answer) -> dict[str, Any]:
-    """JSON form of an answer: {"kind": ..., fields}; without the guesses where nothing guessed."""
+    """JSON form of an answer: {"kind": ..., fields}; without the guesses where nothing guessed,
+    and without what is left out where nothing is."""
     kind = next(name for name, cls in _ANSWERS.items() if isinstance(answer, cls))
     data = {"kind": kind, **asdict(answer), "error": as_json(answer.error)}
-    return data if data.get("guessed") else {key: value for key, value in data.items() if key not in GUESSES}
+    if not data.get("guessed"):
+        data = {key: value for key, value in data.items() if key not in GUESSES}
+    return {key: value for key, value in data.items() if key != "left_out" or value}
 
 
 def answer_from_dict(data: dict[str, Any]) -> Answer:
