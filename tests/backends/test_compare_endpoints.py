@@ -143,7 +143,7 @@ def test_an_endpoint_that_dies_loses_nothing_and_a_resumed_run_goes_on(
             "limits": {"crows-pairs": 10, "dt-stereotyping": 2},
         }
         study = make_study(models=[stories], checkpoints=[server.address], **settings)
-        server.dies_after = 26  # past the probes, within the first cell
+        server.dies_after = 45  # past the probes (33), within the first cell
         broken = run(study, tmp_path / "run")
         assert len(broken.failures) == 3 and broken.computed == 2  # two cells and the text quality; the base's stand
         assert all("status 500" in failure.reason for failure in broken.failures)
