@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tiltmeter.errors import UserError
 from tiltmeter.models.folders import check_folder
+from tiltmeter.models.formats.gguf.alone import alone
 from tiltmeter.models.formats.gguf.beside import beside
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.models.hub import from_hub
@@ -14,17 +15,14 @@ from tiltmeter.models.hub import from_hub
 def resolve(model: str, base: str | None = None) -> Path:
     """The local folder of `model`, fetched from the hub when it is not a folder.
 
-    base: the model that a ready-made checkpoint is compared with; a GGUF file cannot be read without it.
+    base: the model that a ready-made checkpoint is compared with; a GGUF file without one is read as far as it says
+        enough (`formats.gguf.alone`).
     Raises UserError for a folder without config, weights or tokenizer, for pickled weights, for a hub model that is
-    absent, gated or out of reach, and for a GGUF file that cannot be read or was not made from `base`.
+    absent, gated or out of reach, and for a GGUF file that cannot be read, was not made from `base`, or says too
+    little.
     """
     if is_gguf(model):
-        if base is None:
-            raise UserError(
-                f"{model} is a GGUF file, which is read beside the model it was made from",
-                fix=f"tiltmeter compare BASE {model} --out RUN",
-            )
-        return beside(model, base, resolve(base))
+        return beside(model, base or model, resolve(base) if base else alone(model))
     path = Path(model).expanduser()
     if not path.is_dir():
         if path.exists():

@@ -19,6 +19,7 @@ from tiltmeter.runs.store import stored_variant
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.place import NONE
 from tiltmeter.scoring.requests import Answer, Request
+from tiltmeter.strategies.gguf_type import LIBRARY
 from tiltmeter.study import Study, VariantSpec
 
 if TYPE_CHECKING:
@@ -205,11 +206,19 @@ class Loader:
 
 def backend_name(study: Study, source: str) -> str:
     """Who answers about a model: an address is asked where it is served; GGUF files run in llama.cpp where their base
-    is one or the study says so, and what is no GGUF file does not."""
+    is one or the study says so, and what is no GGUF file does not. A base file whose every strategy acts in
+    transformers runs there."""
     if is_address(source):
         return "endpoint"
     if study.backend == "llama-cpp" and not is_gguf(source):
         return "transformers"
-    if study.backend == "transformers" and is_gguf(study.models[0]):
+    if study.backend == "transformers" and is_gguf(study.models[0]) and not _dense(study):
         return "llama-cpp"
     return study.backend
+
+
+def _dense(study: Study) -> bool:
+    """Whether a study of a GGUF file wants its weights in transformers: all its strategies act there."""
+    parts = [part for spec in study.variants() if spec.kind == "strategy" for part in spec.chain.parts]
+    acting = [part for part in parts if part.role != "control"]
+    return bool(acting) and all(part.library != LIBRARY for part in acting)

@@ -9,6 +9,8 @@ import pytest
 from gguf_checkpoints import llama, write_gguf
 
 from tiltmeter.errors import UserError
+from tiltmeter.models.formats.gguf.alone import lacking
+from tiltmeter.models.formats.gguf.header import Header
 from tiltmeter.models.formats.gguf.source import is_gguf, locate
 from tiltmeter.models.resolve import resolve
 from tiltmeter.pipeline import run
@@ -116,7 +118,7 @@ def test_a_mistake_ends_the_run_before_anything_is_computed(base, shared, tmp_pa
     assert not list((tmp_path / "run").rglob("*.jsonl"))
 
 
-def test_a_file_alone_is_no_model(base, tmp_path):
+def test_a_file_alone_that_says_too_little_is_refused_with_what_is_missing(base, tmp_path):
     file = tmp_path / "model.gguf"
     write_gguf(base, file)
     for attempt in (
@@ -124,9 +126,33 @@ def test_a_file_alone_is_no_model(base, tmp_path):
         lambda: resolve(str(tmp_path)),
         lambda: measure(str(file), [], setting=Setting(repeats=1), peak=False),
     ):
-        with pytest.raises(UserError, match="read beside the model it was made from") as caught:
+        with pytest.raises(UserError, match="alone does not say enough to run in transformers: it lacks") as caught:
             attempt()
-        assert caught.value.fix.startswith("tiltmeter compare BASE ")
+        assert "tiltmeter compare BASE " in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("says", "lacks"),
+    [
+        ({"general.architecture": "gemma3"}, "how the architecture 'gemma3' computes"),
+        ({"llama.rope.scaling.type": "yarn"}, "how its rotary positions are scaled"),
+        ({"tokenizer.ggml.pre": "a kind of its own"}, "how texts are cut into words"),
+        ({"tokenizer.ggml.model": "t5"}, "how texts are cut into words"),
+        ({"tokenizer.ggml.tokens": []}, "its vocabulary"),
+        ({"tokenizer.ggml.eos_token_id": None}, "its end token"),
+    ],
+)
+def test_each_thing_that_a_file_must_say_is_named_where_it_is_missing(says, lacks):
+    enough = {
+        "general.architecture": "llama",
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": ["a"],
+        "tokenizer.ggml.eos_token_id": 0,
+    }
+    assert lacking(Header(enough, {}, {}, {})) == []
+    [missing] = lacking(Header(enough | says, {}, {}, {}))
+    assert lacks in missing
 
 
 def test_the_missing_package_is_named(base, tmp_path, monkeypatch):
