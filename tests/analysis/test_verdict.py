@@ -256,6 +256,18 @@ def test_noise_floor_is_the_larger_rerun_difference():
     assert np.isnan(settle([row("int8", 50)])[0].noise)
 
 
+def test_what_the_base_does_in_another_engine_stands_beside_the_noise_floor():
+    def row(strategy, gained, other_engine=False):
+        comparison = percent_comparison(*decisions(1000, 0.5, gained=gained), ideal=0.0)
+        change = compare(comparison, seed=1, draws=200)
+        return Row("m", strategy, "plain", "greedy", "toy", change, other_engine=other_engine)
+
+    rows = [row("checkpoint=a", 4, True), row("checkpoint=b", 7, True), row("int8", 50), row("rerun", 3)]
+    for change in settle(rows):
+        assert change.engine_noise == pytest.approx(0.7) and change.noise == pytest.approx(0.3)
+    assert np.isnan(settle([row("int8", 50)])[0].engine_noise)
+
+
 def test_flips_are_counted_by_direction_and_by_the_bases_own_uncertainty():
     table = FlipTable(
         ids=tuple("abcdefghij"),

@@ -80,6 +80,7 @@ def test_controls_and_rows_without_a_say_are_left_out():
     controls = ("rerun", "int8+rerun", "rerun+int8", "dtype:bfloat16", "assisted", "dtype:bfloat16+assisted")
     assert all(map(is_control, controls))
     assert not any(map(is_control, ("int8", "int8+kv4", "int4+assisted", "dtype:bfloat16+int8", "checkpoint=./rerun")))
+    assert is_control("checkpoint=http://a/v1", frozenset({"checkpoint=http://a/v1"}))  # by what was found
     rows = [
         row("m", "rerun", "b", 9),
         row("m", "int8", "b", 9, verdict="no usable signal"),

@@ -284,6 +284,7 @@ class Change(Described):
     arms: tuple[ArmChange, ...] = ()
     p_adjusted: float = NAN
     noise: float = NAN  # NaN: not measured
+    engine_noise: float = NAN  # what the base's own weights in another engine move; NaN: not measured
     verdict: Verdict = Verdict.INCONCLUSIVE
     reason: Text = ""
 

@@ -30,6 +30,7 @@ class Row:
     change: Change
     not_exercised: Text | None = None
     unusable: Text | None = None
+    other_engine: bool = False  # the base's own weights, served or run elsewhere: a control
     hypothesis: str | None = None  # rows that share it are replicates (the strategy without its calibration seed)
 
     @property
@@ -64,7 +65,13 @@ def settle(rows: Sequence[Row], *, method: Correction = "holm", alpha: float = A
             change = replace(change, unanswered=replace(answered, verdict=judgement.verdict, reason=judgement.reason))
         judgement = judge(Evidence(change, _score(told, ""), row.not_exercised, row.unusable, alpha))
         settled.append(
-            replace(change, noise=noise_floor(row, rows), verdict=judgement.verdict, reason=judgement.reason)
+            replace(
+                change,
+                noise=noise_floor(row, rows),
+                engine_noise=engine_floor(row, rows),
+                verdict=judgement.verdict,
+                reason=judgement.reason,
+            )
         )
     return _over_seeds(rows, settled)
 
@@ -140,6 +147,16 @@ def noise_floor(row: Row, rows: Sequence[Row]) -> float:
         ]
     finite = [value for value in floors if np.isfinite(value)]
     return max(finite) if finite else float("nan")
+
+
+def engine_floor(row: Row, rows: Sequence[Row]) -> float:
+    """How far the base's own weights in another engine move what the row's verdict rests on; NaN where no such row is.
+
+    The row's own movement where it is the control itself. The largest of several engines.
+    """
+    found = [abs(moved(other.change)) for other in rows if other.other_engine and other.place == row.place]
+    finite = [value for value in found if np.isfinite(value)]
+    return max(finite) if finite else NAN
 
 
 def moved(change: Change) -> float:

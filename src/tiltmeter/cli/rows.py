@@ -81,6 +81,9 @@ def _floor(row: Row, lang: str) -> tuple[str, str]:
     unit = change.spread.unit if change.spread else ""
     name, places = f" {unit}" if unit else "", digits(unit or row.unit)
     noise = number(change.noise, places) + name if defined(change.noise) else say("table.not_measured").text(lang)
+    if defined(change.engine_noise):
+        engine = say("table.engine_noise", x=number(change.engine_noise, places) + name).text(lang)
+        noise = f"{noise}; {engine}" if defined(change.noise) else engine
     return number(change.mde, places) + name, noise
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from tiltmeter.decisions.controls import is_control
+from tiltmeter.decisions.controls import controls_of, is_control
 from tiltmeter.decisions.gate import Gate, lacking, variant_checks
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.messages import Message, join, say
@@ -32,7 +32,8 @@ def choose(document: Document, policy: Policy, by: By = "speed") -> Choice:
     candidates: list[Candidate] = []
     for model in dict.fromkeys(model for model, _ in document.asked):
         names = [strategy for where, strategy in document.asked if where == model]
-        kept = [name for name in names if name == "none" or not (is_control(name) or policy.ignores(name))]
+        found = controls_of(document.variants)
+        kept = [name for name in names if name == "none" or not (is_control(name, found) or policy.ignores(name))]
         candidates += mark_pareto([_candidate(document, policy, model, name) for name in kept], by)
     chosen, sentences = [], []
     for model in dict.fromkeys(c.model for c in candidates):

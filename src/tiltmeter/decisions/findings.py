@@ -82,12 +82,12 @@ class Agreement:
     both_moved: int
 
 
-def effects(rows: Sequence[Row]) -> list[Effect]:
-    """The rows that speak to the questions."""
+def effects(rows: Sequence[Row], controls: frozenset[str] = frozenset()) -> list[Effect]:
+    """The rows that speak to the questions. `controls`: strategies found to be some (`controls_of`)."""
     found = []
     for row in rows:
         change = row.change
-        if change is None or is_control(row.strategy) or not change.verdict.judged:
+        if change is None or is_control(row.strategy, controls) or not change.verdict.judged:
             continue
         value, margin = change.toward_bias, change.margin
         if margin > 0 and math.isfinite(value):
@@ -95,9 +95,9 @@ def effects(rows: Sequence[Row]) -> list[Effect]:
     return found
 
 
-def findings(rows: Sequence[Row], *, seed: int = 0) -> list[Text]:
+def findings(rows: Sequence[Row], *, seed: int = 0, controls: frozenset[str] = frozenset()) -> list[Text]:
     """Plain sentences with their numbers, in the order of the three questions."""
-    found = effects(rows)
+    found = effects(rows, controls)
     if not found:
         return [say("finding.none")]
     sentences: list[Text] = [_most("benchmark", found), _most("strategy", found)]

@@ -51,6 +51,11 @@ def row_facts(view: View, row: Row) -> Pairs:
                 words("facts.noise"),
                 number(change.noise, places) if defined(change.noise) else words("facts.not_measured"),
             ),
+            *(
+                [(words("facts.engine_noise"), number(change.engine_noise, places))]
+                if defined(change.engine_noise)
+                else []
+            ),
             (words("facts.paired"), f"{change.n_paired:,}"),
         ]
         flips = change.flips

@@ -28,7 +28,7 @@ def sure(view: View) -> Iterator[str]:
     paired = [row.change.n_paired for row in rows if row.change and row.change.n_paired]
     if paired:
         yield view.words("sure.paired", low=f"{min(paired):,}", high=f"{max(paired):,}")
-    controls = [row for row in rows if is_control(row.strategy)]
+    controls = [row for row in rows if is_control(row.strategy, view.controls)]
     if controls:
         k = sum(bool(row.verdict and row.verdict.moved) for row in controls)
         yield view.words("sure.controls", k=k, n=len(controls))

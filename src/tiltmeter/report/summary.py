@@ -173,7 +173,7 @@ def variant_lines(view: View) -> list[VariantLine]:
                 VariantLine(
                     model,
                     strategy,
-                    _tier(strategy, counts),
+                    _tier(strategy, counts, view),
                     counts,
                     speed_words(view, speed),
                     size(speed.memory_bytes if speed else None),
@@ -183,8 +183,8 @@ def variant_lines(view: View) -> list[VariantLine]:
     return sorted(lines, key=lambda line: TIERS.index(line.tier))
 
 
-def _tier(strategy: str, counts: Counts) -> str:
-    if is_control(strategy):
+def _tier(strategy: str, counts: Counts, view: View) -> str:
+    if is_control(strategy, view.controls):
         return "control"
     if counts.keys() & {Verdict.WORSE, Verdict.SHIFTED, Verdict.NO_USABLE_SIGNAL}:
         return "avoid"

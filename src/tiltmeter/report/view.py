@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tiltmeter.benchmarks.base import Benchmark, GroupWords
-from tiltmeter.decisions.controls import is_control
+from tiltmeter.decisions.controls import controls_of, is_control
 from tiltmeter.messages import Text
 from tiltmeter.printed import NONE, defined, digits, interval, number, signed
 from tiltmeter.registry import known
@@ -48,6 +48,11 @@ class View:
         self._rows = {row.place: row for row in self.rows}
 
     @cached_property
+    def controls(self) -> frozenset[str]:
+        """Checkpoints and endpoints that are the base itself in another engine."""
+        return controls_of(self.variants)
+
+    @cached_property
     def compared(self) -> list[Row]:
         """Rows that have a change."""
         return [row for row in self.rows if row.change]
@@ -55,7 +60,7 @@ class View:
     @cached_property
     def accelerated(self) -> list[Row]:
         """Rows that have a change and measure an acceleration: controls are left out."""
-        return [row for row in self.compared if not is_control(row.strategy)]
+        return [row for row in self.compared if not is_control(row.strategy, self.controls)]
 
     @cached_property
     def models(self) -> list[str]:

@@ -72,6 +72,7 @@ class Changes:
             or (say("signal.of_base", why=silent) if silent else None)
             or _nothing(row, outcomes)
             or unusable(before, after, place.benchmark, place.format, place.decoding),
+            other_engine=bool(proof.get("control")),
             hypothesis=without_seed(place.strategy),
         )
         variations = dict.fromkeys(o.variation for o in outcomes if o.variation)
@@ -166,6 +167,7 @@ def stored_change(change: Change, robust: Mapping[str, float]) -> schema.Change:
         margin=change.margin,
         mde=change.mde,
         noise=change.noise,
+        engine_noise=change.engine_noise,
         n_paired=change.n_paired,
         verdict=schema.Verdict(change.verdict),
         reason=change.reason,

@@ -16,6 +16,7 @@ from typing import Any
 
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.decisions import choose
+from tiltmeter.decisions.controls import controls_of
 from tiltmeter.decisions.findings import findings
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.messages import Text, join, say
@@ -150,7 +151,8 @@ def document(run: Path, margins: Mapping[str, float] | None = None) -> Document:
     run_facts = _run_facts(run, record, cells)
     by: choose.By = "speed" if any(v.speed and v.speed.decode_tokens_per_s > 0 for v in variants) else "size"
     judged = Document(run=run_facts, rows=tuple(rows), variants=tuple(variants))
-    return judged.but(findings=tuple(findings(rows, seed=study.seed)), choice=choose.choose(judged, Policy(), by))
+    found_there = findings(rows, seed=study.seed, controls=controls_of(variants))
+    return judged.but(findings=tuple(found_there), choice=choose.choose(judged, Policy(), by))
 
 
 def _run_facts(run: Path, record: RunRecord, cells: Mapping[Place, Cell]) -> RunFacts:

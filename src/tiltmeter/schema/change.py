@@ -235,6 +235,8 @@ class Change(Stored):
     """Smallest change found with 80 % power, in the same unit."""
     noise: Number = float("nan")
     """How far mere repetition moves it, in the same unit; null: not measured."""
+    engine_noise: Number = float("nan")
+    """How far the base's own weights in another engine move it, in the same unit; null: not measured."""
     n_paired: int = 0
     """Items scored in both models."""
     verdict: Verdict

@@ -34,6 +34,8 @@ class Proof(Stored):
     """One readable line."""
     differences: tuple[Difference, ...] = ()
     """What else differs between a ready-made checkpoint and its base."""
+    control: Sentence | None = None
+    """What the variant is where it answers the probe questions as its base does: the same model in another engine."""
     probe_logprobs: list[float] | None = None
     """What a served model answered to the probe questions, in nats."""
 
