@@ -30,8 +30,7 @@ class ChatServer(ModelServer):
         """The prompt's ids: turns in this server's own template."""
         turns = [f"{turn['role']}: {turn['content']}" for turn in messages]
         if left_open:
-            *turns, last = [turn["content"] for turn in messages]
-            return encode(self.variant.tokenizer, CLOSE.join(map(str, turns)) + CLOSE + OPEN + last)
+            return encode(self.variant.tokenizer, CLOSE.join(turns[:-1]) + CLOSE + OPEN + messages[-1]["content"])
         return encode(self.variant.tokenizer, CLOSE.join(turns) + CLOSE + OPEN)
 
     def answer(self, path: str, body: dict | None, key: str | None) -> tuple[int, dict]:
@@ -69,7 +68,10 @@ class ChatServer(ModelServer):
         return 200, {"choices": [choice], "usage": usage, "model": self.name}
 
     def spelled(self, token: int) -> str:
-        return self.variant.tokenizer.convert_ids_to_tokens(token).replace("▁", " ")
+        entry = self.variant.tokenizer.convert_ids_to_tokens(token)
+        if entry is None:
+            return f"<unused {token}>"
+        return entry.replace("▁", " ") if "▁" in entry else self.variant.tokenizer.decode([token])
 
     def first_tokens(self, messages: list[dict], left_open: bool = False) -> dict[str, float]:
         """What it says of the first token, by what is written: text -> probability, of the whole vocabulary."""

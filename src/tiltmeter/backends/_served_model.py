@@ -99,7 +99,8 @@ def _plain(reported: dict[str, Any]) -> dict[str, Any]:
 
 def context_length(reported: dict[str, Any], otherwise: int) -> int:
     """The context length that a server reports. Raises UserError where it is none."""
-    found = reported.get("max_model_len", otherwise)
+    of_slot = (reported.get("meta") or {}).get("n_ctx")  # llama.cpp's
+    found = reported.get("max_model_len", of_slot or otherwise)
     if isinstance(found, bool) or not isinstance(found, int) or not 2 <= found < 2**31:
         raise UserError(
             f"the server reports a context length of {str(found)[:40]!r} for {reported['id']}",

@@ -15,7 +15,7 @@ from tiltmeter.registry import register
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
-    from tiltmeter.scoring.requests import Answer, Generation
+    from tiltmeter.scoring.requests import Answer, Generation, OptionProbs
 
 
 @register("backend", "vllm")
@@ -41,9 +41,27 @@ class VLLM(LoadsFolders):
         from vllm import SamplingParams
 
         from tiltmeter.backends._lm_eval import SEEDS, LmEvalEngine
-        from tiltmeter.scoring.reference import generation_answer
+        from tiltmeter.scoring.reference import generation_answer, option_answer
 
         class Asking(LmEvalEngine):
+            def _options(self, requests: list[OptionProbs], tokens: list[list[int]]) -> list[Answer]:
+                """One request per question, the log-probabilities of its forms by their ids (a present vLLM)."""
+                if not hasattr(SamplingParams, "logprob_token_ids"):
+                    return super()._options(requests, tokens)
+                asked = [[i for ids in self._forms.ids(request) for i in ids if i is not None] for request in requests]
+                settings = [
+                    SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=ids, detokenize=False)
+                    for ids in asked
+                ]
+                self.stats.tokens_computed += sum(len(prompt) + 1 for prompt in tokens)
+                found = self.lm._model_generate(list(tokens), generate=True, sampling_params=settings)
+                return [
+                    option_answer(
+                        request, self._forms, len(prompt), [each.outputs[0].logprobs[0][i].logprob for i in ids]
+                    )
+                    for request, prompt, ids, each in zip(requests, tokens, asked, found, strict=True)
+                ]
+
             def write(self, prompts: Sequence[list[int]], requests: Sequence[Generation]) -> list[Answer]:
                 settings = [
                     SamplingParams(

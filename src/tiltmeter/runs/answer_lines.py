@@ -72,6 +72,9 @@ def check_answers(path: Path, requests: Sequence[Request], answers: Sequence[Ans
 def _answer(data: dict[str, Any]) -> bool:
     given = {key: value for key, value in data.items() if key not in ("kind", "error")}
     guesses = {key: given.pop(key) for key in GUESSES if data["kind"] == "generation" and key in given}
+    left_out = given.pop("left_out", 0.0) if data["kind"] == "options" else 0.0  # written where it is not 0
+    if not (_number(left_out) and left_out >= 0):
+        return False
     if given.keys() != FIELDS[data["kind"]] or not _count(given["n_tokens"]):
         return False
     if guesses and not (guesses.keys() == set(GUESSES) and all(map(_count, guesses.values()))):

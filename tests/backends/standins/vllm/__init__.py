@@ -26,6 +26,7 @@ class SamplingParams:
     stop_token_ids: list[int] | None = None
     detokenize: bool = True
     prompt_logprobs: int | None = None
+    logprob_token_ids: list[int] | None = None
 
 
 def TokensPrompt(prompt_token_ids: list[int]) -> dict:
@@ -50,6 +51,11 @@ class LLM:
             logits = self.variant.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
             scores = [None, *({token: float(logits[place, token])} for place, token in enumerate(ids[1:]))]
             return SimpleNamespace(prompt_logprobs=scores)
+        if settings.logprob_token_ids is not None:
+            asked = settings.logprob_token_ids
+            found = reference.option_logprobs(self.variant, ids, asked)
+            logprobs = [{token: SimpleNamespace(logprob=value) for token, value in zip(asked, found)}]
+            return SimpleNamespace(outputs=[SimpleNamespace(token_ids=(0,), logprobs=logprobs)])
         self.variant.eos_ids = frozenset(settings.stop_token_ids or ())
         new = reference.new_ids(
             self.variant,

@@ -87,11 +87,7 @@ def _kind(header: Header) -> str | None:
 def _make(place: Path, file: Path, header: Header, model: str) -> None:
     missing = lacking(header)
     if missing:
-        raise UserError(
-            f"{model} alone does not say enough to run in transformers: it lacks {'; '.join(missing)}",
-            fix=f"name the model it was made from: tiltmeter compare BASE {model} --out RUN; "
-            "or run it in llama.cpp, with its own strategies (q8_0, q4_k_m …)",
-        )
+        raise _too_little(model, missing)
     partial = place.with_name(f"{place.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     try:
@@ -102,22 +98,36 @@ def _make(place: Path, file: Path, header: Header, model: str) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _too_little(model: str, missing: list[str]) -> UserError:
+    return UserError(
+        f"{model} alone does not say enough to run in transformers: it lacks {'; '.join(missing)}",
+        fix=f"name the model it was made from: tiltmeter compare BASE {model} --out RUN; "
+        "or run it in llama.cpp, with its own strategies (q8_0, q4_k_m …)",
+    )
+
+
 def _write(folder: Path, file: Path, header: Header, model: str) -> None:
     from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
     try:
         with held_back():
             settings, _ = PretrainedConfig.get_config_dict(str(file.parent), gguf_file=file.name, local_files_only=True)
-            tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
     except (NotImplementedError, *BROKEN):
         raise unreadable(model, header.architecture) from None
+    try:
+        with held_back():
+            tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+    except (NotImplementedError, AttributeError, *BROKEN) as error:
+        raise _too_little(model, [f"a vocabulary that transformers reads ({type(error).__name__})"]) from None
     tokens = header.metadata["tokenizer.ggml.tokens"]
     end = int(header.metadata["tokenizer.ggml.eos_token_id"])
     if not 0 <= end < len(tokens):
         raise UserError(f"{model} names token {end} as its end, of {len(tokens):,}", fix="fetch the file again")
     tokenizer.eos_token = tokens[end]
     tokenizer.chat_template = header.metadata.get("tokenizer.chat_template")
-    _cut_as(tokenizer, _kind(header))
+    kind = _kind(header)
+    _cut_as(tokenizer, kind)
+    _begin_as(tokenizer, kind, header)
     ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
     if tokenizer.decode(ids).strip() != SAMPLE:
         raise UserError(
@@ -125,10 +135,10 @@ def _write(folder: Path, file: Path, header: Header, model: str) -> None:
             fix=f"name the model it was made from: tiltmeter compare BASE {model} --out RUN",
         )
     known = {key: value for key, value in settings.items() if value is not None and not key.startswith("_")}
-    kind = known.pop("model_type")
+    model_type = known.pop("model_type")
     known |= {"eos_token_id": end, "architectures": [ENOUGH[header.architecture]]}
     known["tie_word_embeddings"] = "output.weight" not in header.types
-    config = AutoConfig.for_model(kind, **known)
+    config = AutoConfig.for_model(model_type, **known)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end}), encoding="utf-8")
@@ -148,3 +158,20 @@ def _cut_as(tokenizer: Any, kind: str | None) -> None:
         steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
+
+
+def _begin_as(tokenizer: Any, kind: str | None, header: Header) -> None:
+    """Texts begin with the BOS where the file says so; where it says nothing, as llama.cpp has it for the kind."""
+    from tokenizers import processors
+
+    said, begin = (header.metadata.get(f"tokenizer.ggml.{key}") for key in ("add_bos_token", "bos_token_id"))
+    wanted = kind in ("sentencepiece", "llama-bpe") if said is None else bool(said)
+    if begin is not None:
+        tokenizer.bos_token = header.metadata["tokenizer.ggml.tokens"][begin]
+    if wanted and begin is not None:
+        text = str(tokenizer.bos_token)
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=[text, "$A"], pair=[text, "$A", text, "$B:1"], special_tokens=[(text, int(begin))]
+        )
+    else:
+        tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
