@@ -88,6 +88,7 @@ class Endpoint(Backend):
         return Identity(known.tokenizer, hash_of(known), "as served", settings, render)
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
+        from tiltmeter.backends._chat import Chat
         from tiltmeter.backends._http import together
 
         known = self._probed(spec.source)
@@ -106,7 +107,7 @@ class Endpoint(Backend):
         )
         summary = (say("served.served", name=known.name, address=known.address), say("served.no_weights"))
         variant.proof = {"summary": join("join.clauses", summary), "reported": known.reported}
-        if known.is_chat:
+        if isinstance(known.lm, Chat):
             self._tell_chat(variant, spec, known)
             return variant
         if OptionProbs in known.obstacles:

@@ -145,10 +145,11 @@ class Loader:
             try:
                 if is_address(spec.source):
                     self.spending.allow(requests)
-                found: Answered | Exception = ask(engine, requests)
+                answered = ask(engine, requests)
                 self._remember_methods(spec, engine)
                 if is_address(spec.source):
-                    self.spending.spent += found.tokens_asked
+                    self.spending.spent += answered.tokens_asked
+                found: Answered | Exception = answered
             except Exception as error:
                 found = _told(error)
             yield batch, found
