@@ -22,7 +22,8 @@ from tiltmeter.pipeline import run
 from tiltmeter.registry import build
 from tiltmeter.results.document import read_results
 from tiltmeter.scoring import reference
-from tiltmeter.scoring.requests import Generation, GenerationAnswer, OptionProbs, SequenceLogprob
+from tiltmeter.scoring.prompts import renderer
+from tiltmeter.scoring.requests import Generation, GenerationAnswer, OptionProbs, Prompt, SequenceLogprob
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import make_study
 
@@ -154,6 +155,14 @@ def test_two_files_are_compared_without_any_folder(standin, file, shared, tmp_pa
 def test_another_vocabulary_is_named(standin, file, tmp_path):
     found = llama_cpp.differences(file, file)
     assert found == []
+
+
+def test_prompts_in_chat_format_are_those_of_the_folder_that_the_file_was_made_from(standin, file, tmp_path):
+    _, variant = loaded(file, tmp_path)
+    prompt = Prompt("", (("system", "Be brief."), ("user", "Is it true?")), "My answer is")
+    theirs, notes = renderer("chat", reading.load_tokenizer(DEMO, str(DEMO)))
+    assert renderer("chat", variant.tokenizer)[0](prompt) == theirs(prompt)
+    assert renderer("chat", variant.tokenizer)[1] == notes
 
 
 @pytest.mark.parametrize("strategy", ["q4_0", "ctk=q8_0", "q8_0+rerun"])

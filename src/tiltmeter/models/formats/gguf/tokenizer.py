@@ -72,6 +72,15 @@ class GgufTokenizer:
         return None if self.eos_token_id is None else self._entries[self.eos_token_id]
 
     @property
+    def special_tokens_map(self) -> dict[str, str]:
+        """What a template may call by name."""
+        named = {"bos_token": self.bos_token, "eos_token": self.eos_token}
+        return {name: text for name, text in named.items() if text is not None}
+
+    def get_chat_template(self) -> str:
+        return self.chat_template or ""
+
+    @property
     def all_special_tokens(self) -> list[str]:
         return [self._entries[i] for i in self.all_special_ids]
 
