@@ -1,10 +1,10 @@
 """Two engines, one model: how far apart are their numbers on the benchmarks' own questions?
 
-    python -m benchmarks.engines A B [--backend NAME] [--format plain|chat] [--limit 8] [--out FILE.json]
+    python -m benchmarks.engines A B [--backend NAME] [--format plain|chat] [--limit 12] [--most 24] [--out FILE.json]
     python -m benchmarks.engines FILE.gguf --alone        B is A, one request at a time in the same library
 
 A and B are a folder (in transformers; B in --backend), a GGUF file (in llama.cpp) or an address, whose prompts are made
-by A's tokenizer unless --tokenizer names another. Every request is asked of both. Per benchmark the table shows the
+by A's tokenizer unless --tokenizer names another. Both are asked the same requests, at most --most of a benchmark. Per benchmark the table shows the
 largest and the mean difference of a log-probability (of a whole sentence; of a surface form of an option, among those
 with a probability above 0.0001 in A) and the share of greedy texts that are equal. What one refuses is counted.
 """
@@ -87,7 +87,7 @@ class Asked:
             found |= zip(batch, self.engine.answer([requests[place] for place in batch]), strict=True)
         return [found[place] for place in range(len(requests))], time.perf_counter() - started
 
-    def requests(self, name: str) -> list[Request]:
+    def requests(self, name: str, most: int) -> list[Request]:
         benchmark, study = build("benchmark", name), self.study
         if study.format not in benchmark.formats:
             return []
@@ -97,7 +97,7 @@ class Asked:
             request
             for item in items
             for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=study.seed)
-        ]
+        ][:most]
 
 
 def compared(name: str, ours: Sequence[Answer], theirs: Sequence[Answer]) -> Row:
@@ -132,13 +132,13 @@ def _common(a: str, b: str) -> int:
     return next((place for place, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
-def measure(a: Study, b: Study, benchmarks: Sequence[str] = SIX, alone: bool = False) -> list[Row]:
+def measure(a: Study, b: Study, benchmarks: Sequence[str] = SIX, alone: bool = False, most: int = 24) -> list[Row]:
     """One row per benchmark. A is asked everything, then B: two models need not fit into memory together."""
     answers: dict[str, list[tuple[list[Answer], float]]] = {name: [] for name in benchmarks}
     for study in (a, b):
         asked = Asked(study, alone=alone and study is b)
         for name in benchmarks:
-            requests = asked.requests(name)
+            requests = asked.requests(name, most)
             answers[name].append(asked.answers(requests) if requests else ([], 0.0))
         asked.backend.release(asked.variant)
     rows = []
@@ -171,7 +171,8 @@ def main() -> None:
     parser.add_argument("b", nargs="?")
     parser.add_argument("--alone", action="store_true", help="B is A, one request at a time")
     parser.add_argument("--format", default="plain")
-    parser.add_argument("--limit", type=int, default=8)
+    parser.add_argument("--limit", type=int, default=12)
+    parser.add_argument("--most", type=int, default=24, help="requests of one benchmark")
     parser.add_argument("--benchmark", nargs="+", default=list(SIX))
     parser.add_argument("--tokenizer")
     parser.add_argument("--backend")
@@ -182,7 +183,7 @@ def main() -> None:
     a = make_study(models=[options.a], tokenizer=options.tokenizer, **asked)
     tokenizer = options.tokenizer or (options.a if Path(options.a).is_dir() else None)
     b = make_study(models=[options.b or options.a], tokenizer=tokenizer, backend=options.backend, **asked)
-    rows = measure(a, b, options.benchmark, options.alone)
+    rows = measure(a, b, options.benchmark, options.alone, options.most)
     print(table(rows))
     if options.out:
         options.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

@@ -94,7 +94,7 @@ def data() -> str:
 
 def asked(source: str, **more: str) -> Study:
     tokenizer = str(MODEL) if source.startswith("http") else None
-    return make_study(models=[source], tokenizer=tokenizer, limit=4, data=data(), **more)
+    return make_study(models=[source], tokenizer=tokenizer, limit=8, data=data(), **more)
 
 
 @pytest.mark.parametrize("engine", ["llama", "vllm"])
@@ -165,5 +165,5 @@ def test_llama_cpp_in_process_is_one_request_at_a_time_and_transformers():
 def test_a_run_of_a_gguf_file_under_llama_cpps_own_quantizer(tmp_path):
     pytest.importorskip("llama_cpp")
     strategies = ["q8_0", "q4_k_m", "ctk=q8_0,ctv=q8_0"]
-    summary = run(make_study(models=[str(HALF)], strategies=strategies, limit=4, data=data()), tmp_path / "run")
+    summary = run(make_study(models=[str(HALF)], strategies=strategies, limit=8, data=data()), tmp_path / "run")
     assert summary.failures == [] and len(read_results(tmp_path / "run")["rows"]) == 4 * len(SIX)

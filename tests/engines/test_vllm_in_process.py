@@ -21,7 +21,7 @@ DATA = str(Path(os.environ.get("TILTMETER_SHARED", "../shared")) / "data")
 
 @pytest.mark.skipif(find_spec("vllm") is None, reason="runs in the environment of vLLM")
 def test_vllm_answers_as_transformers_does():
-    settings = {"models": [str(MODEL)], "dtype": "float32", "limit": 4, "data": DATA}
+    settings = {"models": [str(MODEL)], "dtype": "float32", "limit": 8, "data": DATA}
     for row in measure(make_study(**settings), make_study(backend="vllm", **settings)):
         assert row.answered == row.requests > 0, row
         assert not row.worst > 1e-3 and not row.equal < 0.95, row
