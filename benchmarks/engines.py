@@ -4,9 +4,10 @@
     python -m benchmarks.engines FILE.gguf --alone        B is A, one request at a time in the same library
 
 A and B are a folder (in transformers; B in --backend), a GGUF file (in llama.cpp) or an address, whose prompts are made
-by A's tokenizer unless --tokenizer names another. Both are asked the same requests, at most --most of a benchmark. Per benchmark the table shows the
-largest and the mean difference of a log-probability (of a whole sentence; of a surface form of an option, among those
-with a probability above 0.0001 in A) and the share of greedy texts that are equal. What one refuses is counted.
+by A's tokenizer unless --tokenizer names another. Both are asked the same, at most --most requests of a benchmark. Per
+benchmark the table shows the largest and the mean difference of a log-probability (of a whole sentence; of a surface
+form of an option, among those with a probability above 0.0001 in A) and the share of greedy texts that are equal. What
+one of them refuses is counted.
 """
 
 from __future__ import annotations
