@@ -146,6 +146,17 @@ def test_reap_takes_whole_experts_out_and_reads_back_what_it_saved(kind, stories
     assert step["removed_share"] == pytest.approx(1 - sizes[1] / sizes[0])
 
 
+@pytest.mark.parametrize("after", ["kv8", "magnitude", "int4"])
+def test_what_follows_reap_works_on_the_experts_that_are_left(after, stories, tmp_path):
+    folder = random_model("Qwen3Moe", tmp_path, stories, num_hidden_layers=2, **MIXTURES["Qwen3Moe"])
+    alone = apply.load(folder, parse(f"reap:{QUICK}"))
+    variant = apply.load(folder, parse(f"reap:{QUICK}+{after}"))
+    assert variant.model.config.num_experts == 3
+    assert variant.proof["largest_logit_change"] != alone.proof["largest_logit_change"]
+    if after != "kv8":  # the router alone is left as it is
+        assert variant.proof["changed_share_of_block_weights"] > 0.95
+
+
 def reap_parameters(model) -> int:
     return sum(weight.numel() for weight in linear.block_weights(model).values())
 

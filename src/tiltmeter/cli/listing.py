@@ -80,29 +80,29 @@ def _family(cls: type[Strategy]) -> str:
 
 
 def _print_family(console: Any, title: str, classes: list[type[Strategy]], *, short: bool) -> None:
-    table = _table(title, "name", "what it does", "paper")
-    if not short:
-        table = _table(title, "name", "what it does, settings", "needs", "library", "read by", "speed here", "paper")
+    table = _table(title, "name", "what it does", "paper") if short else _table(title, "name", "what it does")
+    table.columns[0].no_wrap = True
     for cls in classes:
-        if short:
-            table.add_row(cls.name, cls.summary, cls.source)
-            continue
-        usual = _usual(cls)
-        settings = ", ".join(f"{f.name.rstrip('_')}={_default(f)}" for f in fields(cls))
-        speed = usual.speed_is_real
-        needs = [*cls.needs, "text"] if usual.calibrates else [*cls.needs]
-        needs += [usual.runs_in] if usual.runs_in and cls.role != "dtype" else []
-        needs += [] if cls.hardware == "CPU, GPU" or _family(cls) == "llama.cpp" else [cls.hardware]
-        table.add_row(
-            cls.name,
-            cls.summary + (f"\n{settings}" if settings else ""),
-            ", ".join(needs) or "–",
-            cls.library,
-            ", ".join(cls.read_by) or "–",
-            "–" if cls.role in ("none", "control") else "real" if speed is True else str(speed).partition(":")[0],
-            cls.source.removeprefix("https://"),
-        )
+        row = (cls.name, cls.summary, cls.source) if short else (cls.name, "\n".join(_facts(cls)))
+        table.add_row(*row)
     console.print(table)
+
+
+def _facts(cls: type[Strategy]) -> list[str]:
+    """Lines about a strategy: what it does, settings, needs, who does the work, who reads it, speed, paper."""
+    usual = _usual(cls)
+    settings = ", ".join(f"{f.name.rstrip('_')}={_default(f)}" for f in fields(cls))
+    speed = usual.speed_is_real
+    needs = [*cls.needs, "text"] if usual.calibrates else [*cls.needs]
+    needs += [usual.runs_in] if usual.runs_in and cls.role != "dtype" else []
+    needs += [] if cls.hardware == "CPU, GPU" or _family(cls) == "llama.cpp" else [cls.hardware]
+    facts = [f"needs {', '.join(needs)}"] if needs else []
+    facts.append(f"by {cls.library}")
+    facts += [f"read by {', '.join(cls.read_by)}"] if cls.read_by else []
+    if cls.role not in ("none", "control"):
+        facts.append("real speed" if speed is True else str(speed))
+    paper = [cls.source.removeprefix("https://")] if len(cls.source) > 1 else []
+    return [cls.summary, *([f"settings: {settings}"] if settings else []), " · ".join(facts), *paper]
 
 
 def _usual(cls: type[Strategy]) -> Strategy:

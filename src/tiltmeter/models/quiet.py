@@ -27,3 +27,4 @@ def hush_transformers() -> None:
     """No line of transformers' own log reaches the user, from here on, unless TRANSFORMERS_VERBOSITY asks for it."""
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.getLogger("transformers").setLevel(logging.CRITICAL)
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # transformers imports torchao where there is one
