@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := pyproject.toml constraints.txt
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo demo-locked lock test test-lowest test-newest test-real engines engines-test lint docs bench validate published clean
+.PHONY: demo demo-locked lock test test-lowest test-newest test-real engines engines-test kernel-test lint docs bench validate published clean
 
 demo: $(VENV)/.ready-demo
 	@$(BIN)/tiltmeter demo
@@ -64,6 +64,17 @@ $(VENV)-llama/.ready: tests/engines/install.sh | $(VENV)/.ready-test
 $(VENV)-vllm/.ready: tests/engines/install.sh | $(VENV)/.ready-test
 	@sh tests/engines/install.sh vllm $(VENV) $(VENV)-vllm
 
+# The Triton kernel, run by Triton's interpreter on a CPU. An environment of its own that sees this one's packages: Triton is
+# a download of 286 MB and 1 GB on disk, and a torch with CUDA brings the Triton that it was built for.
+kernel-test: $(VENV)-triton/.ready
+	@TRITON_INTERPRET=1 $(VENV)-triton/bin/python -m pytest -m triton tests/scoring/kernels tests/scoring/trees
+
+$(VENV)-triton/.ready: $(SOURCES) | $(VENV)/.ready-test
+	@$(BIN)/python -m venv $(VENV)-triton
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$($(VENV)-triton/bin/python -c 'import site; print(site.getsitepackages()[0])')/shared.pth"
+	@$(VENV)-triton/bin/python -m pip --disable-pip-version-check -qq install triton==3.9.0
+	@touch $@
+
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check src tests benchmarks validation && $(BIN)/ruff format --check src tests benchmarks validation docs/_reference.py examples && $(BIN)/mypy
 
@@ -112,4 +123,4 @@ $(VENV)/.ready-bench: $(SOURCES)
 	@mkdir -p $(VENV) && touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-llama $(VENV)-vllm $(VENV)-lowest $(VENV)-newest $(VENV)-locked build site src/*.egg-info
+	rm -rf $(VENV) $(VENV)-triton $(VENV)-bench $(VENV)-llama $(VENV)-vllm $(VENV)-lowest $(VENV)-newest $(VENV)-locked build site src/*.egg-info
