@@ -23,7 +23,7 @@ from tiltmeter.scoring.plan import plan
 from tiltmeter.scoring.requests import Generation, OptionProbs
 from tiltmeter.scoring.sampling import choose_token
 from tiltmeter.scoring.selftest import choose_scorer, choose_writer
-from tiltmeter.scoring.trees import decode_store
+from tiltmeter.scoring.trees import room
 from tiltmeter.scoring.writing import choose_tokens
 from tiltmeter.study import make_study
 
@@ -33,7 +33,7 @@ def as_on_a_gpu(monkeypatch):
     """The branches that a GPU takes, with its matrix product from bfloat16 to float32 done in float32."""
     monkeypatch.setattr(attention, "FUSED_WITH_LOGSUMEXP", frozenset())
     monkeypatch.setattr(attention, "ROUNDS_PRODUCTS", frozenset())
-    monkeypatch.setattr(decode_store, "KEY_MULTIPLE", {})
+    monkeypatch.setattr(room, "KEY_MULTIPLE", {})
     bmm = torch.bmm
 
     def exact(one, other, out_dtype=None):

@@ -19,6 +19,7 @@ OUT_OF_MEMORY = (
     "CUDNN_STATUS_INTERNAL_ERROR",  # what cuDNN calls a workspace it could not get
 )
 STICKY = ("CUDA error", "device-side assert", "illegal memory access", "HIP error")
+CAPTURE = "TILTMETER_CAPTURE"  # 0: no decoding step is captured
 STRICT = "TILTMETER_STRICT"  # 1: whatever would make the engine fall back to a slower way is raised instead
 
 
@@ -39,6 +40,11 @@ def strict() -> bool:
     return os.environ.get(STRICT) == "1"
 
 
+def captures() -> bool:
+    """Whether decoding steps may be captured."""
+    return os.environ.get(CAPTURE) != "0"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True for the ways in which torch says that memory ran out: halve the batch and go on."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -52,6 +58,12 @@ def is_lost(error: BaseException) -> bool:
         return False
     kinds = tuple(kind for kind in (getattr(torch, "AcceleratorError", None),) if kind)
     return isinstance(error, kinds) or (isinstance(error, RuntimeError) and any(w in str(error) for w in STICKY))
+
+
+def refuses_capture(error: BaseException) -> bool:
+    """True for CUDA's answers to work that a graph cannot hold; the device is well, though the message begins like that
+    of a lost one."""
+    return isinstance(error, RuntimeError) and "captur" in str(error).lower()
 
 
 def lost(error: BaseException) -> UserError:

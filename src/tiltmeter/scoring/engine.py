@@ -237,3 +237,4 @@ class Engine:
         before = method.tokens_computed
         yield
         self.stats.tokens_computed += method.tokens_computed - before
+        self.notes += [note for note in method.notes if note not in self.notes]

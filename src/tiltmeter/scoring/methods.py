@@ -1,15 +1,21 @@
-"""Three ways to compute the same numbers, from the fastest to the definition. `selftest.py` chooses among them."""
+"""Ways to compute the same numbers, from the fastest to the definition. `selftest.py` chooses among them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
+
+import torch
 
 from tiltmeter.messages import Message, Text
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import reference
+from tiltmeter.scoring.device import captures
+from tiltmeter.scoring.kernels.decode_attention import kernel_fits
 from tiltmeter.scoring.padded import PaddedModel
 from tiltmeter.scoring.trees import tree_generation, tree_scoring
+from tiltmeter.scoring.trees.captured import CapturedSteps
+from tiltmeter.scoring.trees.steps import Steps
 from tiltmeter.scoring.trees.tree_model import TreeModel
 from tiltmeter.scoring.writing import Writing
 
@@ -20,9 +26,13 @@ class Method(Protocol):
     Attributes:
         name: what the run calls it.
         tokens_computed: tokens that went through the model so far.
+        notes: what it could not do as it should, since it was made.
     """
 
     name: Text
+
+    @property
+    def notes(self) -> Sequence[Text]: ...
 
     @property
     def tokens_computed(self) -> int: ...
@@ -41,12 +51,46 @@ class Method(Protocol):
         """Finish the writings of each prompt."""
 
 
-class Trees:
-    """Prefix trees; `sparse`: with attention that skips what the mask hides."""
+Decoding = Literal["parts", "kernel", "captured"]
+NAMES: dict[Decoding, Text] = {
+    "parts": Message("note.trees"),
+    "kernel": Message("note.trees_kernel"),
+    "captured": Message("note.trees_captured"),
+}
 
-    def __init__(self, variant: LoadedVariant, *, sparse: bool) -> None:
-        self.name: Text = Message("note.trees" if sparse else "note.trees_own")
+
+def decodings(variant: LoadedVariant) -> list[Decoding]:
+    """How `Trees` may decode there, the fastest first."""
+    device = torch.device(variant.device).type
+    if device != "cuda":
+        return ["parts"]
+    config = variant.model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_attention_heads", None) or 1
+    if not kernel_fits(device, variant.model.dtype, getattr(config, "head_dim", None) or config.hidden_size // heads):
+        return ["parts"]
+    return ["captured", "kernel", "parts"] if captures() else ["kernel", "parts"]
+
+
+class Trees:
+    """Prefix trees.
+
+    Args:
+        sparse: with attention that skips what the mask hides.
+        decoding: attention of decoding rows part by part, by one kernel, or by that in captured steps.
+    """
+
+    def __init__(self, variant: LoadedVariant, *, sparse: bool, decoding: Decoding = "parts") -> None:
+        self.name: Text = NAMES[decoding] if sparse else Message("note.trees_own")
         self._model = TreeModel(variant, sparse=sparse)
+        self._steps = (
+            CapturedSteps(self._model)
+            if decoding == "captured"
+            else Steps(self._model, one_kernel=decoding == "kernel")
+        )
+
+    @property
+    def notes(self) -> Sequence[Text]:
+        return self._steps.notes
 
     @property
     def tokens_computed(self) -> int:
@@ -63,19 +107,25 @@ class Trees:
     def write(
         self, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], *, rows: int, budget: int
     ) -> None:
-        tree_generation.write(self._model, prompts, writings, rows=rows, budget=budget)
+        try:
+            tree_generation.write(self._steps, prompts, writings, rows=rows, budget=budget)
+        except BaseException:
+            self._steps.drop()
+            raise
 
 
 class Padded(PaddedModel):
     """Sorted, padded batches."""
 
     name: Text = Message("note.padded")
+    notes: Sequence[Text] = ()
 
 
 class OneByOne:
     """The reference itself."""
 
     name: Text = Message("note.one_by_one")
+    notes: Sequence[Text] = ()
 
     def __init__(self, variant: LoadedVariant) -> None:
         self._variant = variant

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from tiltmeter.messages import as_json, from_json
 from tiltmeter.models.artifacts import default_folder
 from tiltmeter.models.variant import LoadedVariant
-from tiltmeter.scoring.methods import Method, OneByOne, Padded, Trees
+from tiltmeter.scoring.methods import NAMES, Method, OneByOne, Padded, Trees, decodings
 from tiltmeter.scoring.selftest import Choice
 
 LIBRARIES = ("torch", "transformers", "numpy")
@@ -66,7 +66,7 @@ def as_outcome(choice: Choice) -> Outcome:
 def restored(variant: LoadedVariant, outcome: Outcome) -> Choice | None:
     """The choice that an outcome stands for; None where no such method can be had."""
     makers: dict[str, Callable[[], Method]] = {
-        "prefix trees": lambda: Trees(variant, sparse=True),
+        **{str(NAMES[way]): partial(Trees, variant, sparse=True, decoding=way) for way in decodings(variant)},
         "prefix trees through the model's own attention": lambda: Trees(variant, sparse=False),
         str(Padded.name): lambda: Padded(variant),
         str(OneByOne.name): lambda: OneByOne(variant),

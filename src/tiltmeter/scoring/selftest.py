@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from tiltmeter.scoring import reference
 from tiltmeter.scoring.device import is_lost, is_out_of_memory, strict
 from tiltmeter.scoring.kernels.attention import replaceable
 from tiltmeter.scoring.logprobs import logprobs_of
-from tiltmeter.scoring.methods import Method, OneByOne, Padded, Trees
+from tiltmeter.scoring.methods import Method, OneByOne, Padded, Trees, decodings
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.requests import Generation
 from tiltmeter.scoring.trees.tree_model import layer_kinds
@@ -65,7 +66,8 @@ def choose_writer(variant: LoadedVariant) -> Choice:
     """The fastest method whose generations agree with the reference, token by token."""
     candidates: list[Callable[[], Method]] = []
     if replaceable(variant.model) and variant.new_cache is None and variant.share_prefixes:
-        candidates.append(lambda: Trees(variant, sparse=True))
+        for decoding in decodings(variant):
+            candidates.append(partial(Trees, variant, sparse=True, decoding=decoding))
     return _choose(variant, say("note.generation"), candidates, _writing_difference)
 
 
@@ -88,6 +90,9 @@ def _choose(
                 raise
             lines = str(error).splitlines() or [""]
             failures.append(f"{type(error).__name__}: {lines[0][:120]}")
+            continue
+        if method.notes:  # it did not do what its name says
+            failures += method.notes
             continue
         if found <= TOLERANCE_NATS and not measured:
             return Choice(method, _notes(what, method, failures, found))

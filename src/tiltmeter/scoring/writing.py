@@ -110,21 +110,34 @@ def choose_tokens(
     `largest`: of each row's logits, (n,).
     """
     heat, mass, draw = (torch.from_numpy(part).to(logits.device)[:, None] for part in (temperature, top_p, uniform))
-    if (temperature == 1).all():
-        scaled, top = logits, largest[:, None]
-    else:
-        scaled, top = logits / heat.float(), largest[:, None] / heat.float()
-    weights = (scaled - top).exp_()  # (n, V)
-    if (top_p < 1).any():
-        ordered, order = weights.sort(dim=-1, descending=True, stable=True)
-        before = ordered.cumsum(-1, dtype=torch.float64) - ordered
-        ordered[(before >= mass * weights.sum(-1, keepdim=True, dtype=torch.float64)) & (mass < 1)] = 0
-        weights = torch.zeros_like(weights).scatter_(-1, order, ordered)
-    found, certain = _inverted(weights, draw)
+    hot, nucleus = bool((temperature != 1).any()), bool((top_p < 1).any())
+    found, certain = sampled_ids(logits, heat, mass, draw, largest, hot=hot, nucleus=nucleus)
     for row in (~certain).nonzero()[:, 0].tolist():
         found[row] = choose_token(logits[row].cpu().numpy(), temperature[row], top_p[row], uniform[row])
     ids: list[int] = found.tolist()
     return ids
+
+
+def sampled_ids(
+    logits: Tensor, heat: Tensor, mass: Tensor, draw: Tensor, largest: Tensor, *, hot: bool, nucleus: bool
+) -> tuple[Tensor, Tensor]:
+    """`choose_tokens` without a value read on the host: ids (n,), and whether rounding leaves no doubt (n,).
+
+    Args:
+        heat, mass, draw: temperature above 0, top_p and uniform, float64 (n, 1); largest: of each row's logits, (n,).
+        hot: some temperature is not 1; nucleus: some top_p is below 1.
+    """
+    if hot:
+        scaled, top = logits / heat.float(), largest[:, None] / heat.float()
+    else:
+        scaled, top = logits, largest[:, None]
+    weights = (scaled - top).exp_()  # (n, V)
+    if nucleus:
+        ordered, order = weights.sort(dim=-1, descending=True, stable=True)
+        before = ordered.cumsum(-1, dtype=torch.float64) - ordered
+        beyond = (before >= mass * weights.sum(-1, keepdim=True, dtype=torch.float64)) & (mass < 1)
+        weights = torch.zeros_like(weights).scatter_(-1, order, ordered.masked_fill_(beyond, 0))
+    return _inverted(weights, draw)
 
 
 def _inverted(weights: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Attention of decoding rows over three parts of their keys at once: what all rows share, what a slot shares, their own.
+"""Attention of decoding rows over three parts of their keys at once: what all share, what a slot shares, their own.
 
 One program of `decode_kernel` reads a row's keys of one key-value head and keeps one running maximum and sum over the
 three parts; nothing is merged afterwards and no bias is made. Lengths, rows and slots are read on the device, so the
@@ -23,7 +23,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_HEAD = 256  # beyond, a tile of keys and one of values do not fit a multiprocessor's shared memory
 INTERPRETED = "TRITON_INTERPRET"  # 1: Triton runs its kernels on a CPU, slowly; for tests
 
-# keys (B, K, room, D) and values (B, K, room, E), the last dimension contiguous; what stands beyond a length is not read
+# keys (B, K, room, D) and values (B, K, room, E), the last dimension contiguous; nothing beyond a length is read
 Part = tuple[Tensor, Tensor]
 
 

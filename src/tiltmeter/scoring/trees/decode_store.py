@@ -4,9 +4,10 @@
     shared    what the rows of a slot have in common          read once for all rows of that slot
     own       the rest of its prompt, and what it has written read by that row
 
-A row attends to the three parts separately; `attention.merge` joins them by their log-sum-exps, which is exact. Which
-prompts share a slot is decided in `slots.py`. Buffers are allocated once and written in place, so a step copies
-nothing.
+A row attends to the three parts separately; `attention.merge` joins them by their log-sum-exps, which is exact. Where
+a card has the kernel of `decode_attention`, it does all of that in one launch, and asks the host for nothing. Which
+prompts share a slot is decided in `slots.py`. Buffers (`Room`) are allocated once and written in place, so a step
+copies nothing.
 
 Shapes: S slots, M rows per slot, rows = S * M, n of them active; K key-value heads, G query heads per key-value head,
 D head size.
@@ -14,7 +15,6 @@ D head size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +25,10 @@ from torch import Tensor
 from transformers import Cache
 
 from tiltmeter.scoring.kernels.attention import Scores, merge, partial_attention
+from tiltmeter.scoring.kernels.decode_attention import Now, decode_attention
 from tiltmeter.scoring.trees.cache import KV
+from tiltmeter.scoring.trees.room import Room, whole_keys
 
-KEY_MULTIPLE = {"cpu": 1}  # elsewhere 64: a matrix product over any other number of keys takes slow kernels, other bits
-ALIGNMENT = 64  # bytes: a cache line, and a vector register at its widest
 Biases = tuple[Tensor | None, Tensor | None, Tensor | None]  # of the prefix, shared and own parts
 
 
@@ -51,26 +51,39 @@ class DecodeStore(Cache):
         shared: longest shared part of a slot in tokens; own: longest own part of a row.
         windows: per layer, how many positions back it sees (None: all).
         like: keys and values of some tokens, for shapes, dtype and device.
+        room: the buffers, with what they held before; None: new ones.
+        one_kernel: attend by `decode_attention` instead of part by part.
     """
 
     def __init__(
-        self, prefix: KV | None, slots: int, width: int, shared: int, own: int, windows: Sequence[int | None], like: KV
+        self,
+        prefix: KV | None,
+        slots: int,
+        width: int,
+        shared: int,
+        own: int,
+        windows: Sequence[int | None],
+        like: KV,
+        room: Room | None = None,
+        one_kernel: bool = False,
     ) -> None:
         super().__init__(layers=[])
         self.prefix, self.width, self.windows = prefix, width, list(windows)
         self.start = prefix[0][0].shape[2] if prefix else 0
         self._device = like[0][0].device
         self._dtype = like[0][0].dtype
-        self._own = [_buffers(layer, slots * width, self._whole(own)) for layer in like]
-        self._shared = [_buffers(layer, slots, self._whole(shared)) for layer in like] if shared else []
+        self._room = room or Room()
+        self._room.fit(like, rows=slots * width, own=own, slots=slots, shared=shared, prefix=self.start * one_kernel)
+        self._own, self._shared = self._room.own, self._room.shared
+        self._one_kernel = one_kernel
+        self._now: Now | None = None
+        if one_kernel and prefix:
+            for buffers, layer in zip(self._room.prefix, prefix, strict=True):
+                for buffer, states in zip(buffers, layer, strict=True):
+                    buffer[:, :, : self.start] = states
         self.shared_length = np.zeros(slots, dtype=np.int64)  # without the prefix
         self.own_length = np.zeros(slots * width, dtype=np.int64)
         self.calls = 0
-
-    def _whole(self, keys: int) -> int:
-        """The number of keys that is read where `keys` are used; what is not used is hidden."""
-        multiple = KEY_MULTIPLE.get(self._device.type, 64)
-        return -(-keys // multiple) * multiple
 
     def admit(self, slot: int, shared: Kept, owns: Sequence[Kept]) -> None:
         """Fill `slot` with what its rows share, and with the rest of each row's prompt."""
@@ -117,11 +130,23 @@ class DecodeStore(Cache):
         self._all_rows = slots * self.width
         self._dense = len(rows) == self._all_rows  # then query rows are buffer rows
         self.own_length[rows] += 1
-        self._longest_own = self._whole(int(self.own_length[: self._all_rows].max()))
-        self._longest_shared = self._whole(int(self.shared_length[:slots].max()))
+        self._longest_own = whole_keys(int(self.own_length[: self._all_rows].max()), self._device)
+        self._longest_shared = whole_keys(int(self.shared_length[:slots].max()), self._device)
         self._positions = positions
         self._biases: dict[int | None, Biases] = {}  # by window, made when the first layer asks
+        if self._one_kernel:
+            own, shared, slot = (
+                torch.from_numpy(part).to(self._device)
+                for part in (self.own_length[rows], self.shared_length[rows // self.width], rows // self.width)
+            )
+            prefix = torch.full((1,), self.start, dtype=torch.int32, device=self._device)
+            self._now = Now(self._rows, slot, prefix, shared.int(), own.int())
         return positions
+
+    def begin_on_device(self, now: Now, columns: Tensor) -> None:
+        """Prepare one new token for each row of `now`, to be stored in its column of the own part (n,). Whoever calls
+        this keeps the lengths up to date; nothing is read on the host."""
+        self._now, self._rows, self._columns = now, now.rows, columns
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
@@ -142,6 +167,9 @@ class DecodeStore(Cache):
         """
         self.calls += 1
         layer = self._layer
+        if self._now is not None:
+            others = (part[layer] if part else None for part in (self._shared, self._room.prefix))
+            return decode_attention(query[0], self._own[layer], *others, self._now, scores, self.windows[layer])[None]
         _, heads, n_rows, size = query.shape
         kv_heads = key.shape[1]
         groups = heads // kv_heads
@@ -199,20 +227,3 @@ class DecodeStore(Cache):
         smallest = torch.finfo(self._dtype).min  # finite: a part that is hidden altogether gets weight 0, not NaN
         bias = np.where(hidden, np.float32(smallest), np.float32(0)).repeat(groups, 1)[:, None]
         return torch.from_numpy(bias).to(self._device, self._dtype)
-
-
-def _buffers(layer: tuple[Tensor, Tensor], rows: int, size: int) -> tuple[Tensor, Tensor]:
-    """Zeros for keys and values (rows, K, size, D) like one layer's (1, K, tokens, D)."""
-    key, value = (_zeros(part, (rows, part.shape[1], size, part.shape[3])) for part in layer)
-    return key, value
-
-
-def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`like.new_zeros(shape)`; on a CPU from calloc, whose pages are made only when they are touched: room for answers
-    that end early is never filled."""
-    if like.device.type != "cpu":
-        return like.new_zeros(shape)
-    n_bytes = math.prod(shape) * like.element_size()
-    raw = np.zeros(n_bytes + ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return torch.from_numpy(raw[start : start + n_bytes]).view(like.dtype).view(shape)

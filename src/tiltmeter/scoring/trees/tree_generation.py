@@ -17,7 +17,8 @@ from tiltmeter.scoring.trees import prefix_tree
 from tiltmeter.scoring.trees.cache import KV
 from tiltmeter.scoring.trees.decode_store import DecodeStore, Kept
 from tiltmeter.scoring.trees.slots import slots
-from tiltmeter.scoring.trees.tree_model import TreeModel, shared_blocks, windows_of_layers
+from tiltmeter.scoring.trees.steps import Active, Sizes, Steps
+from tiltmeter.scoring.trees.tree_model import TreeModel, shared_blocks
 from tiltmeter.scoring.writing import Writing, extend
 
 
@@ -37,14 +38,15 @@ class Prefilled:
 
 
 def write(
-    model: TreeModel, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], *, rows: int, budget: int
+    steps: Steps, prompts: Sequence[Sequence[int]], writings: Sequence[list[Writing]], *, rows: int, budget: int
 ) -> None:
-    """Finish all `writings`.
+    """Finish all `writings`, `steps` deciding how a token follows another.
 
     Args:
         prompts: ids, sorted; writings: per prompt, the samples asked of it (at most `rows`).
         rows: sequences decoded side by side; budget: new tokens per prefill.
     """
+    model = steps.model
     start = shared_blocks(prompts)  # read once per step for all rows
     longest_answer = max(writing.request.max_new_tokens for group in writings for writing in group)
     layout = slots(prompts, [len(group) for group in writings], start, longest_answer, rows)
@@ -66,15 +68,9 @@ def write(
             started = sum(not writing.done for prefilled in found for writing in prefilled.writings)
             if started:
                 if store is None:
-                    store = DecodeStore(
-                        prefix,
-                        n_slots,
-                        width,
-                        max(slot.shared for slot in layout),
-                        max(slot.own for slot in layout) + longest_answer,
-                        windows_of_layers(model.variant.model.config),
-                        found[0].tokens.states,
-                    )
+                    shared = max(slot.shared for slot in layout)
+                    own = max(slot.own for slot in layout) + longest_answer
+                    store = steps.store(prefix, Sizes(n_slots, width, shared, own), found[0].tokens.states)
                 store.admit(
                     len(working),
                     found[0].tokens[: slot.shared],
@@ -84,21 +80,18 @@ def write(
                 active += started
             upcoming = next(waiting, None)
         if store is not None and working:
-            _step(model, store, working)
+            steps.advance(store, _active(store, working), len(working))
             _close_gaps(store, working)
 
 
-def _step(model: TreeModel, store: DecodeStore, working: list[list[Writing]]) -> None:
-    """One more token for every row that is still writing."""
-    active = [
+def _active(store: DecodeStore, working: list[list[Writing]]) -> Active:
+    """The rows that are still writing."""
+    return [
         (slot * store.width + row, writing)
         for slot, group in enumerate(working)
         for row, writing in enumerate(group)
         if not writing.done
     ]
-    rows = np.array([row for row, _ in active])
-    logits = model.step([writing.ids[-1] for _, writing in active], store, rows, len(working))
-    extend([writing for _, writing in active], logits)
 
 
 def _close_gaps(store: DecodeStore, working: list[list[Writing]]) -> None:

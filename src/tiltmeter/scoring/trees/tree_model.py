@@ -156,17 +156,16 @@ class TreeModel:
         logits = logits if self._keeps_logits else logits[wanted]
         return logits.float(), cache.new if keep else []
 
-    def step(self, tokens: Sequence[int], store: DecodeStore, rows: np.ndarray, slots: int) -> Tensor:
-        """One more token for each of `rows` of a decode store: float32 logits (n, V)."""
+    def step(self, ids: Tensor, positions: Tensor, store: DecodeStore) -> Tensor:
+        """One more token for the rows that `store` has begun a step with: float32 logits (n, V) after `ids` (n,) at
+        `positions` (n,). No value is read on the host, unless the model or the store does."""
         variant = self.variant
-        positions = store.begin_step(rows, slots)
-        self.tokens_computed += len(rows)
-        unread = torch.zeros(1, 1, len(rows), len(rows), dtype=variant.model.dtype, device=variant.device)
+        unread = torch.zeros(1, dtype=variant.model.dtype, device=ids.device).expand(1, 1, len(ids), len(ids))
         calls = store.calls
-        with self._fast.step(len(rows), store.attend):
+        with self._fast.step(len(ids), store.attend):
             logits = variant.model(
-                torch.tensor([tokens], device=variant.device),
-                position_ids=torch.from_numpy(positions[None]).to(variant.device),
+                ids[None],
+                position_ids=positions[None],
                 past_key_values=store,
                 use_cache=True,
                 attention_mask=unread if len(self.layer_kinds) == 1 else dict.fromkeys(self.layer_kinds, unread),
