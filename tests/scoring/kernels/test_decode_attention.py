@@ -11,7 +11,8 @@ import torch
 from plain_attention import plain as long_way
 
 from tiltmeter.scoring.kernels.attention import Scores
-from tiltmeter.scoring.kernels.decode_attention import Now, kernel_fits, plain
+from tiltmeter.scoring.kernels.decode_attention import kernel_fits
+from tiltmeter.scoring.kernels.decode_definition import Now, plain
 
 KERNEL = pytest.mark.triton
 ROOM = 200

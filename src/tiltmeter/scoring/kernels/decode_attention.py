@@ -1,16 +1,13 @@
-"""Attention of decoding rows over three parts of their keys at once: what all share, what a slot shares, their own.
+"""Attention of decoding rows over the three parts of their keys, by the kernel or by the definition.
 
 One program of `decode_kernel` reads a row's keys of one key-value head and keeps one running maximum and sum over the
 three parts; nothing is merged afterwards and no bias is made. Lengths, rows and slots are read on the device, so the
-same launch serves every later step: it can be captured. `plain` is the definition, and the way where Triton is not.
-
-Shapes: n active rows, H query heads, K key-value heads, G = H / K, D head size, E size of a value.
+same launch serves every later step: it can be captured.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -18,30 +15,11 @@ import torch
 from torch import Tensor
 
 from tiltmeter.scoring.kernels.attention import Scores
+from tiltmeter.scoring.kernels.decode_definition import Now, Part, plain
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_HEAD = 256  # beyond, a tile of keys and one of values do not fit a multiprocessor's shared memory
 INTERPRETED = "TRITON_INTERPRET"  # 1: Triton runs its kernels on a CPU, slowly; for tests
-
-# keys (B, K, room, D) and values (B, K, room, E), the last dimension contiguous; nothing beyond a length is read
-Part = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Now:
-    """One step's active rows, on the device. Of the keys of a row, in the order of their positions: the first `prefix`
-    of the prefix part, `shared[i]` of its slot, `own[i]` of its own part, the new token's among them.
-
-    Attributes:
-        rows, slots: where row i stands in the own and in the shared part, int64 (n,).
-        prefix: int32 (1,); shared, own: int32 (n,), own at least 1.
-    """
-
-    rows: Tensor
-    slots: Tensor
-    prefix: Tensor
-    shared: Tensor
-    own: Tensor
 
 
 def decode_attention(
@@ -53,14 +31,7 @@ def decode_attention(
     scores: Scores,
     window: int | None = None,
 ) -> Tensor:
-    """Attention of one new token per row, by the kernel where it can be had.
-
-    Args:
-        query: (H, n, D).
-        prefix: with one row, B = 1; None, like `shared`: there is no such part, and its lengths are 0.
-        window: how many positions back a row sees; None: all.
-    Returns: (n, H, E), in the dtype of the query.
-    """
+    """`decode_definition.plain`, by the kernel where it can be had."""
     if kernel_fits(query.device.type, query.dtype, max(own[0].shape[-1], own[1].shape[-1])):
         from tiltmeter.scoring.kernels import decode_kernel
 
@@ -77,40 +48,3 @@ def kernel_fits(device: str, dtype: torch.dtype, head_size: int) -> bool:
 def _can_run(device: str) -> bool:
     interpreted = os.environ.get(INTERPRETED) == "1"
     return (device == "cuda" or interpreted) and find_spec("triton") is not None
-
-
-def plain(
-    query: Tensor,
-    own: Part,
-    shared: Part | None,
-    prefix: Part | None,
-    now: Now,
-    scores: Scores,
-    window: int | None = None,
-) -> Tensor:
-    """The definition: softmax over the visible keys of all parts together, without a value read on the host."""
-    n_rows = len(now.rows)
-    position = now.prefix + now.shared + now.own - 1  # of the new token, (n,)
-    nothing = torch.zeros_like(now.rows)
-    parts = [(own, now.rows, now.own, now.prefix + now.shared)]
-    if shared is not None:
-        parts.append((shared, now.slots, now.shared, now.prefix.expand(n_rows)))
-    if prefix is not None:
-        parts.append((prefix, nothing, now.prefix.expand(n_rows), nothing))
-    products, values = [], []
-    for (key, value), rows, length, first in parts:
-        kv_heads, size = key.shape[1], key.shape[2]
-        column = torch.arange(size, device=query.device)
-        hidden = column >= length[:, None]
-        if window is not None:
-            hidden |= position[:, None] - (first[:, None] + column) >= window
-        grouped = query.transpose(0, 1).unflatten(1, (kv_heads, -1))  # (n, K, G, D)
-        product = (grouped @ key[rows].transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32))
-        product = product * scores.scale
-        if scores.softcap is not None:
-            product = scores.softcap * torch.tanh(product / scores.softcap)
-        products.append(product.masked_fill(hidden[:, None, None], -torch.inf))
-        values.append(value[rows].masked_fill(hidden[:, None, :, None], 0))  # stale values may be infinite
-    shares = torch.cat(products, -1).softmax(-1)
-    out = shares.to(query.dtype) @ torch.cat(values, 2)
-    return out.flatten(1, 2)

@@ -1,4 +1,4 @@
-"""The Triton kernel of `decode_attention`, which says what it computes. Imported only where Triton is.
+"""`decode_definition.plain` as a Triton kernel. Imported only where Triton is.
 
 One program per row and key-value head (and share of the keys, where few rows would leave multiprocessors idle). The G
 query heads of the head stand in the 16 rows that a tensor core takes at least. Products and sums are float32 without
@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from tiltmeter.scoring.kernels.attention import Scores
-from tiltmeter.scoring.kernels.decode_attention import Now, Part
+from tiltmeter.scoring.kernels.decode_definition import Now, Part
 
 FEWEST_ROWS = 16  # of a matrix product on tensor cores
 ENOUGH_PROGRAMS = 256  # that keep a card of 132 multiprocessors busy
@@ -128,7 +128,7 @@ def _attend(
 def attend(
     query: Tensor, own: Part, shared: Part | None, prefix: Part | None, now: Now, scores: Scores, window: int | None
 ) -> Tensor:
-    """`decode_attention.decode_attention` by the kernel: query (H, n, D) -> (n, H, E)."""
+    """`decode_definition.plain` by the kernel: query (H, n, D) -> (n, H, E)."""
     heads, n_rows, size = query.shape
     kv_heads, value_size = own[1].shape[1], own[1].shape[3]
     shares = max(1, min(MOST_SHARES, ENOUGH_PROGRAMS // (n_rows * kv_heads)))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tiltmeter.messages import Text, say
 from tiltmeter.scoring.device import is_lost, is_out_of_memory, refuses_capture, strict
-from tiltmeter.scoring.kernels.decode_attention import Now
+from tiltmeter.scoring.kernels.decode_definition import Now
 from tiltmeter.scoring.kernels.graphs import Graphs, Step, graphs_for
 from tiltmeter.scoring.logprobs import logprobs_of
 from tiltmeter.scoring.trees.cache import KV

@@ -25,7 +25,8 @@ from torch import Tensor
 from transformers import Cache
 
 from tiltmeter.scoring.kernels.attention import Scores, merge, partial_attention
-from tiltmeter.scoring.kernels.decode_attention import Now, decode_attention
+from tiltmeter.scoring.kernels.decode_attention import decode_attention
+from tiltmeter.scoring.kernels.decode_definition import Now
 from tiltmeter.scoring.trees.cache import KV
 from tiltmeter.scoring.trees.room import Room, whole_keys
 
