@@ -1,6 +1,6 @@
 """The whole protocol on one GPU: model time of six benchmarks, greedy and 5 samples, against transformers' generate.
 
-    TILTMETER_SHARED=.carry python -m benchmarks.gpu_protocol [--share 1.0] [--budget auto] [--peers]
+    TILTMETER_SHARED=.carry python -m benchmarks.gpu_protocol [--share 1.0] [--budget auto] [--decoding WAY] [--peers]
 
 Random weights in the shape of Llama-3.1-8B, bf16, so nothing has to be downloaded; no answer ends early, which makes
 generation the worst case. Prompts are the real ones with the Llama-2 tokenizer. Goal on an H200: under 180 s of
@@ -30,6 +30,7 @@ from tiltmeter import registry
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import device
 from tiltmeter.scoring.engine import Engine
+from tiltmeter.scoring.methods import NAMES
 from tiltmeter.scoring.prompts import renderer
 from tiltmeter.scoring.requests import Generation, Request
 
@@ -67,12 +68,15 @@ def main() -> None:
     parser.add_argument("--budget", default="auto", help="tokens in one forward")
     parser.add_argument("--layers", type=int, default=LLAMA_8B["num_hidden_layers"], help="fewer for a trial")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--decoding", choices=NAMES, help="instead of what the self-test chooses: to compare the ways")
     parser.add_argument("--peers", action="store_true", help="time transformers' generate too")
     options = parser.parse_args()
     os.environ[device.STRICT] = "1"
     started = time.perf_counter()
     variant = random_8b(options.shared, options.layers, options.device)
     engine = Engine(variant, batch_tokens=None if options.budget == "auto" else int(options.budget))
+    if options.decoding:
+        engine.outcomes["generation"] = {"method": str(NAMES[options.decoding]), "notes": []}
     on_card = options.device.startswith("cuda")
     found: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if on_card else options.device,
@@ -90,6 +94,7 @@ def main() -> None:
         found["cells"].append({"benchmark": name, "decoding": decoding, **row})
         found["seconds"] = sum(each["seconds"] for each in found["cells"])
         found["methods"], found["self_test_seconds"] = engine.outcomes, engine.stats.test_seconds
+        found["notes"] = [str(note) for note in engine.notes]
         write(found)
         print(found["cells"][-1], flush=True)
     print(f"model time {found['seconds']:.0f} s; extrapolated to all items {found['seconds'] / options.share:.0f} s")
