@@ -13,10 +13,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from tiltmeter.analysis.change import Interval
+from tiltmeter.analysis.distributions import norm, student
 from tiltmeter.analysis.types import Array, Statistic
 from tiltmeter.messages import Message, say
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
+from tiltmeter.analysis.distributions import norm
 from tiltmeter.analysis.types import NAN, Described, Role
 from tiltmeter.messages import Text
 from tiltmeter.schema.verdict import Verdict

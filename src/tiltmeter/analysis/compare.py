@@ -15,13 +15,12 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from tiltmeter.analysis.arms import arm_changes, projected
 from tiltmeter.analysis.attributes import spread_change
 from tiltmeter.analysis.bootstrap import bootstrap, normal_interval, percentile_interval, swap_test
 from tiltmeter.analysis.change import UNDEFINED, Change, GroupChange, Interval, SpreadChange
+from tiltmeter.analysis.distributions import norm, student
 from tiltmeter.analysis.flips import count_flips, mcnemar_p
 from tiltmeter.analysis.movement import detectable
 from tiltmeter.analysis.multiplicity import holm

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from tiltmeter.analysis.change import Flip, Flips
 from tiltmeter.analysis.types import FlipTable
@@ -53,4 +52,6 @@ def mcnemar_p(base: NDArray[np.bool_], variant: NDArray[np.bool_]) -> float:
     gained, lost = int(np.sum(~base & variant)), int(np.sum(base & ~variant))
     if gained + lost == 0:
         return 1.0
+    from scipy.stats import binomtest  # a second of imports, for what reading results does not need
+
     return float(binomtest(gained, gained + lost, 0.5).pvalue)

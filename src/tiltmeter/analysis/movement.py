@@ -24,11 +24,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
-from scipy.stats import t as student
 
 from tiltmeter.analysis.bootstrap import TIE, swap_weights
 from tiltmeter.analysis.change import GroupChange, Interval, Noise
+from tiltmeter.analysis.distributions import chi2, student
 from tiltmeter.analysis.multiplicity import holm
 from tiltmeter.analysis.types import Array, Layout
 

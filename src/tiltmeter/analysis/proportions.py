@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from tiltmeter.analysis.change import NAN, Interval
+from tiltmeter.analysis.distributions import norm
 from tiltmeter.analysis.types import TOST
 from tiltmeter.messages import say
 
@@ -51,6 +50,8 @@ def one_sided(base: NDArray[np.bool_], variant: NDArray[np.bool_], *, scale: flo
 
 def tango(gained: int, lost: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Ends of the interval of (gained - lost) / n."""
+    from scipy.optimize import brentq  # slow to import, and only computing needs it
+
     z = float(norm.ppf((1 + level) / 2))
     observed = (gained - lost) / n
 

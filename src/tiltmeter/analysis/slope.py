@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from tiltmeter.analysis.change import Interval, SlopeChange
+from tiltmeter.analysis.distributions import student
 from tiltmeter.analysis.types import Array, Slope
 from tiltmeter.messages import say
 

@@ -33,9 +33,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from tiltmeter.analysis.change import Interval
+from tiltmeter.analysis.distributions import student
 from tiltmeter.analysis.types import Array, Layout, Spread
 
 

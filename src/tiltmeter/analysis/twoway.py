@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from tiltmeter.analysis.change import Interval
+from tiltmeter.analysis.distributions import student
 from tiltmeter.analysis.types import Array
 from tiltmeter.messages import Message, say
 

@@ -28,8 +28,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import chi2, rankdata
 
+from tiltmeter.analysis.distributions import chi2
 from tiltmeter.decisions.controls import is_control
 from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.schema import Change, Place, Row, Verdict
@@ -134,6 +134,8 @@ def agreement(found: Sequence[Effect], models: tuple[str, str], *, seed: int = 0
     nan = float("nan")
     if len(cells) < FEWEST_CELLS or np.ptp(one) < NOTHING or np.ptp(other) < NOTHING:
         return Agreement(models, len(cells), nan, nan, same, len(moved))
+    from scipy.stats import rankdata  # a second of imports, for what few commands need
+
     # Spearman's correlation is Pearson's of the ranks, and swapping values swaps their ranks
     ranks = [rankdata(side) - (len(cells) + 1) / 2 for side in (one, other)]
     scale = float(np.sqrt(np.prod([np.sum(side**2) for side in ranks])))

@@ -1,0 +1,31 @@
+"""Our quantiles and tails are scipy.stats' own, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tiltmeter.analysis.distributions import chi2, norm, student
+
+RNG = np.random.default_rng(0)
+PROBABILITIES = RNG.random(2000)
+VALUES = np.append(RNG.normal(0, 5, 2000), [0, 40, np.inf, -np.inf, np.nan])
+
+
+def same(one, other):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_the_normal_distribution():
+    same(norm.ppf(np.append(PROBABILITIES, [0, 1])), stats.norm.ppf(np.append(PROBABILITIES, [0, 1])))
+    same(norm.sf(VALUES), stats.norm.sf(VALUES))
+    same(norm.cdf(VALUES), stats.norm.cdf(VALUES))
+
+
+@pytest.mark.parametrize("df", [1, 2, 3.7, 11, 200, 1e6])
+def test_student_s_t_and_chi_square(df):
+    same(student.ppf(PROBABILITIES, df), stats.t.ppf(PROBABILITIES, df))
+    same(student.sf(VALUES, df), stats.t.sf(VALUES, df))
+    same(chi2.isf(PROBABILITIES, df), stats.chi2.isf(PROBABILITIES, df))
+    same(chi2.sf(np.abs(VALUES), df), stats.chi2.sf(np.abs(VALUES), df))
