@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
+from glob import glob
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from tiltmeter.cli.commands import app
 from tiltmeter.demo import command
@@ -63,6 +66,19 @@ def test_every_command_the_readme_and_the_pages_name_exists():
         code = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) + re.findall(r"`([^`\n]+)`", text)
         named = {name for part in code for name in re.findall(r"^tiltmeter ([a-z]+)", part, re.M)}
         assert named <= known, page
+
+
+def test_the_way_from_plan_to_proof_is_as_the_readme_says(tmp_path, monkeypatch):
+    """In a clone's folder, as typed; the last command ends with 3 because nobody signed."""
+    block = README.split("## From plan to proof", 1)[1].split("```\n", 2)[1]
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for line in block.splitlines():
+        words = [found for word in shlex.split(line)[1:] for found in sorted(glob(word)) or [word]]
+        said.append(CliRunner().invoke(app, words))
+    assert [each.exit_code for each in said] == [0] * (len(said) - 1) + [3], said[-1].output
+    assert "give it to the byte" in said[-1].output and "nobody vouches" in said[-1].output
 
 
 def test_every_local_link_of_the_readme_leads_somewhere():
