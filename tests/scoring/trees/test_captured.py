@@ -310,19 +310,16 @@ def test_a_row_stands_still_once_it_has_ended():
 @pytest.mark.parametrize("name", ["llama", "mistral-window", "gemma2"])
 def test_texts_by_the_kernel_are_the_reference_s(name, decoding, monkeypatch):
     """The kernel in its place in the engine, run by Triton's interpreter."""
+    from tiltmeter.scoring.kernels import decode_kernel
+
     used = []
-    attend = decode_kernel_attend()
-    monkeypatch.setattr("tiltmeter.scoring.kernels.decode_kernel.attend", lambda *a: used.append(1) or attend(*a))
+    attend = decode_kernel.attend
+    monkeypatch.setattr(decode_kernel, "attend", lambda *given: used.append(1) or attend(*given))
     variant = tiny_variant(name)
-    requests = [Generation(prompt, 5) for prompt in prompts()[3:8]]
-    requests += [Generation(prompts()[2], 5, 1.0, 1.0, seed) for seed in range(3)]
+    monkeypatch.setattr(decode_kernel, "ENOUGH_PROGRAMS", 1)  # an interpreted program takes milliseconds
+    monkeypatch.setattr(captured, "FEWEST_ROWS", 1)
+    requests = [*(Generation(prompt, 4) for prompt in prompts()[5:8]), Generation(prompts()[2], 3, 1.0, 1.0, 7)]
     engine = Engine(variant, batch_tokens=64)
     engine._writer = selftest.Choice(Trees(variant, sparse=True, decoding=decoding))
     assert engine.answer(requests) == [reference.answer(variant, request) for request in requests]
     assert used
-
-
-def decode_kernel_attend():
-    from tiltmeter.scoring.kernels import decode_kernel
-
-    return decode_kernel.attend
