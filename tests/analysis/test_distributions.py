@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tiltmeter.analysis.change import ONE_SIDED
 from tiltmeter.analysis.distributions import chi2, norm, student
 
 RNG = np.random.default_rng(0)
@@ -21,6 +22,10 @@ def test_the_normal_distribution():
     same(norm.ppf(np.append(PROBABILITIES, [0, 1])), stats.norm.ppf(np.append(PROBABILITIES, [0, 1])))
     same(norm.sf(VALUES), stats.norm.sf(VALUES))
     same(norm.cdf(VALUES), stats.norm.cdf(VALUES))
+
+
+def test_the_one_sided_quantile_that_stands_as_a_number():
+    assert stats.norm.ppf(0.95) == ONE_SIDED
 
 
 @pytest.mark.parametrize("df", [1, 2, 3.7, 11, 200, 1e6])

@@ -1,8 +1,11 @@
 """The command line as a person meets it: help is quick, mistakes end with a fix and status 2."""
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -17,17 +20,33 @@ def call(capsys, *arguments):
     return int(stop.value.code or 0), shown.out, shown.err
 
 
-@pytest.mark.parametrize("command", [["--help"], ["list"], ["run", "--help"], ["data", "list"]])
-def test_help_and_lists_import_neither_torch_nor_transformers(command):
+HEAVY = {"torch", "transformers", "ray", "hqq", "scipy", "sklearn", "pandas", "statsmodels", "altair"}
+
+
+def status_and_imports(*command):
+    """Exit status of a command in a process of its own, and what it imported of what takes long."""
     code = (
-        f"import sys; sys.argv = ['tiltmeter', *{command!r}]\n"
+        f"import sys; sys.argv = ['tiltmeter', *{[str(word) for word in command]!r}]\n"
         "from tiltmeter.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    status = stop.code\n"
-        "heavy = {'torch', 'transformers', 'pandas', 'statsmodels', 'altair'} & set(sys.modules)\n"
-        "print('status', status or 0, 'heavy', sorted(heavy), file=sys.stderr)"
+        f"print(status or 0, *sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stderr.strip().splitlines()[-1] == "status 0 heavy []"
+    status, *imported = done.stderr.strip().splitlines()[-1].split()
+    return int(status), imported
+
+
+@pytest.mark.parametrize("command", [["--help"], ["list"], ["run", "--help"], ["data", "list"]], ids=" ".join)
+def test_help_and_lists_import_nothing_that_takes_long(command):
+    assert status_and_imports(*command) == (0, [])
+
+
+@pytest.mark.parametrize(("command", "status"), [("results", 0), ("gate", 3)])
+def test_reading_a_finished_run_imports_nothing_that_takes_long(command, status, tmp_path):
+    """Seconds depend on the machine, names do not. Both take about a second of one processor's time."""
+    run = shutil.copytree(Path(__file__).parents[1] / "results" / "run_before_the_schema", tmp_path / "run")
+    os.utime(run / "results.json")  # no answer is younger, so nothing is computed
+    assert status_and_imports(command, run) == (status, [])
 
 
 def test_the_version_printed_is_the_installed_one(capsys):

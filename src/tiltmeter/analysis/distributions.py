@@ -1,14 +1,19 @@
 """Quantiles and tails of the three distributions that intervals and tests need, from scipy.special.
 
 They are the functions that scipy.stats calls itself, bit for bit (a test holds them to it), without the second that
-importing it takes: `tiltmeter results` and `tiltmeter gate` only read what is known. Named as there.
+importing it takes, and scipy comes in when one is called: `tiltmeter results` and `tiltmeter gate` mostly read what is
+known. Named as there.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from scipy.special import chdtrc, chdtri, ndtr, ndtri, stdtr, stdtrit
+
+def _special() -> Any:
+    import scipy.special
+
+    return scipy.special
 
 
 class norm:
@@ -16,15 +21,15 @@ class norm:
 
     @staticmethod
     def cdf(x: Any) -> Any:
-        return ndtr(x)
+        return _special().ndtr(x)
 
     @staticmethod
     def sf(x: Any) -> Any:
-        return ndtr(-x)
+        return _special().ndtr(-x)
 
     @staticmethod
     def ppf(probability: Any) -> Any:
-        return ndtri(probability)
+        return _special().ndtri(probability)
 
 
 class student:
@@ -32,11 +37,11 @@ class student:
 
     @staticmethod
     def sf(x: Any, df: Any) -> Any:
-        return stdtr(df, -x)
+        return _special().stdtr(df, -x)
 
     @staticmethod
     def ppf(probability: Any, df: Any) -> Any:
-        return stdtrit(df, probability)
+        return _special().stdtrit(df, probability)
 
 
 class chi2:
@@ -44,8 +49,8 @@ class chi2:
 
     @staticmethod
     def sf(x: Any, df: Any) -> Any:
-        return chdtrc(df, x)
+        return _special().chdtrc(df, x)
 
     @staticmethod
     def isf(probability: Any, df: Any) -> Any:
-        return chdtri(df, probability)
+        return _special().chdtri(df, probability)

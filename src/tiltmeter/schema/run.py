@@ -80,7 +80,7 @@ class Environment(Stored):
 class RunRecord(Stored):
     """run.json: written before the first answer; it grows as cells are planned, so it is not frozen."""
 
-    model_config = ConfigDict(frozen=False, extra="allow", use_attribute_docstrings=True, validate_assignment=True)
+    model_config = ConfigDict(frozen=False, extra="allow", validate_assignment=True)
 
     schema_: Literal["tiltmeter/run/1"] = Field(default=SCHEMA, alias="schema")
     """Version of the run folder."""

@@ -28,7 +28,7 @@ class Difference(Stored):
 class Proof(Stored):
     """Evidence that a strategy acted. Each strategy adds figures of its own; they are kept as they are."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     summary: Sentence | None = None
     """One readable line."""
