@@ -26,6 +26,7 @@ from tiltmeter.messages import Text
 from tiltmeter.registry import build
 from tiltmeter.results.document import write_results
 from tiltmeter.runs import record as run_record
+from tiltmeter.runs.fidelity import Beside, forget
 from tiltmeter.runs.loading import Loader
 from tiltmeter.runs.plan import ways
 from tiltmeter.runs.progress import Silent
@@ -80,9 +81,10 @@ class _Job:
     summary: RunSummary
     key: str = ""  # what its facts belong to: weights, strategy, settings, dtype
     stale: bool = False  # whether the facts in the folder are none, or belong to another key
+    fidelity: str = ""  # key of the fidelity that is missing (of the base: that any of its variants misses)
 
     def __bool__(self) -> bool:
-        return bool(self.cells) or self.text or self.stale
+        return bool(self.cells) or self.text or self.stale or bool(self.fidelity)
 
 
 def run(study: Study, out: Path, progress: Progress | None = None, ray: str | None = None) -> RunSummary:
@@ -107,6 +109,7 @@ def run(study: Study, out: Path, progress: Progress | None = None, ray: str | No
             work.count_spent(specs)
             for part in loader.each(work.variant, map(work.job, specs)):
                 summary.add(part)
+            forget(out)
             if study.text_quality:
                 judge_answers(store, study, loader, lambda reason: work.fail(summary, specs[0], None, reason))
         write_json(out / "failures.json", [failure.as_json() for failure in summary.failures])
@@ -153,9 +156,11 @@ class _Work:
         self.store, self.study, self.benchmarks = store, study, benchmarks
         self.record, self.progress, self.loader = record, progress, loader
         self._written: dict[tuple[str, int], list[_Asked]] = {}
+        self._beside = Beside(store.path, study, self._key, lambda base: self._asked(base.source, study.seed))
 
     def check(self, specs: list[VariantSpec]) -> None:
         """Raises UserError for an absent model, tokenizer, chat template or GPU before anything is computed."""
+        self._beside.specs = specs
         of_weights: dict[str, str] = {}
         for source in dict.fromkeys(spec.source for spec in specs):
             identity = self.loader.identity(source)
@@ -184,14 +189,18 @@ class _Work:
         except (UserError, VariantFailed) as error:
             self._cannot_load(spec, error, summary)
             return _Job(spec, [], False, summary)
-        identity = self.loader.identity(spec.source)
-        settings = self._settings(spec.chain) | dict(identity.settings)
-        key = digest([identity.weight_hash, spec.strategy, settings, identity.dtype])
+        key = self._key(spec)
         facts = stored_variant(self.store.path, spec.model, spec.strategy)
         stale = facts is None or facts.key != key
         measured = None if stale or facts is None else facts.text_quality
         text = self.study.text_quality and (measured is None or measured.key != digest([key, text_key(self.study)]))
-        return _Job(spec, cells, text, summary, key, stale)
+        return _Job(spec, cells, text, summary, key, stale, self._beside.lacking(spec))
+
+    def _key(self, spec: VariantSpec) -> str:
+        """What a variant's facts belong to."""
+        identity = self.loader.identity(spec.source)
+        settings = self._settings(spec.chain) | dict(identity.settings)
+        return digest([identity.weight_hash, spec.strategy, settings, identity.dtype])
 
     def variant(self, job: _Job) -> RunSummary:
         """Ask everything that is still open for one variant. Several may run at a time, each in a thread."""
@@ -222,6 +231,7 @@ class _Work:
             key=job.key,
             text_quality=known.text_quality if known else None,
             speed=known.speed if known else None,
+            fidelity=known.fidelity if known else None,
         )
         write_variant(self.store.path, facts)
         for cell in job.cells:
@@ -234,6 +244,15 @@ class _Work:
                 if self.progress.debug:
                     raise
                 self.fail(summary, spec, cell.id, reason_of(error))
+        if job.fidelity:
+            try:
+                measured = self._beside.measured(spec, job.fidelity, variant)
+                facts = facts if spec.is_base else facts.but(fidelity=measured)
+                write_variant(self.store.path, facts)
+            except Exception as error:  # all else of the run stands without it
+                if self.progress.debug:
+                    raise
+                self.fail(summary, spec, None, f"fidelity: {reason_of(error)}")
         if job.text:
             try:
                 quality = measure_text(variant, self.loader.engine(spec), self.study)

@@ -79,6 +79,7 @@ class Study(BaseModel):
     checkpoints: ready-made variants of the one model: folder, hub id, GGUF file, or the address of a served endpoint;
     orders: all asks every multiple-choice item in all cyclic orders of its options, averaged per item;
     backend: what answers about checkpoints (`tiltmeter list backends`); endpoints are asked where they are served;
+    fidelity: measure how far variants' distributions lie from the base's (with text_quality only);
     tokenizer: whose tokenizer makes an endpoint's prompts (None: the base's);
     budget: tokens that served models may take in all (None: no limit).
     """
@@ -108,6 +109,7 @@ class Study(BaseModel):
     calibration_seeds: StrictInt = Field(default=1, ge=1, le=20)
     text: str | None = None
     text_quality: StrictBool = True
+    fidelity: StrictBool = True
     margins: dict[str, Margin] = Field(default_factory=dict)
     correction: Literal["holm", "bh"] = "holm"
     draws: StrictInt = Field(default=10_000, ge=100, le=10_000_000)

@@ -118,7 +118,7 @@ def load(data: Path, files: Sequence[str]) -> list[Item]:
                 raise row.wrong("example_id", f"{data / METADATA_FILE} has no row for {identity}")
             target, kind = known[identity]
             if target is not None:
-                items.append(_item(row, identity, target, kind))
+                items.append(item_of(row, identity, target, kind))
     return items
 
 
@@ -139,7 +139,7 @@ def targets(path: Path) -> dict[str, tuple[int | None, str]]:
     return found
 
 
-def _item(row: Row, identity: str, target: int, kind: str) -> Item:
+def item_of(row: Row, identity: str, target: int, kind: str) -> Item:
     info, polarity, condition = row.cells["answer_info"], row.text("question_polarity"), row.text("context_condition")
     tags = [_tag(row, info, answer) for answer in ANSWERS]
     unknown = [place for place, tag in enumerate(tags) if tag == "unknown"]

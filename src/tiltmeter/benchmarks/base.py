@@ -167,6 +167,7 @@ class Benchmark(ABC):
     request_kind: ClassVar[Literal["sequence", "options", "generation"]]  # decides which variants are incomparable
     whole_clusters: ClassVar[bool] = False  # the score needs whole clusters (--limit keeps them whole)
     files: ClassVar[tuple[str, ...]]  # paths under the data folder
+    strength: ClassVar[str | None] = None  # entry of Sample.values by which an item leans toward the bias; None: score
     by_default: ClassVar[bool] = True  # False: runs only where it is named (`-b NAME`, `-b all`)
     dataset: ClassVar[Dataset | None] = None  # where `tiltmeter data fetch` finds them; None: put there by hand
 
@@ -229,6 +230,10 @@ class Benchmark(ABC):
                 kept.extend(members[depth] for name in names if depth < len(members := shuffled[name]))
             kept = kept[:limit]
         return [items[index] for index in sorted(kept)]
+
+    def imagined(self, item: Item, rng: np.random.Generator) -> str | None:
+        """A text such as a model might write, for a plan (`imagined`); None: nothing can be told before a run."""
+        return None
 
     def too_few(self, items: Sequence[Item], everything: Sequence[Item], seed: int) -> Text | None:
         """What a subset cannot give, with the limit that would do; None where it gives all. Said before anything runs.

@@ -21,6 +21,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks import _bbq
 from tiltmeter.benchmarks._bbq_answers import bbq_comparison, bbq_score, by_category, is_ambiguous, sample_of
@@ -79,6 +81,9 @@ class BBQOpen(BBQ):
         return generations(
             render(prompt), item, max_new_tokens=NEW_TOKENS, decoding=decoding, n_samples=n_samples, seed=seed
         )
+
+    def imagined(self, item: Item, rng: np.random.Generator) -> str:
+        return str(item.data["answers"][int(rng.integers(3))])
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
         samples = tuple(_coded(item, answer) for answer in answers)  # type: ignore[arg-type]

@@ -86,6 +86,7 @@ class CrowsPairs(Benchmark):
     )
     formats = ("plain",)
     request_kind = "sequence"
+    strength = "log_ratio"
     files = ("crows_pairs/crows_pairs_anonymized.csv",)
 
     def load(self, data: Path) -> list[Item]:

@@ -137,6 +137,9 @@ class DifferenceAwareness(Benchmark):
         text = render(Prompt(plain, turns(system, user)))
         return generations(text, item, max_new_tokens=NEW_TOKENS, decoding=decoding, n_samples=n_samples, seed=seed)
 
+    def imagined(self, item: Item, rng: np.random.Generator) -> str:
+        return f"({'abc'[int(rng.integers(3))]})"
+
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
         samples = tuple(written(item, answer) for answer in answers)  # type: ignore[arg-type]
         return Outcome(item.id, item.cluster, item.groups, samples, NAN, item.variation)

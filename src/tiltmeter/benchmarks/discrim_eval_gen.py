@@ -143,6 +143,10 @@ class DiscrimEvalGen(Benchmark):
             )
         return tuple(asked)
 
+    def imagined(self, item: Item, rng: np.random.Generator) -> str:
+        groups = list(GROUPS[item.data["attribute"]])
+        return f"I choose the {groups[int(rng.integers(len(groups)))]} one."
+
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
         listed = [order for _, order in _prompts(item)]
         each = max(len(answers) // len(listed), 1)  # samples of one order

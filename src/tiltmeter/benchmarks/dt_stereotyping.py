@@ -22,6 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tiltmeter.analysis import signal
 from tiltmeter.analysis.designs import agreement
 from tiltmeter.analysis.types import Comparison
@@ -194,6 +196,9 @@ class DTStereotyping(Benchmark):
         prompt = item.data["prompt"]
         text = render(Prompt(f"{system} {prompt}", (("system", system), ("user", prompt))))
         return generations(text, item, max_new_tokens=NEW_TOKENS, decoding=decoding, n_samples=n_samples, seed=seed)
+
+    def imagined(self, item: Item, rng: np.random.Generator) -> str:
+        return "I agree." if rng.random() < 0.3 else "I disagree."
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
         samples = tuple(stance(answer, item.data["prompt"]) for answer in answers)  # type: ignore[arg-type]

@@ -120,12 +120,8 @@ class Winogender(Benchmark):
     files = tuple(file.path for file in dataset.files)
 
     def load(self, data: Path) -> list[Item]:
-        shares = {
-            row.text("occupation"): row.number_in("bls_pct_female")
-            for row in read_tsv(data / SHARES, ("occupation", "bls_pct_female"))
-        }
-        seen = set[str]()
-        return [_item(row, shares, seen) for row in read_tsv(data / SENTENCES, ("sentid", "sentence"))]
+        shares, seen = shares_in(data), set[str]()
+        return [item_of(row, shares, seen) for row in read_tsv(data / SENTENCES, ("sentid", "sentence"))]
 
     def requests(
         self, item: Item, render: Render, *, decoding: Decoding, n_samples: int, seed: int
@@ -216,6 +212,12 @@ class Winogender(Benchmark):
         )
 
 
+def shares_in(data: Path) -> dict[str, float]:
+    """Occupation -> its share of women, percent."""
+    rows = read_tsv(data / SHARES, ("occupation", "bls_pct_female"))
+    return {row.text("occupation"): row.number_in("bls_pct_female") for row in rows}
+
+
 def is_gotcha(outcome: Outcome) -> bool:
     return bool(outcome.samples[0].values["gotcha"])
 
@@ -293,7 +295,7 @@ def misleads(gender: str, occupation_right: bool, share: float) -> bool:
     return (share < 50) == (occupation_right if gender == "female" else not occupation_right)
 
 
-def _item(row: Row, shares: dict[str, float], seen: set[str]) -> Item:
+def item_of(row: Row, shares: dict[str, float], seen: set[str]) -> Item:
     identity = unique(row, "sentid", row.text("sentid").removesuffix(".txt"), seen)
     parts = identity.split(".")
     if len(parts) != 4 or parts[2] not in ("0", "1") or parts[3] not in PRONOUNS:

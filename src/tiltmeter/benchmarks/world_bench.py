@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tiltmeter.analysis.designs import relative_errors
 from tiltmeter.analysis.types import Comparison
 from tiltmeter.benchmarks._paired import clusters, codes, extra_changes, grouping, scores, unanswered
@@ -151,6 +153,9 @@ class WorldBench(Benchmark):
             )
         )
         return generations(text, item, max_new_tokens=NEW_TOKENS, decoding="greedy", n_samples=1, seed=seed)
+
+    def imagined(self, item: Item, rng: np.random.Generator) -> str:
+        return f"{abs(item.data['truth']) * math.exp(rng.normal(0, 0.5)):.6f}"
 
     def outcome(self, item: Item, answers: Sequence[Answer]) -> Outcome:
         sample = recall(answers[0], item.data["truth"], item.data.get("example", ("", ""))[1])  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import typer
 
 from tiltmeter.cli.evidence_commands import evidence_app
 from tiltmeter.cli.export_commands import export_app
+from tiltmeter.cli.judge import judge_app
 from tiltmeter.cli.language import language
 from tiltmeter.cli.options import (
     Backend,
@@ -24,7 +25,9 @@ from tiltmeter.cli.options import (
     Debug,
     Decoding,
     Device,
+    DryRun,
     Dtype,
+    Fidelity,
     Format,
     Language,
     Limit,
@@ -44,6 +47,7 @@ from tiltmeter.cli.options import (
 from tiltmeter.cli.output import guarded, say, say_error
 from tiltmeter.cli.there_is import there_is_app
 from tiltmeter.errors import UserError
+from tiltmeter.messages import told
 from tiltmeter.models.address import is_address, reachable
 from tiltmeter.printed import one_line
 
@@ -106,8 +110,10 @@ def run(
     calibration: Calibration = None,
     calibration_seeds: CalibrationSeeds = None,
     text: Text = None,
+    fidelity: Fidelity = None,
     ray: Ray = None,
     mlflow: Mlflow = None,
+    dry_run: DryRun = False,
     debug: Debug = False,
 ) -> None:
     """Measure bias of MODEL as it is and under each strategy, then the paired change.
@@ -121,7 +127,7 @@ def run(
         study = read_study(Path(model[0]), **settings)
     else:
         study = make_study(models=model, **settings)
-    _run_and_show(study, out, debug, ray, mlflow)
+    _run_and_show(study, out, debug, ray, mlflow, dry_run)
 
 
 @app.command(epilog=EPILOG)
@@ -152,8 +158,10 @@ def compare(
     batch_tokens: BatchTokens = None,
     budget: Budget = None,
     text: Text = None,
+    fidelity: Fidelity = None,
     ray: Ray = None,
     mlflow: Mlflow = None,
+    dry_run: DryRun = False,
     debug: Debug = False,
 ) -> None:
     """Compare ready-made checkpoints or served endpoints with their base model.
@@ -165,10 +173,19 @@ def compare(
     settings = study_settings(locals())
     from tiltmeter.study import make_study
 
-    _run_and_show(make_study(models=[base], checkpoints=variant, **settings), out, debug, ray, mlflow)
+    study = make_study(models=[base], checkpoints=variant, **settings)
+    _run_and_show(study, out, debug, ray, mlflow, dry_run)
 
 
-def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None, mlflow: str | None = None) -> None:
+def _run_and_show(
+    study: Study, out: Path, debug: bool, ray: str | None, mlflow: str | None = None, dry_run: bool = False
+) -> None:
+    from tiltmeter.cli.forecast import show_forecast, totals
+    from tiltmeter.runs.forecast import forecast
+
+    if dry_run:
+        show_forecast(forecast(study), language(None))
+        return
     for source in (*study.models, *study.checkpoints):
         if is_address(source):
             reachable(source)
@@ -181,6 +198,8 @@ def _run_and_show(study: Study, out: Path, debug: bool, ray: str | None, mlflow:
     from tiltmeter.results.document import read_document
     from tiltmeter.runs.progress import Terminal
 
+    for line in totals(forecast(study, power=False)):
+        say(told(line, language(None)), error=True)
     try:
         summary = run_study(study, out, Terminal(debug), ray)
     except KeyboardInterrupt:
@@ -350,6 +369,7 @@ def demo(
 
 
 app.add_typer(export_app)
+app.add_typer(judge_app)
 app.add_typer(evidence_app)  # without a name: their commands stand beside these
 app.add_typer(there_is_app)
 

@@ -157,6 +157,15 @@ CalibrationSeeds = Annotated[
 Text = Annotated[
     str | None, typer.Option("--text", metavar="FILE", rich_help_panel=HOW, help="Text whose perplexity is measured.")
 ]
+Fidelity = Annotated[
+    bool | None,
+    typer.Option(
+        "--fidelity/--no-fidelity",
+        rich_help_panel=HOW,
+        help="How far each variant's distributions lie from the base's.",
+        show_default=False,
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(
@@ -165,6 +174,14 @@ Ray = Annotated[
         rich_help_panel=HOW,
         help="Spread variants and batches over a Ray cluster: local (this machine), auto, HOST:PORT or "
         'ray://HOST:PORT. Needs: pip install "tiltmeter\\[ray]"',
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        rich_help_panel=HOW,
+        help="Only tell the plan: cells, tokens, memory, time, the smallest change each benchmark can find.",
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of failed cells.", rich_help_panel=HOW)]
@@ -185,7 +202,7 @@ RunFolder = Annotated[
 def study_settings(local: dict[str, Any]) -> dict[str, Any]:
     """Study settings from a command's options; options that were not given stay out."""
     names = {"strategy": "strategies", "benchmark": "benchmarks"}
-    left_out = {"out", "debug", "ray", "mlflow", "model", "base", "variant", "ctx"}
+    left_out = {"out", "debug", "dry_run", "ray", "mlflow", "model", "base", "variant", "ctx"}
     settings = {names.get(key, key): value for key, value in local.items() if key not in left_out}
     settings = {key: value for key, value in settings.items() if value is not None and value != []}  # 0 was given
     tokens = settings.pop("batch_tokens", None)

@@ -30,7 +30,8 @@ from tiltmeter.printed import (
 from tiltmeter.results.beside import label_of, moved_of
 from tiltmeter.results.changes import without_seed
 from tiltmeter.results.document import null
-from tiltmeter.schema import Document, Place, Row
+from tiltmeter.schema import Document, Place, Row, Variant
+from tiltmeter.schema.fidelity import Divergence
 from tiltmeter.study import kind_of
 
 COLUMNS = (
@@ -206,7 +207,8 @@ def _show_seeds(console: Any, document: Document, words: Terminal) -> None:
 
 
 def _show_variants(console: Any, document: Document, words: Terminal) -> None:
-    console.print(f"\n[bold]{words('table.proof')}[/bold]")
+    if document.variants:
+        console.print(f"\n[bold]{words('table.proof')}[/bold]")
     for variant in document.variants:
         absent = say("table.as_it_is" if kind_of(variant.strategy) == "base" else "table.no_proof")
         proof: Text = variant.proof.summary or absent
@@ -214,6 +216,10 @@ def _show_variants(console: Any, document: Document, words: Terminal) -> None:
         if defined(quality):
             proof = say("table.perplexity", proof=proof, x=f"{quality:.6g}")
         console.print("  " + words("note.of_strategies", names=variant.strategy, clause=proof))
+        for line in _fidelity(variant):
+            console.print("    " + words.safe(line))
+    if any(variant.fidelity for variant in document.variants):
+        console.print(f"[dim]{words('fidelity.no_direction')}[/dim]")
     of_variants: dict[Text, dict[str, None]] = {}
     for variant in document.variants:
         for note in variant.notes:
@@ -226,6 +232,28 @@ def _show_variants(console: Any, document: Document, words: Terminal) -> None:
     for name, facts in document.run.data.items():
         for note in facts.notes:
             console.print(f"[dim]{words('table.data_of', name=name)}[/dim] {words.safe(note)}")
+
+
+def _fidelity(variant: Variant) -> list[Text]:
+    """How far a variant lies from its base: on the text, then on each benchmark's prompts."""
+    found = variant.fidelity
+    if found is None:
+        return []
+    if found.reason:
+        return [say("fidelity.not_measured", reason=found.reason)]
+    lines: list[Text] = []
+    if found.text and found.text.n:
+        ratio = say("fidelity.ratio", ratio=f"{found.text.perplexity_ratio:.3f}")
+        lines.append(join("join.clauses", [say("fidelity.line", where=found.text_name, **figures(found.text)), ratio]))
+    for name, of in found.prompts.items():
+        lines.append(say("fidelity.line", where=name.removesuffix(" plain greedy"), **figures(of)))
+    return lines
+
+
+def figures(of: Divergence) -> dict[str, str]:
+    """A divergence as it is printed."""
+    printed = {name: f"{getattr(of, name):.3g}" for name in ("mean", "median", "p99", "largest")}
+    return {**printed, "same": f"{100 * of.same_top:.1f}", "n": f"{of.n:,}"}
 
 
 def render(document: Document, kind: str, lang: str = "en") -> str:

@@ -19,6 +19,7 @@ SPEED_COLUMNS = (
     "disk_bytes",
     "peak_bytes",
 )
+RANKS = ("rank_of_size", "rank_of_change")
 Table = dict[str, Any]  # {"names": columns, "rows": [(variant, printed cells)]}
 
 
@@ -40,6 +41,36 @@ def speeds(view: View) -> Table:
     rows = [(view.variant_name(v), [_speed_cell(name, getattr(speed, name)) for name in names]) for v, speed in facts]
     notes = [(view.variant_name(variant), view.told(speed.note)) for variant, speed in facts if speed.note]
     return {"names": names, "rows": rows, "notes": notes}
+
+
+def fidelity(view: View) -> Table:
+    """How far each variant lies from its base, on the text and on each cell's prompts, with the rank correlations."""
+    columns = ("mean", "median", "p99", "largest", "same_top", "perplexity_ratio", "n")
+    ranks = {
+        (row.model, row.strategy, f"{row.benchmark} {row.format}"): row.change.extra for row in view.rows if row.change
+    }
+    rows, notes = [], []
+    for variant in view.variants:
+        found = variant.fidelity
+        if found is None:
+            continue
+        if found.reason:
+            notes.append((view.variant_name(variant), view.told(found.reason)))
+        parts = [(found.text_name, found.text)] if found.text and found.text.n else []
+        for name, of in (*parts, *found.prompts.items()):
+            cell = name.rpartition(" ")[0]
+            extra = ranks.get((variant.model, variant.strategy, cell), {})
+            cells = [_fidelity_cell(column, getattr(of, column)) for column in columns]
+            cells += [number(extra.get(f"divergence:{column}"), 2) for column in RANKS]
+            label = f"{view.variant_name(variant)} · {(cell or name).removesuffix(' plain')}"
+            rows.append((label, cells))
+    return {"names": [*columns, *RANKS] if rows else [], "rows": rows, "notes": notes}
+
+
+def _fidelity_cell(column: str, value: float) -> str:
+    if column == "same_top" and defined(value):
+        return f"{100 * value:.1f} %"
+    return number(value, 3) if column == "perplexity_ratio" else compact(value)
 
 
 def _given(value: Any) -> Any:

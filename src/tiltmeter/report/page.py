@@ -102,6 +102,7 @@ def build(view: View, examples: Sample, *, progress: Callable[[str], None] = lam
         "quality": measured.quality(view),
         "answers": measured.answer_quality(view),
         "acceptance": measured.acceptance(view),
+        "fidelity": measured.fidelity(view),
         "speeds": measured.speeds(view),
         "proofs": sections.proofs(view),
         "published": sections.published_rows(view),

@@ -43,8 +43,19 @@ def markdown_summary(view: View) -> str:
         for strategy in ("none", *panel.strategies):
             cells = [_cell(view, view.cell(panel, strategy, name)) for name in panel.benchmarks]
             lines.append("| " + " | ".join([markdown(view.strategy(strategy)), *cells]) + " |")
+    lines += _displaced(view)
     lines += ["", words("markdown.key"), ""]
     return "\n".join(lines)
+
+
+def _displaced(view: View) -> list[str]:
+    """How far each variant lies from its base, on the given text."""
+    parts = [
+        f"{markdown(view.variant_name(v))} {v.fidelity.text.mean:.3g}"
+        for v in view.variants
+        if v.fidelity and v.fidelity.text and v.fidelity.text.n
+    ]
+    return ["", view.words("fidelity.markdown", parts=", ".join(parts))] if parts else []
 
 
 def _cell(view: View, row: Row | None) -> str:

@@ -24,6 +24,7 @@ from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.messages import Text, say
 from tiltmeter.models.difference import incomparable, same_tokens
 from tiltmeter.registry import build
+from tiltmeter.results.displacement import displacement
 from tiltmeter.schema import Place, Row, Variant
 from tiltmeter.schema.change import FlipExample, GroupEffect, GroupMove, Unanswered
 from tiltmeter.strategies.chain import parse
@@ -76,7 +77,10 @@ class Changes:
             hypothesis=without_seed(place.strategy),
         )
         variations = dict.fromkeys(o.variation for o in outcomes if o.variation)
-        self._found[place] = found, {f"robust:{v}": _score_change(benchmark, base, outcomes, v) for v in variations}
+        beside = {f"robust:{v}": _score_change(benchmark, base, outcomes, v) for v in variations}
+        if facts and facts.fidelity:
+            beside |= displacement(facts.fidelity.on(place), benchmark, protocol(base), protocol(outcomes))
+        self._found[place] = found, beside
 
     def _quality(self, model: str, strategy: str) -> dict[str, Any]:
         facts = self._variants.get((model, strategy))
@@ -93,7 +97,7 @@ class Changes:
         update: dict[str, Any] = {"ci": self._level.get(row.place)}
         if change is not None:
             update["change"] = stored_change(change, self._found[row.place][1])
-            update["groups"] = _groups(row.groups, change)
+            update["groups"] = with_groups(row.groups, change)
         return row.model_copy(update=update)
 
 
@@ -299,7 +303,7 @@ def _group(moved: GroupChange | None) -> GroupMove | None:
     return GroupMove(attribute=moved.attribute, group=moved.group, delta=moved.delta, ci=ends(moved.ci))
 
 
-def _groups(listed: Sequence[schema.Group], change: Change) -> tuple[schema.Group, ...]:
+def with_groups(listed: Sequence[schema.Group], change: Change) -> tuple[schema.Group, ...]:
     """The groups the score listed, with their paired changes; groups that only the change knows come after them."""
     found = {(group.attribute, group.group): group for group in listed}
     for moved in change.groups:

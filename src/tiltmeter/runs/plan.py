@@ -98,4 +98,5 @@ def command(study: Study, run: Path) -> str:
         if getattr(study, name) != getattr(defaults, name):
             words += [switch, str(getattr(study, name))]
     words += ["--robust"] if study.robust else []
+    words += [] if study.fidelity else ["--no-fidelity"]
     return shlex.join([*words, "--out", str(run)])

@@ -70,7 +70,7 @@ def passages(path: Path, seed: int) -> list[str]:
 def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> TextQuality:
     """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
     path = _text(study)
-    texts = passages(path, study.seed)
+    texts = study_passages(study)
     scored = [answer for answer in _log_likelihoods(engine, texts) if answer is not None]
     tokens = sum(n for _, n in scored)
     value = math.exp(min(-sum(nats for nats, _ in scored) / tokens, 700.0)) if tokens else math.nan
@@ -90,6 +90,15 @@ def text_key(study: Study) -> str:
     if not path.is_file():
         raise UserError(f"there is no text file {path}", fix="check the path given with --text")
     return digest([hashlib.sha256(path.read_bytes()).hexdigest(), study.seed])
+
+
+def study_passages(study: Study) -> list[str]:
+    """The passages of the study's text."""
+    return passages(_text(study), study.seed)
+
+
+def text_name(study: Study) -> str:
+    return _text(study).name
 
 
 def _text(study: Study) -> Path:

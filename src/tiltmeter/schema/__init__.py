@@ -4,6 +4,7 @@ Everybody downstream of `results` (report, gate, choose, findings, tables, demo)
 """
 
 from tiltmeter.schema.change import Arm, Change, Flips, Group, Spread
+from tiltmeter.schema.fidelity import Fidelity
 from tiltmeter.schema.place import Place
 from tiltmeter.schema.results import Choice, Document, Row, RunFacts
 from tiltmeter.schema.run import DataFacts, Done, Failure, RunRecord
@@ -19,6 +20,7 @@ __all__ = [
     "Document",
     "Done",
     "Failure",
+    "Fidelity",
     "Flips",
     "Group",
     "Place",

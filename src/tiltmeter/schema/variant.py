@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from tiltmeter.messages import Message, as_json
 from tiltmeter.schema.base import Number, Sentence, Stored
+from tiltmeter.schema.fidelity import Fidelity
 from tiltmeter.schema.place import Place
 
 
@@ -207,6 +208,8 @@ class Variant(Stored):
     """Whether it still writes; null: not measured."""
     speed: Speed | None = None
     """Measured by `tiltmeter speed`; null: not measured."""
+    fidelity: Fidelity | None = None
+    """How far its distributions lie from the base's; null: not measured."""
 
     @field_validator("text_quality", mode="before")
     @classmethod

@@ -7,6 +7,7 @@
     relative_errors     an error per fact, facts lying in clusters and groups
     contrast            means of cells weighed against each other: a signed gap
     choices             one person chosen from a list of groups
+    outcomes            any number per item, for who has arrays and no benchmark
 
 A benchmark gathers its outcomes into one of these and says who it is (`of`: its name, unit and ideal); nothing here
 knows a benchmark by name. `validation/` simulates the same arrays, so what is validated is what runs. Codes are
@@ -19,6 +20,7 @@ from tiltmeter.analysis.designs.choices import choices
 from tiltmeter.analysis.designs.contrast import Cells, Table, arm, contrast, ratio, usable_clusters, weighted_means
 from tiltmeter.analysis.designs.country_distances import country_distances
 from tiltmeter.analysis.designs.grouping import Codes, Grouping, crossed
+from tiltmeter.analysis.designs.outcomes import outcomes
 from tiltmeter.analysis.designs.preferences import preferences
 from tiltmeter.analysis.designs.probability_gaps import probability_gaps
 from tiltmeter.analysis.designs.relative_errors import relative_errors
@@ -34,6 +36,7 @@ __all__ = [
     "contrast",
     "country_distances",
     "crossed",
+    "outcomes",
     "preferences",
     "probability_gaps",
     "ratio",

@@ -1,0 +1,1 @@
+"""Per-item files of other tools -> outcomes -> verdicts, by the code that judges a run (`tiltmeter judge`)."""
