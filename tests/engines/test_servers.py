@@ -135,7 +135,7 @@ def test_a_server_that_is_killed_costs_its_cell_and_the_run_goes_on_with_the_nex
         "--tokenizer",
         str(MODEL),
     ]
-    words += ["-b", "discrim-eval", "--limit", "200", "--data", data(), "--out", str(tmp_path / "run")]
+    words += ["-b", "global-opinion-qa", "--limit", "100", "--data", data(), "--out", str(tmp_path / "run")]
     with serving(engine, tmp_path / "log") as (_, kill):
         with (tmp_path / "out").open("wb") as out:
             asking = subprocess.Popen(words, stdout=out, stderr=out)
