@@ -219,7 +219,7 @@ class Smoke:
         """In float32 captured steps write the reference's texts, greedy and sampled; in bfloat16 those of the same
         kernel launched step by step. A capture that is refused fails."""
         found: dict[str, Any] = {}
-        for shape, dtype in (("15m", torch.float32), ("135m", torch.bfloat16)):
+        for shape, dtype in (("15m", torch.float32), ("135m", torch.bfloat16))[: 2 if self.on_card else 1]:
             variant = self.variant(shape, dtype)
             asked = [request.prompt for request in self.requests(variant, "dt-stereotyping", 24)]
             requests: list[Request] = [Generation(prompt, 30 + place % 7) for place, prompt in enumerate(asked)]

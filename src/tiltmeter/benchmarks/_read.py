@@ -9,6 +9,7 @@ import ast
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from tiltmeter.errors import UserError
 
+HALF = re.compile("[\ud800-\udfff]")
 LARGEST = 1e150  # so that sums and products of cells stay finite
 
 
@@ -65,7 +67,7 @@ class Row:
 
     def _checked(self, column: str, value: Any) -> Any:
         """The value; raises UserError where it holds what no file and no sum can: half a character, an infinity."""
-        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        if isinstance(value, str) and HALF.search(value):
             raise self.wrong(column, f"holds half of a surrogate pair, which is no character ({_short(value)})")
         if isinstance(value, (int, float)) and not abs(value) < LARGEST:
             raise self.wrong(column, f"a number beyond {LARGEST:g} ({_short(value)})")

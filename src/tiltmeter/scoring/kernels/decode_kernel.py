@@ -5,6 +5,8 @@ query heads of the head stand in the 16 rows that a tensor core takes at least. 
 TF32; half precision is multiplied as it is and summed in float32.
 """
 
+# mypy: allow-incomplete-defs
+# Triton gives the arguments of a kernel their types
 from __future__ import annotations
 
 import torch

@@ -169,8 +169,9 @@ class DecodeStore(Cache):
         self.calls += 1
         layer = self._layer
         if self._now is not None:
-            others = (part[layer] if part else None for part in (self._shared, self._room.prefix))
-            return decode_attention(query[0], self._own[layer], *others, self._now, scores, self.windows[layer])[None]
+            shared, prefix = (part[layer] if part else None for part in (self._shared, self._room.prefix))
+            window = self.windows[layer]
+            return decode_attention(query[0], self._own[layer], shared, prefix, self._now, scores, window)[None]
         _, heads, n_rows, size = query.shape
         kv_heads = key.shape[1]
         groups = heads // kv_heads
