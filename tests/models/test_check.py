@@ -16,6 +16,8 @@ from tiltmeter.models.check import check_checkpoint
 from tiltmeter.models.folders import fingerprint_folder
 from tiltmeter.models.formats.awq_gptq import read_format
 from tiltmeter.models.resolve import resolve
+from tiltmeter.strategies.chain import parse
+from tiltmeter.variants import apply
 
 LAYER = "model.layers.1.mlp.down_proj.weight"
 
@@ -127,8 +129,136 @@ def test_an_index_may_name_nothing_but_safetensors_inside_the_folder(copy, named
     names = list(load_file(copy / "model.safetensors"))
     (copy / "model.safetensors").rename(copy.parent / "outside.safetensors")
     torch.save({}, copy / "w.bin")
-    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(names, named)}))
+    (copy / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, named)})
+    )
     assert "model.safetensors.index.json" in refused(copy)
+
+
+@pytest.fixture
+def shards(stories, copy):
+    """The model in three files and an index."""
+    from transformers import AutoModelForCausalLM
+
+    (copy / "model.safetensors").unlink()
+    AutoModelForCausalLM.from_pretrained(stories).save_pretrained(copy, max_shard_size="900KB")
+    return copy
+
+
+def reindex(folder: Path, edit) -> None:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    edit(index["weight_map"])
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_an_index_and_its_files_hold_the_same_tensors(shards):
+    enter(shards)
+    sound = (shards / "model.safetensors.index.json").read_text()
+    first, *_, last = sorted(file.name for file in shards.glob("model-0*"))
+    reindex(shards, lambda m: m.pop(LAYER))
+    assert f"holds {LAYER}, which model.safetensors.index.json leaves out" in refused(shards)
+    (shards / "model.safetensors.index.json").write_text(sound)
+    other = last if json.loads(sound)["weight_map"][LAYER] == first else first
+    reindex(shards, lambda m: m.update({LAYER: other}))
+    assert f"names {LAYER} in {other}, which does not hold it; it stands in" in refused(shards)
+    (shards / "model.safetensors.index.json").write_text(sound)
+    reindex(shards, lambda m: m.update({"model.ghost": last}))
+    assert "names model.ghost" in refused(shards)
+    (shards / last).unlink()
+    assert f"lacks {last}" in refused(shards)
+
+
+def test_a_tensor_that_two_files_hold_is_refused(shards):
+    first, *_, last = sorted(shards.glob("model-0*"))
+    name, tensor = next(iter(load_file(first).items()))
+    save_file({**load_file(last), name: tensor + 1}, last, metadata={"format": "pt"})
+    assert f"{name} stands in {first.name} and in {last.name}" in refused(shards)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"weight_map": {}', '{"weight_map": {"a": "b.safetensors"}}'])
+def test_an_index_that_is_none_is_named(shards, content):
+    (shards / "model.safetensors.index.json").write_text(content)
+    assert "model.safetensors.index.json is no index" in refused(shards)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda h: h[LAYER].update(data_offsets=h["model.layers.0.mlp.down_proj.weight"]["data_offsets"]),
+        lambda h: h[LAYER].update(shape=[-1, 2]),
+        lambda h: h[LAYER].update(shape=[10**18, 10**18]),
+        lambda h: h[LAYER].update(dtype="Q4_K"),
+        lambda h: h[LAYER].update(data_offsets=[10, 5]),
+        lambda h: h.update({LAYER: 3}),
+    ],
+    ids=["same bytes twice", "negative size", "more than memory", "unknown type", "backwards", "a number"],
+)
+def test_a_header_that_lies_says_to_fetch_the_file_again(copy, edit):
+    content = (copy / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    edit(header)
+    made = json.dumps(header).encode()
+    (copy / "model.safetensors").write_bytes(len(made).to_bytes(8, "little") + made + content[8 + length :])
+    with pytest.raises(UserError) as caught:
+        enter(copy)
+    assert "model.safetensors is " in caught.value.message
+    assert "fetch the file again" in caught.value.fix
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.complex64, torch.int8, torch.uint8, torch.float8_e5m2])
+def test_a_weight_of_a_type_that_holds_no_weight_in_full_is_refused_without_settings(copy, kind):
+    change(copy, lambda t: t.update({LAYER: t[LAYER].to(kind)}))
+    assert LAYER in refused(copy)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8])
+def test_masks_that_older_models_keep_beside_their_weights_are_no_weights(copy, kind):
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=2048, eos_token_id=2, **sizes)).save_pretrained(copy)
+    mask = torch.ones(1, 1, 64, 64).tril().to(kind)
+    change(copy, lambda t: t.update({f"gpt_neox.layers.{n}.attention.bias": mask.clone() for n in range(2)}))
+    enter(copy)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"quant_method": "fp8", "weight_block_size": [128, 128]},
+        {"quant_method": "mxfp4"},
+        {"quant_method": "gptq", "bits": 4, "group_size": 128},
+        {"quant_method": "awq", "bits": 4, "group_size": 128},
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "no-such-method"},
+    ],
+    ids=lambda settings: settings["quant_method"],
+)
+def test_settings_of_quantized_weights_over_full_ones_are_refused(copy, settings):
+    configure(copy, quantization_config=settings)
+    text = refused(copy)
+    assert settings["quant_method"] in text.lower()
+
+
+@pytest.mark.parametrize("settings", [[1], "int4", 4, True])
+def test_settings_that_are_none_are_refused(copy, settings):
+    configure(copy, quantization_config=settings)
+    assert refused(copy)
+
+
+@pytest.mark.parametrize("where", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("token", [2048, [2, 99999], -1])
+def test_an_end_token_that_the_model_cannot_write_is_refused(copy, where, token):
+    (copy / "generation_config.json").write_text("{}")
+    configure(copy, file=where, eos_token_id=token)
+    assert "eos_token_id" in refused(copy)
+
+
+def test_zeros_alone_are_a_note_of_the_run(copy):
+    change(copy, lambda t: t.update({name: torch.zeros_like(t[name]) for name in t if "layers.1.mlp" in name}))
+    notes = [str(note) for note in apply.load(str(copy), parse("none"), device="cpu").notes]
+    assert [note for note in notes if "nothing but zeros" in note and note.startswith("3 weight matrices")]
 
 
 def test_weights_that_an_index_or_a_link_puts_elsewhere_are_hashed(copy):
@@ -167,12 +297,31 @@ def test_weights_that_keep_size_and_time_get_another_hash(copy):
     assert fingerprint_folder(copy) != before
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "adapter_model.bin",
+        "adapters.safetensors",
+        "pytorch_lora_weights.safetensors",
+    ],
+)
 def test_an_adapter_is_not_left_out_without_a_word(copy, name):
     (copy / name).write_bytes(b"{}")
     text = refused(copy)
     assert name in text
     assert "merge" in text
+
+
+@pytest.mark.parametrize("part", ["base_layer.weight", "lora_A.default.weight"])
+def test_names_of_a_model_that_still_wears_its_adapter_say_to_merge_it(copy, part):
+    name = "model.layers.0.self_attn.q_proj"
+    change(copy, lambda t: t.update({f"{name}.{part}": t.pop(f"{name}.weight")}))
+    with pytest.raises(UserError) as caught:
+        enter(copy)
+    assert name in caught.value.message
+    assert "merge" in caught.value.fix
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(copy):

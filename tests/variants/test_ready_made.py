@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tiltmeter.decisions.gate import evaluate
 from tiltmeter.decisions.policy import read_policy
@@ -109,6 +110,9 @@ def test_a_ready_made_checkpoint_answers_as_the_strategy_that_made_it(stories, c
 
 
 def test_a_checkpoint_whose_library_is_missing_says_which(copy):
+    tensors = load_file(copy / "model.safetensors")
+    codes = {"model.layers.0.mlp.up_proj.codes": torch.zeros(4, 4, dtype=torch.int8)}
+    save_file(tensors | codes, copy / "model.safetensors", metadata={"format": "pt"})
     edit(copy, "config.json", quantization_config={"quant_method": "aqlm"})
     with pytest.raises(UserError, match="cannot be loaded here") as caught:
         apply.load(str(copy), parse("none"))
@@ -116,7 +120,9 @@ def test_a_checkpoint_whose_library_is_missing_says_which(copy):
 
 
 def test_a_quantized_checkpoint_is_not_quantized_again(stories, copy):
-    edit(copy, "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    made = apply.load(stories, parse("int4"), cache_dir=copy.parent / "cache")
+    (copy / "model.safetensors").unlink()
+    made.model.save_pretrained(copy)
     with pytest.raises(UserError, match="quantized already"):
         apply.load(str(copy), parse("int8"))
 
@@ -211,3 +217,40 @@ def test_values_that_the_run_rounds_are_named(stories, copy):
     assert found.about == "dtype" and found.incomparable == ()
     assert "saved in float16 that are rounded to bfloat16" in found.text and found.text in variant.notes
     assert describe(apply.load(str(copy), parse("none"), dtype="float32"), stories) == []
+
+
+def test_fp8_in_blocks_that_loading_turns_dense_is_proved_as_it_is_stored(stories, copy):
+    """Blocks of 64 x 128 with a float32 scale each, as DeepSeek and Qwen publish them."""
+    tensors = load_file(copy / "model.safetensors")
+    for name in [name for name in tensors if ".layers." in name and name.endswith("proj.weight")]:
+        n_out, n_in = tensors[name].shape
+        blocks = tensors[name].float().reshape(n_out // 64, 64, n_in // 128, 128)
+        scale = blocks.abs().amax(dim=(1, 3)) / 448  # the largest number of E4M3
+        whole = (blocks / scale[:, None, :, None]).reshape(n_out, n_in)
+        tensors[name], tensors[f"{name}_scale_inv"] = whole.to(torch.float8_e4m3fn), scale
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    settings = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [64, 128], "fmt": "e4m3"}
+    edit(copy, "config.json", quantization_config=settings)
+    variant = apply.load(str(copy), parse("none"))
+    describe(variant, stories)
+    assert (variant.proof["method"], variant.proof["quantized_layers"]) == ("fp8", 14)
+    summary = str(variant.proof["summary"])
+    assert "fp8: 14 of 15 linear layers quantized" in summary
+    assert "turned dense on loading" in summary
+    assert "simulated" in summary
+    assert 0 < variant.proof["largest_logit_change"] < 2
+
+
+def test_a_scheme_for_the_kv_cache_alone_is_named_and_leaves_the_weights_unquantized(stories, copy):
+    tensors = load_file(copy / "model.safetensors")
+    for layer in range(2):
+        for part in ("k_scale", "v_scale"):
+            tensors[f"model.layers.{layer}.self_attn.{part}"] = torch.tensor([0.5])
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    scheme = {"num_bits": 8, "type": "float", "strategy": "tensor", "symmetric": True, "dynamic": False}
+    settings = {"format": "dense", "config_groups": {}, "kv_cache_scheme": scheme}
+    edit(copy, "config.json", quantization_config={"quant_method": "compressed-tensors", **settings})
+    variant = apply.load(str(copy), parse("none"))
+    describe(variant, stories)
+    assert variant.proof["quantized_layers"] == 0
+    assert "KV cache" in str(variant.proof["summary"])

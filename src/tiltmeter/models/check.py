@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any, cast
 from tiltmeter.errors import UserError
 from tiltmeter.models.folders import GGUF_LINK, OLD_SETTINGS, fingerprint_folder
 from tiltmeter.models.quiet import held_back
-from tiltmeter.models.weight_files import FETCH, Stored, read_headers, weight_files
+from tiltmeter.models.weight_files import FETCH, Stored, check_index, read_headers, weight_files
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-NO_FLOATS = ("I8", "U8", "I16", "I32", "I64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")  # safetensors' names of types
+FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names of types that hold a weight in full
+MASKS = ("attention.bias", "attn.bias", "masked_bias")  # of older models, kept beside the weights; nobody reads them
 PACKED = ("scale", "scales", "weight_scale", "weight_scale_inv", "weight_packed", "qweight", "qzeros", "absmax", "SCB")
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+MERGE = "merge the adapter into the model first: peft's merge_and_unload, then save_pretrained"
 LARGEST_SIZE = 10_000_000
+ADAPTED = ("lora_", ".base_layer.", "ia3_", "modules_to_save")  # in peft's names of tensors
 MASKED = ("ForMaskedLM", "ForPreTraining")
 
 _passed: set[str] = set()  # weight hashes: a folder is checked once in a process
@@ -33,12 +36,20 @@ _passed: set[str] = set()  # weight hashes: a folder is checked once in a proces
 def check_checkpoint(folder: Path, model: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises UserError, with file, layer and fix, for a checkpoint that cannot be taken as it is."""
     _check_vocabulary(model, config, tokenizer)
+    _check_ends(folder, model, config)
     key = fingerprint_folder(folder)
     if key in _passed or (folder / GGUF_LINK).exists():  # a GGUF file is checked by its own reader
         return
     _check_kind(model, config)
     headers = read_headers(weight_files(folder, model), model)
-    settings = _quantization(config)
+    check_index(folder, model, headers)
+    settings = quantization_settings(model, config)
+    if settings.get("quant_method") and not _any_packed(settings, headers):
+        raise UserError(
+            f"{model}: config.json says that the weights are quantized ({str(settings['quant_method'])[:50]}), and "
+            "every one is stored in full",
+            fix="take quantization_config out of config.json, or fetch the quantized weights it belongs to",
+        )
     old = any(name.endswith(".qweight") for name in headers) and any(
         (folder / name).is_file() for name in OLD_SETTINGS.values()
     )
@@ -58,6 +69,29 @@ def _check_vocabulary(model: str, config: PretrainedConfig, tokenizer: PreTraine
             f"the tokenizer of {model} has {max(tokenizer.get_vocab().values()) + 1} entries, the model {rows}",
             fix="give the folder the tokenizer that the model was trained with",
         )
+
+
+def _check_ends(folder: Path, model: str, config: PretrainedConfig) -> None:
+    """An end token that the model cannot write would let every answer run to its limit."""
+    rows = getattr(config.get_text_config(decoder=True), "vocab_size", None)
+    beyond = sorted(index for index in end_ids(folder, config) if rows is not None and not 0 <= index < rows)
+    if beyond:
+        raise UserError(
+            f"{model}: eos_token_id {beyond[0]} is no token of the model, which has {rows}",
+            fix="copy the model's own generation_config.json and config.json",
+        )
+
+
+def end_ids(folder: Path, config: Any) -> set[int]:
+    """Ids that end a generation: of the generation config, else of the configuration."""
+    from transformers import GenerationConfig
+
+    try:
+        ids = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+    except OSError:
+        ids = None
+    ids = ids if ids is not None else getattr(config, "eos_token_id", None)
+    return set() if ids is None else set(ids) if isinstance(ids, list) else {ids}
 
 
 def _check_kind(model: str, config: PretrainedConfig) -> None:
@@ -88,7 +122,7 @@ def _check_tensors(
     from transformers import AutoModelForCausalLM
 
     if not settings:
-        whole = [name for name, tensor in headers.items() if tensor.dtype in NO_FLOATS and len(tensor.shape) > 1]
+        whole = [name for name, tensor in headers.items() if is_packed(tensor) and not name.endswith(MASKS)]
         if whole:
             raise _dropped(model, whole, headers)
     try:
@@ -140,7 +174,9 @@ def report(model: str, info: Mapping[str, Any], headers: Mapping[str, Stored] | 
         raise UserError(
             f"{model} lacks {name}{_more(len(missing))}: its configuration asks for weights that no file holds"
             + (f"; there is {others[0]}, under another prefix" if others else ""),
-            fix="save it with save_pretrained, which writes the names its model class reads"
+            fix=MERGE
+            if any(part in each for each in info["unexpected_keys"] for part in ADAPTED)
+            else "save it with save_pretrained, which writes the names its model class reads"
             if others
             else "fetch the whole checkpoint again, with the config.json that belongs to it",
         )
@@ -152,9 +188,9 @@ def report(model: str, info: Mapping[str, Any], headers: Mapping[str, Stored] | 
 
 def _dropped(model: str, names: list[str], headers: Mapping[str, Stored]) -> UserError:
     """The refusal of tensors that the configuration has no place for, with the fix that fits their kind."""
-    if any("lora_" in name for name in names):
-        fix = "merge the adapter into the model first: peft's merge_and_unload, then save_pretrained"
-    elif any(name.endswith(PACKED) or getattr(headers.get(name), "dtype", "") in NO_FLOATS for name in names):
+    if any(part in name for name in names for part in ADAPTED):
+        fix = MERGE
+    elif any(name.endswith(PACKED) or (name in headers and is_packed(headers[name])) for name in names):
         fix = "these are quantized weights: put the quantization_config they were saved with into config.json"
     else:
         fix = "give the config.json that was saved with these weights, or take these tensors out of the file"
@@ -198,9 +234,27 @@ def _more(count: int) -> str:
     return f" and {count - 1} more" if count > 1 else ""
 
 
-def _quantization(config: PretrainedConfig) -> dict[str, Any]:
+def quantization_settings(model: str, config: PretrainedConfig) -> dict[str, Any]:
     """The quantization settings of a configuration as plain values; {} where there are none."""
     settings = getattr(config, "quantization_config", None)
     if settings is None or isinstance(settings, dict):
         return settings or {}
+    if not hasattr(settings, "to_json_string"):
+        raise UserError(
+            f"{model}: quantization_config in config.json is no set of settings: {str(settings)[:50]}",
+            fix="copy the model's own config.json",
+        )
     return dict(json.loads(settings.to_json_string(use_diff=False)))
+
+
+def is_packed(tensor: Stored) -> bool:
+    """Whether a matrix is stored as integers, bits or narrow floats."""
+    return tensor.dtype not in FLOATS and len(tensor.shape) > 1
+
+
+def _any_packed(settings: Mapping[str, Any], headers: Mapping[str, Stored]) -> bool:
+    """Whether there is what quantization settings speak of: packed weights or scales; a scheme of the KV cache alone
+    leaves the weights as they are."""
+    if settings.get("kv_cache_scheme") and not settings.get("config_groups"):
+        return True
+    return any(is_packed(tensor) or name.endswith(PACKED) for name, tensor in headers.items())

@@ -21,7 +21,11 @@ from tiltmeter.models.weight_files import read_headers, weight_files
 GGUF_LINK = "variant.gguf"  # the file itself, in the folder that stands for it
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 DECIDES = (*WANTED[1:], "additional_chat_templates/*.jinja", GGUF_LINK)  # beside the weights
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+ADAPTER = (
+    *(f"adapter*.{kind}" for kind in ("json", "safetensors", "bin", "pt", "npz")),
+    "*lora*.safetensors",
+    "*lora*.bin",
+)
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -36,7 +40,7 @@ _seen: dict[tuple[tuple[str, int, int, int, int], ...], str] = {}
 
 def check_folder(path: Path, model: str) -> None:
     """Raises UserError when the folder cannot be loaded safely and completely, as far as names of files tell."""
-    adapter = next((name for name in ADAPTER if (path / name).exists()), None)
+    adapter = next((file.name for pattern in ADAPTER for file in sorted(path.glob(pattern))), None)
     if adapter:
         raise UserError(
             f"{model} holds an adapter ({adapter}), which would not be applied",

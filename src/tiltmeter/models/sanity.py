@@ -50,3 +50,13 @@ def check_runs(model: PreTrainedModel, name: str) -> None:
     plain = all(weight.dtype == torch.float32 for weight in model.parameters())
     if float(moved[:-1].max()) > (LEAK if plain else ROUNDED_LEAK) * max(float(moved[-1]), 1e-6):
         raise not_causal(name, "a changed last token moves the logits before it")
+
+
+def nothing_but_zeros(model: PreTrainedModel) -> list[str]:
+    """The weight matrices that hold zeros alone: a download that was interrupted leaves such, and some models are made
+    with them."""
+    return [
+        name
+        for name, weight in model.named_parameters()
+        if weight.ndim > 1 and weight.is_floating_point() and weight.element_size() > 1 and not bool(weight.any())
+    ]

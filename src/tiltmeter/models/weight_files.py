@@ -8,9 +8,11 @@ safetensors files inside its folder and nothing else: torch unpickles whatever h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from safetensors import SafetensorError, safe_open
 
 from tiltmeter.errors import UserError
 
@@ -50,17 +52,39 @@ def weight_files(folder: Path, model: str) -> list[Path]:
 
 
 def read_headers(files: Iterable[Path], model: str) -> dict[str, Stored]:
-    """Tensor name -> what its file's header says. Raises UserError for a file that is no safetensors, or cut."""
+    """Tensor name -> what its file's header says. Raises UserError for a file that is no safetensors, or cut, and for a
+    tensor that two files hold."""
     found: dict[str, Stored] = {}
     for file in files:
-        found.update(_header(file, model))
+        header = _header(file, model)
+        for name in header.keys() & found.keys():
+            raise UserError(
+                f"{model}: {name} stands in {found[name].file.name} and in {file.name}",
+                fix="save the model again with save_pretrained into an empty folder",
+            )
+        found |= header
     return found
+
+
+def check_index(folder: Path, model: str, headers: Mapping[str, Stored]) -> None:
+    """Raises UserError where an index and the files it names hold different tensors: what it leaves out is not read."""
+    if (folder / SINGLE).is_file() or not (folder / INDEX).exists():
+        return
+    listed: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    for name, file in sorted(listed.items()):
+        if name not in headers or headers[name].file != folder / file:
+            there = f"; it stands in {headers[name].file.name}" if name in headers else ""
+            raise UserError(f"{model}: {INDEX} names {name[:200]} in {file}, which does not hold it{there}", fix=FETCH)
+    for name in sorted(headers.keys() - listed.keys()):
+        raise UserError(f"{model}: {headers[name].file.name} holds {name[:200]}, which {INDEX} leaves out", fix=FETCH)
 
 
 def _listed(index: Path, model: str) -> set[str]:
     """The file names in an index, checked one by one."""
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        content = json.loads(index.read_text(encoding="utf-8"))
+        names = set(content["weight_map"].values())
+        dict(content["metadata"])  # transformers wants it
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{model}: {INDEX} is no index of weight files", fix=FETCH) from None
     if not names:
@@ -100,6 +124,13 @@ def _header(file: Path, model: str) -> dict[str, Stored]:
     expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise UserError(f"{model}: {file.name} holds {size:,} of {expected:,} bytes", fix=FETCH)
+    try:
+        with safe_open(
+            file, framework="numpy"
+        ):  # types, shapes and places, as the library that will read them sees them
+            pass
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{model}: {file.name} is damaged: {str(error)[:200]}", fix=FETCH) from None
     return found
 
 

@@ -35,6 +35,7 @@ from tiltmeter.models.reading import (
     pick_dtype,
 )
 from tiltmeter.models.resolve import resolve
+from tiltmeter.models.sanity import nothing_but_zeros
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.strategies.base import Context, DidNothing, LoadFailed
 from tiltmeter.strategies.chain import Chain
@@ -195,6 +196,8 @@ def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]
     if asked and not chain.parts:
         settings = ", ".join(f"{name}={value}" for name, value in sorted(asked.items()))
         context.notes.append(say("note.generation_config", settings=settings))
+    if not chain.parts and (zeros := nothing_but_zeros(loaded)):
+        context.notes.append(say("note.zeros", names=linear.kinds_of(zeros), n=len(zeros)))
     return LoadedVariant(
         model_name=model,
         strategy=chain.canonical,

@@ -11,13 +11,13 @@ rounds are named.
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.messages import Text, join, say
 from tiltmeter.models.artifacts import Artifacts
-from tiltmeter.models.check import NO_FLOATS
+from tiltmeter.models.check import end_ids, is_packed, quantization_settings
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference, same_tokens
 from tiltmeter.models.formats.awq_gptq import how_converted
 from tiltmeter.models.formats.gguf.beside import facts_of
@@ -90,9 +90,9 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     """
     folders = resolve(base), resolve(variant.model_name, base)
     found = [*differences(base, variant.model_name), *_rounded(*folders, variant.dtype)]
-    quantized, total, method = _quantized_layers(variant, folders[1])
+    settings = quantization_settings(variant.model_name, load_config(folders[1], variant.model_name))
+    quantized, total, method = _quantized_layers(variant, folders[1], settings)
     lines: list[Text] = [say("proof.ready_made", method=method, n=quantized, all=total)]
-    settings = _settings(variant)
     scheme = settings.get("kv_cache_scheme")
     if scheme:
         lines.append(say("proof.kv_scheme", type=scheme.get("type", "int"), bits=scheme.get("num_bits", 8)))
@@ -183,31 +183,12 @@ def _end_tokens(folders: Any, configs: Any) -> list[Difference]:
     ]
 
 
-def end_ids(folder: Any, config: Any) -> set[int]:
-    """Ids that end a generation: of the generation config, else of the configuration."""
-    from transformers import GenerationConfig
-
-    try:
-        ids = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
-    except OSError:
-        ids = None
-    ids = ids if ids is not None else getattr(config, "eos_token_id", None)
-    return set() if ids is None else set(ids) if isinstance(ids, list) else {ids}
-
-
-def _settings(variant: LoadedVariant) -> dict[str, Any]:
-    """The quantization settings of a loaded checkpoint; {} where it is not quantized."""
-    config = getattr(variant.model.config, "quantization_config", None)
-    return config if isinstance(config, dict) else getattr(config, "to_dict", dict)()
-
-
-def _quantized_layers(variant: LoadedVariant, folder: Path) -> tuple[int, int, Text]:
+def _quantized_layers(variant: LoadedVariant, folder: Path, settings: Mapping[str, Any]) -> tuple[int, int, Text]:
     """(quantized linear layers, all linear layers, method) of a checkpoint: as it is stored, where loading turned its
     weights dense (FP8 in blocks, say)."""
     from torch import nn
 
-    method: Any = _settings(variant).get("quant_method", say("proof.not_quantized"))
-    method = method.value if isinstance(method, Enum) else method
+    method: Text = settings.get("quant_method") or say("proof.not_quantized")
     linear = {
         name: m for name, m in variant.model.named_modules() if isinstance(m, nn.Linear) or "Linear" in type(m).__name__
     }
@@ -235,8 +216,4 @@ def _stored_quantized(folder: Path) -> set[str]:
     if facts_of(folder):
         return set()
     headers = read_headers(weight_files(folder, str(folder)), str(folder))
-    return {
-        name.rpartition(".")[0]
-        for name, tensor in headers.items()
-        if tensor.dtype in NO_FLOATS and len(tensor.shape) > 1
-    }
+    return {name.rpartition(".")[0] for name, tensor in headers.items() if is_packed(tensor)}

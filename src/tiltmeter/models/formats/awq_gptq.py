@@ -252,7 +252,13 @@ def _settings(folder: Path) -> dict[str, Any]:
     """`quantization_config` of the checkpoint; where config.json has none, the file that old versions wrote."""
     config = _json(folder / "config.json")
     if config.get("quantization_config"):
-        return dict(config["quantization_config"])
+        settings = config["quantization_config"]
+        if not isinstance(settings, dict):
+            raise UserError(
+                f"{folder / 'config.json'}: quantization_config is no set of settings: {str(settings)[:50]}",
+                fix="copy the model's own config.json",
+            )
+        return settings
     for method, name in OLD_SETTINGS.items():
         settings = _json(folder / name)
         if settings and any(each.endswith(".qweight") for each in tensor_names(weight_files(folder, str(folder)))):
