@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from tiltmeter.strategies.chain import Chain
 
 
+WITHOUT_BASE = "check the model, and whether its libraries know it; --debug shows where it fails"
+
+
 @dataclass
 class RunSummary:
     """What a run did: folder, cells finished now and before, failures."""
@@ -268,9 +271,11 @@ class _Work:
         return summary
 
     def _cannot_load(self, spec: VariantSpec, error: Exception, summary: RunSummary) -> None:
-        """A variant is given up, and named; without its base nothing can be compared."""
+        """A variant is given up, and named; without its base nothing can be compared, whatever the reason."""
         if spec.is_base and isinstance(error, UserError):
             raise error
+        if spec.is_base:
+            raise UserError(f"{spec.model} cannot be loaded: {reason_of(error)}", fix=WITHOUT_BASE) from error
         self.fail(summary, spec, None, reason_of(error))
 
     def fail(self, summary: RunSummary, spec: VariantSpec, cell: CellId | None, reason: str) -> None:

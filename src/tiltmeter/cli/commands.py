@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tiltmeter.cli.ending import ending
 from tiltmeter.cli.evidence_commands import evidence_app
 from tiltmeter.cli.export_commands import export_app
 from tiltmeter.cli.judge import judge_app
@@ -44,7 +44,7 @@ from tiltmeter.cli.options import (
     Tokenizer,
     study_settings,
 )
-from tiltmeter.cli.output import guarded, say, say_error
+from tiltmeter.cli.output import say
 from tiltmeter.cli.there_is import there_is_app
 from tiltmeter.errors import UserError
 from tiltmeter.messages import told
@@ -54,7 +54,6 @@ from tiltmeter.printed import one_line
 if TYPE_CHECKING:
     from tiltmeter.study import Study
 
-ROOM = "make room; the same command goes on where it stopped"
 PolicyFile = Annotated[
     Path | None, typer.Option("--policy", help="YAML policy. [dim]default: forbid `worse` and `shifted`[/dim]")
 ]
@@ -375,19 +374,6 @@ app.add_typer(there_is_app)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: user mistakes end with exit status 2 and no traceback; so does an output that cannot be kept."""
-    try:
-        with guarded():
-            try:
-                app(args=arguments)
-            except UserError as error:
-                say_error(error)
-                sys.exit(2)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-                    raise
-                say_error(UserError(f"cannot write to the disk: {error.strerror}", fix=ROOM))
-                sys.exit(2)
-    except UserError as error:  # of the output itself
-        say_error(error)
-        sys.exit(2)
+    """Entry point. Exits with a status of `tiltmeter.cli.ending`, by SystemExit."""
+    with ending():
+        app(args=arguments)

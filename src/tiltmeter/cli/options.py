@@ -155,7 +155,13 @@ CalibrationSeeds = Annotated[
     ),
 ]
 Text = Annotated[
-    str | None, typer.Option("--text", metavar="FILE", rich_help_panel=HOW, help="Text whose perplexity is measured.")
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="FILE",
+        rich_help_panel=HOW,
+        help="Text whose perplexity is measured. [dim]default: general prose of our own[/dim]",
+    ),
 ]
 Fidelity = Annotated[
     bool | None,
