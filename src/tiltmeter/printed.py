@@ -16,21 +16,34 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from typing import Any, TypeGuard
 
 ANSWER_LIMIT = 1500  # characters of one text shown in the report; the run keeps all of it
 
+# Unicode's format characters and others that show nothing, but for what text of some script cannot do without: joiners
+# (U+200C, U+200D), presentation selectors (U+FE0E, U+FE0F), Mongolian, Khmer, and signs that are drawn (U+0600 …).
 _INVISIBLE = [
+    *range(0x80, 0xA0),
+    0xAD,
+    0x034F,
     0x061C,
-    *range(0x200B, 0x200C),
+    0x115F,
+    0x1160,
+    0x180E,
+    0x200B,
     0x200E,
     0x200F,
     *range(0x202A, 0x202F),
     *range(0x2060, 0x2070),
+    0x3164,
+    *range(0xFE00, 0xFE0E),
     0xFEFF,
-    *range(0xFFF9, 0xFFFC),
-    *range(0x80, 0xA0),
-    *range(0xE0000, 0xE0080),
+    0xFFA0,
+    *range(0xFFF0, 0xFFFC),
+    *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B),
+    *range(0xE0000, 0xE0200),
 ]
 _VISIBLE: dict[int, str] = {code: f"⟨U+{code:04X}⟩" for code in _INVISIBLE}
 _VISIBLE |= {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}  # ␀ ␛ …
@@ -151,8 +164,8 @@ def markdown(text: str) -> str:
     """Text for a Markdown table cell: no markup, no HTML, no link, no mention becomes active; one line."""
     line = " ".join(clean(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", line)
-    line = re.sub(r"(?i)\b(\w+):(?=//)|\b(javascript|data|mailto|xmpp):|\b(www\.)", _parted, line)
+    line = re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", line)
+    line = re.sub(r"(?i)\b(\w+):(?=//)|\b(javascript|data|mailto|xmpp):|\b(www\.)|\b(GH-)(?=\d)", _parted, line)
     return no_command(line.replace("@", "＠"))
 
 
@@ -160,6 +173,7 @@ def _parted(found: re.Match[str]) -> str:
     return found[0] + " "
 
 
+FORMULA = ("=", "+", "-", "@", "\t")  # what begins one for a spreadsheet
 NONE = "–"  # printed where there is no number; its reason stands beside it
 
 
@@ -244,7 +258,8 @@ def csv_safe(value: Any) -> Any:
         return ""
     if isinstance(value, str):
         value = no_command(clean(value.replace("\r\n", "\n").replace("\r", "\n")))
-        return "'" + value if value.lstrip()[:1] in ("=", "+", "-", "@", "\t") and not _number_like(value) else value
+        first = unicodedata.normalize("NFKC", value.lstrip()[:1])  # wide forms are formulas in some languages' Excel
+        return "'" + value if first in FORMULA and not _number_like(value) else value
     return value
 
 

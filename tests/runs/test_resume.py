@@ -1,12 +1,9 @@
-"""Killed at any instant and started again, a run ends with the same results as an uninterrupted one."""
+"""Killed at any step and started again, a run ends with the same results as an uninterrupted one."""
 
 import json
-import os
-import random
-import signal
-import time
 
 import pytest
+from killing import at_commit, at_file, killed
 
 from tiltmeter.pipeline import run
 from tiltmeter.results.document import read_results
@@ -23,7 +20,7 @@ def without_times(document):
     return json.dumps(document, sort_keys=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def study(shared):
     return make_study(
         models=[str(shared / "models" / "stories260k")],
@@ -36,35 +33,47 @@ def study(shared):
     )
 
 
-def run_in_child(study, out):
-    """A real process of its own (forked, so that torch is not imported 20 times over)."""
-    child = os.fork()
-    if child == 0:
-        try:
-            run(study, out)
-        finally:
-            os._exit(0)
-    return child
+@pytest.fixture(scope="module")
+def uninterrupted(study, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    run(study, out)
+    return out
 
 
-def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_results(study, tmp_path):
-    started = time.perf_counter()
-    run(study, tmp_path / "uninterrupted")
-    whole = time.perf_counter() - started
-    expected = without_times(read_results(tmp_path / "uninterrupted"))
-    rng, place = random.Random(7), 0
-    for _ in range(20):
-        child = run_in_child(study, tmp_path / f"run{place}")
-        time.sleep(rng.uniform(0.02, 0.5 * min(whole, 12.0)))
-        finished, _ = os.waitpid(child, os.WNOHANG)
-        if finished:
-            place += 1  # it was done before the kill: the next kills hit a fresh run
-            continue
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    for number in range(place + 1):
-        run(study, tmp_path / f"run{number}")
-        assert without_times(read_results(tmp_path / f"run{number}")) == expected
+def lines(out):
+    """(whole lines of answers that a run holds, torn ones)."""
+    whole = torn = 0
+    for path in out.glob("cells/*/answers.jsonl"):
+        *finished, rest = path.read_bytes().split(b"\n")
+        whole, torn = whole + len(finished), torn + bool(rest)
+    return whole, torn
+
+
+def test_a_run_killed_twenty_times_at_its_commits_ends_with_the_same_results(study, uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    total, _ = lines(uninterrupted)
+    kills = [(1, "before"), (2, "after"), (1, "torn"), (3, "before"), (2, "torn")] * 4
+    kept = 0
+    for number, how in kills:
+        assert killed(lambda: run(study, out), at_commit(number, how)), "the run ended before it was killed"
+        kept += number if how == "after" else number - 1
+        assert lines(out) == (kept, how == "torn")  # the kill hit a cell at work, and cost at most one batch
+    assert kept < total
+    run(study, out)
+    assert without_times(read_results(out)) == without_times(read_results(uninterrupted))
+    assert lines(out) == (total, 0)  # no batch was asked twice
+
+
+@pytest.mark.parametrize("name", ["run.json", "cell.json", "done.json", "variant", "failures.json", "results.json"])
+def test_a_run_killed_while_it_writes_a_file_ends_with_the_same_results(study, uninterrupted, tmp_path, name):
+    out = tmp_path / "run"
+    [file, *_] = sorted(path.name for path in uninterrupted.glob("variants/*.json")) if name == "variant" else [name]
+    number = 1 if name.endswith("s.json") else 2  # two are written once
+    for how in ("half", "after"):
+        assert killed(lambda how=how: run(study, out), at_file(number, how, file))
+    run(study, out)
+    assert without_times(read_results(out)) == without_times(read_results(uninterrupted))
+    assert not list(out.rglob("*.part"))
 
 
 def test_finished_answers_are_not_asked_again(study, tmp_path):

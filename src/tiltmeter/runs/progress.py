@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from tiltmeter.printed import one_line
 
 if TYPE_CHECKING:
     from tiltmeter.runs.store import CellId
+
+EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 
 
 class Bar:
@@ -52,10 +54,26 @@ class _RichBar(Bar):
         self.progress.update(self.task, advance=n, info=f"{rate:,.0f} tokens/s · {max(saved, 0):.0%} shared")
 
 
-class Terminal(Progress):
-    """Rich bars on a terminal; one plain line per finished cell elsewhere (logs, CI). Any thread may have one."""
+class _Lines(Bar):
+    """A cell's progress where there is no terminal: plain lines, at the rate that `Terminal` allows all cells."""
 
-    def __init__(self, debug: bool = False) -> None:
+    def __init__(self, terminal: Terminal, label: str, total: int, done: int) -> None:
+        self.terminal, self.label, self.total, self.done = terminal, label, total, done
+
+    def advance(self, n: int, stats: Any) -> None:
+        self.done += n
+        if self.done < self.total and self.terminal.may_speak():
+            self.terminal.line(f"{self.label}: {self.done} of {self.total} requests")
+
+
+class Terminal(Progress):
+    """Rich bars on a terminal. Elsewhere (logs, CI) plain lines: one per finished cell, and of the cells at work one
+    every `EVERY` seconds, however many there are. Any thread may have a cell.
+
+    clock: seconds, never set back.
+    """
+
+    def __init__(self, debug: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
 
         self.debug = debug
@@ -63,20 +81,34 @@ class Terminal(Progress):
         self.live = sys.stderr.isatty()
         self._bars: Any = None  # those of all cells at work: a terminal takes one display at a time
         self._lock = threading.Lock()
+        self._clock = clock
+        self._spoke = clock()
+
+    def may_speak(self) -> bool:
+        """Whether a line of progress is due; who is told so, writes it."""
+        with self._lock:
+            due = self._clock() - self._spoke >= EVERY
+            if due:
+                self._spoke = self._clock()
+            return due
+
+    def line(self, text: str) -> None:
+        """One line, whatever the width: a log is not folded."""
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A step that may take long: said in a log too, where silence for minutes reads as a hang."""
-        self.console.print(one_line(text), style="dim", markup=False, highlight=False)
+        self.line(one_line(text))
 
     def warn(self, text: str) -> None:
-        self.console.print(one_line(text), style="yellow", markup=False, highlight=False)
+        self.console.print(one_line(text), style="yellow", markup=False, highlight=False, soft_wrap=not self.live)
 
     @contextmanager
     def cell(self, cell_id: CellId, total: int, done: int) -> Iterator[Bar]:
         label = one_line(f"{cell_id.strategy} · {cell_id.benchmark} · {cell_id.format} {cell_id.decoding}")
-        started = time.perf_counter()
+        started = self._clock()
         if not self.live:
-            yield Bar()
+            yield _Lines(self, label, total, done)
             self._finished(label, total, started)
             return
         with self._lock:
@@ -97,8 +129,7 @@ class Terminal(Progress):
                     self._finished(label, total, started)
 
     def _finished(self, label: str, total: int, started: float) -> None:
-        line = f"{label}: {total} requests in {time.perf_counter() - started:.1f} s"
-        self.console.print(line, style="dim", markup=False, highlight=False)
+        self.line(f"{label}: {total} requests in {self._clock() - started:.1f} s")
 
     def _display(self) -> Any:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -45,9 +45,12 @@ PASSAGE_CHARACTERS = 400
 ANSWERS = 48  # answers per cell whose likelihood under the base is computed
 
 
-def default_text() -> Path:
-    """The text the built-in model's world comes with (our own sentences)."""
-    return Path(str(files("tiltmeter.demo"))) / "data" / "text" / "heldout.txt"
+def default_text(data: str) -> Path:
+    """General prose of our own (English, 32 passages); of the built-in world's data the text that world comes with."""
+    world = Path(str(files("tiltmeter.demo"))) / "data"
+    if Path(data).expanduser().resolve() == world.resolve():
+        return world / "text" / "heldout.txt"
+    return Path(str(files("tiltmeter.runs"))) / "neutral.txt"
 
 
 def passages(path: Path, seed: int) -> list[str]:
@@ -68,7 +71,7 @@ def passages(path: Path, seed: int) -> list[str]:
 
 
 def measure_text(variant: LoadedVariant, engine: Answering, study: Study) -> TextQuality:
-    """Perplexity of the study's text (default: the built-in world's) under a loaded variant."""
+    """Perplexity of the study's text (`default_text` where it names none) under a loaded variant."""
     path = _text(study)
     texts = study_passages(study)
     scored = [answer for answer in _log_likelihoods(engine, texts) if answer is not None]
@@ -102,7 +105,7 @@ def text_name(study: Study) -> str:
 
 
 def _text(study: Study) -> Path:
-    return Path(study.text).expanduser() if study.text else default_text()
+    return Path(study.text).expanduser() if study.text else default_text(study.data)
 
 
 def judge_answers(store: Store, study: Study, loader: Loader, fail: Callable[[str], None]) -> None:
