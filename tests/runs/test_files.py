@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from tiltmeter.cli.commands import main
 from tiltmeter.cli.decisions import run_gate
 from tiltmeter.errors import UserError
 from tiltmeter.files.whole import write_whole, written_whole
-from tiltmeter.runs.store import Store, write_json
+from tiltmeter.results.document import read_document
+from tiltmeter.runs.store import Store, stored_failures, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -28,6 +30,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_whole(tmp_path / "a", "\ud800")
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        write_whole(tmp_path / name, "text")
+        assert os.read(reader, 100) == b"text"
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+@pytest.mark.parametrize("name", ["run.json", "results.json", "failures.json"])
+def test_a_pipe_in_a_run_folder_from_elsewhere_is_not_waited_for(tmp_path, name):
+    write_run(tmp_path / "run", strategies=("int4",), benchmarks=("crows-pairs",))
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "run" / name)
+    with pytest.raises(UserError, match="it is no file"):
+        stored_failures(tmp_path / "run") if name == "failures.json" else read_document(tmp_path / "run")
 
 
 def test_links_are_replaced_not_followed(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tiltmeter.errors import UserError
 from tiltmeter.models import linear as _layers
@@ -44,6 +45,31 @@ def mixture(request, stories, tmp_path_factory) -> Path:
     for file in Path(stories).glob("tokenizer*"):
         shutil.copy(file, folder / file.name)
     return folder
+
+
+@pytest.mark.parametrize("spoil", ["missing", "cut", "one too many"])
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe"])
+def test_an_expert_that_is_not_like_the_others_is_named(stories, tmp_path, kind, spoil):
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(**SIZES, **KINDS[kind])
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    for file in Path(stories).glob("tokenizer*"):
+        shutil.copy(file, tmp_path / file.name)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = max(name for name in tensors if ".layers.1." in name and ".experts.3." in name)
+    if spoil == "missing":
+        del tensors[name]
+    elif spoil == "cut":
+        tensors[name] = tensors[name][:-1].clone()
+    else:
+        name = name.replace(".experts.3.", ".experts.4.")
+        tensors[name] = torch.zeros(2, 2)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError) as caught:
+        apply.load(str(tmp_path), parse("none"), device="cpu")
+    assert name.rpartition(".experts.")[0] in caught.value.message
+    assert "fetch the file again" in caught.value.fix
 
 
 def counted(folder: Path) -> tuple[int, int, int]:

@@ -1,4 +1,7 @@
-"""Files written whole: a reader sees the old one or the new one, and a link in a folder leads nowhere."""
+"""Files written whole: a reader sees the old one or the new one, and a link in a folder leads nowhere.
+
+A pipe or a device (/dev/stdout, /dev/null, >(command)) is written to, never replaced: root could.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,13 @@ PART = ".part"  # ending of what is not finished yet
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write; it takes its name when all is on the disk. What a failure leaves behind is removed.
 
-    A symbolic link of that name is replaced, not followed; so is one in the place of the unfinished file.
+    A symbolic link of that name is replaced, not followed, unless it leads to a pipe or a device; so is one in the
+    place of the unfinished file.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as out:
+            yield out
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     draft.unlink(missing_ok=True)

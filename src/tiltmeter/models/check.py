@@ -9,6 +9,8 @@ What only running a model can show is `tiltmeter.models.sanity`'s.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +30,7 @@ SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention
 MERGE = "merge the adapter into the model first: peft's merge_and_unload, then save_pretrained"
 LARGEST_SIZE = 10_000_000
 ADAPTED = ("lora_", ".base_layer.", "ia3_", "modules_to_save")  # in peft's names of tensors
+EXPERT = re.compile(r"(.+\.experts\.)(\d+)(\..+)")
 MASKED = ("ForMaskedLM", "ForPreTraining")
 
 _passed: set[str] = set()  # weight hashes: a folder is checked once in a process
@@ -122,6 +125,7 @@ def _check_tensors(
     from transformers import AutoModelForCausalLM
 
     if not settings:
+        _check_experts(model, headers)
         whole = [name for name, tensor in headers.items() if is_packed(tensor) and not name.endswith(MASKS)]
         if whole:
             raise _dropped(model, whole, headers)
@@ -156,6 +160,27 @@ def _check_tensors(
         }
         for problem in _wrong_packing(settings, headers, shapes):
             raise UserError(f"{model}: {problem}", fix="correct quantization_config, or fetch the checkpoint again")
+
+
+def _check_experts(model: str, headers: Mapping[str, Stored]) -> None:
+    """Raises UserError for an expert that lacks a matrix the others have, or holds one of another shape: transformers
+    stacks them and says only that it could not."""
+    sets: dict[str, dict[str, dict[int, str]]] = {}
+    for name in headers:
+        if found := EXPERT.fullmatch(name):
+            sets.setdefault(found[1], {}).setdefault(found[3], {})[int(found[2])] = name
+    for layer, matrices in sets.items():
+        numbers = {number for held in matrices.values() for number in held}
+        for matrix, held in matrices.items():
+            if missing := sorted(numbers - held.keys()):
+                raise UserError(f"{model} lacks {layer}{missing[0]}{matrix}{_more(len(missing))}", fix=FETCH)
+            usual, _ = Counter(headers[name].shape for name in held.values()).most_common(1)[0]
+            for name in held.values():
+                if headers[name].shape != usual:
+                    raise UserError(
+                        f"{model}: {_where(name, headers)} is {headers[name].shape}, other experts' are {usual}",
+                        fix=FETCH,
+                    )
 
 
 def report(model: str, info: Mapping[str, Any], headers: Mapping[str, Stored] | None = None) -> None:

@@ -135,7 +135,7 @@ class Cell:
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """Finished batches: {"rows": [[request index, answer dict]…], "seconds": s, "tokens": n}."""
-        if self.answers_path.exists():
+        if self.answers_path.is_file():
             with self.answers_path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if line.endswith(b"\n"):

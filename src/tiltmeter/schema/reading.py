@@ -16,6 +16,8 @@ Kind = TypeVar("Kind", bound=Stored)
 
 def load_json(path: Path, *, fix: str) -> Any:
     """The file's content; None when there is none. Raises UserError when it is no JSON or cannot be read."""
+    if path.exists() and not path.is_file():  # a pipe in a folder from elsewhere would be waited for
+        raise UserError(f"cannot read {path}: it is no file", fix=fix)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -194,7 +194,7 @@ BROKEN = {
     "zeros of 0 that an old producer wrote over": "zero points of 0",
     "integers without scales": "no scales",
     "another group size than it says": "do not fit 4 bits in groups of 16",
-    "no packed weights at all": "holds no packed weights",
+    "no packed weights at all": "every one is stored in full",
 }
 
 
