@@ -15,7 +15,6 @@ NEAR = (
     "fp8",
     "fp8-block",
     "mxfp8",
-    "torchao-int8",
     "kv8",
     "kv-fp8",
 )  # within a tenth of the base's perplexity
