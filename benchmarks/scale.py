@@ -1,7 +1,7 @@
 """What a large study costs the driver: 3 models x 12 strategies x 11 benchmarks x 2 formats through the real pipeline,
 answered at once by a fake engine. Then, on paper, what 8 and 80 GPUs would take.
 
-    python -m benchmarks.scale [--shared ../shared] [--limits 10 20] [--us-per-token 50]
+    python -m benchmarks.scale [--shared ../shared] [--limits 10 20] [--us-per-token 50] [--small]
 
 Planning, inputs, journals, commits, resume bookkeeping and statistics are the run's own; only the model is not there.
 The fake engine counts the tokens that prefix trees would compute and answers from a hash. Each limit of items per
@@ -35,6 +35,9 @@ BENCHMARKS = (
     "crows-pairs", "dt-stereotyping", "discrim-eval", "discrim-eval-gen", "global-opinion-qa", "worldbench",
     "winobias", "winogender", "bbq", "bbq-race-x-gender", "bbq-race-x-ses",
 )  # fmt: skip
+WHOLE = MODELS, STRATEGIES, BENCHMARKS
+SMALL = MODELS[:2], ("int8", "rerun"), ("crows-pairs", "discrim-eval-gen", "dt-stereotyping")
+Grid = tuple[Sequence[str], Sequence[str], Sequence[str]]
 TEMPLATE = "{% for turn in messages %}[{{ turn.role }}] {{ turn.content }}\n{% endfor %}[assistant]"
 NODES = ((1, 8), (10, 80))
 
@@ -45,14 +48,16 @@ def main() -> None:
     parser.add_argument("--limits", type=int, nargs="+", default=[10, 20], help="items of each benchmark")
     parser.add_argument("--us-per-token", type=float, default=50.0, help="model time, assumed")
     parser.add_argument("--load-seconds", type=float, default=60.0, help="of one variant on one GPU, assumed")
+    parser.add_argument("--small", action="store_true", help="2 models x 3 strategies x 3 benchmarks: a minute")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(options.shared, options.limits[0])))
+        print(json.dumps(measure(options.shared, options.limits[0], SMALL if options.small else WHOLE)))
         return
     rows: list[dict[str, float]] = []
     for limit in options.limits:
         command = [sys.executable, "-m", "benchmarks.scale", "--child", "--shared", options.shared, "--limits", limit]
+        command += ["--small"] * options.small
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         child = subprocess.run(list(map(str, command)), env=environment, stdout=subprocess.PIPE, check=True, text=True)
         rows.append(json.loads(child.stdout.splitlines()[-1]))
@@ -65,7 +70,9 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name}: {value:,.4g}")
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps({"rows": rows, **found}, indent=1) + "\n")
+    (RESULTS / ("scale-small.json" if options.small else "scale.json")).write_text(
+        json.dumps({"rows": rows, **found}, indent=1) + "\n"
+    )
 
 
 def paper(rows: Sequence[dict[str, float]], us_per_token: float, load_seconds: float) -> dict[str, float]:
@@ -97,7 +104,7 @@ class Counting:
         from tiltmeter.scoring.engine import Stats
 
         self._tokenizer, self._budget = tokenizer, batch_tokens
-        self.stats, self.notes, self.n_requests = Stats(), [], 0
+        self.stats, self.notes, self.n_requests, self.seconds = Stats(), [], 0, 0.0
 
     def plan(self, requests: Iterable[Any], salt: str = "") -> list[list[int]]:
         from tiltmeter.scoring import plan as planning
@@ -120,6 +127,7 @@ class Counting:
         from tiltmeter.scoring.requests import Generation, GenerationAnswer, OptionAnswer, OptionProbs, SequenceAnswer
         from tiltmeter.scoring.trees.prefix_tree import common_prefix
 
+        started = time.process_time()
         tokens = [encode(self._tokenizer, text_of(request)) for request in requests]
         before: list[int] = []
         for ids in sorted(tokens):
@@ -141,11 +149,13 @@ class Counting:
                 found.append(OptionAnswer(tuple(map(tuple, rows)), len(ids)))
             else:
                 found.append(SequenceAnswer(nats * len(ids), len(ids)))
+        self.seconds += time.process_time() - started  # a worker's, not the driver's
         return found
 
 
-def measure(shared: Path, limit: int) -> dict[str, float]:
-    """CPU time and peak memory of one run of the whole grid with `limit` items of each benchmark."""
+def measure(shared: Path, limit: int, grid: Grid) -> dict[str, float]:
+    """CPU time and peak memory of one run of a grid with `limit` items of each benchmark."""
+    models, strategies, benchmarks = grid
     from transformers import AutoTokenizer
 
     from tiltmeter import pipeline
@@ -196,7 +206,7 @@ def measure(shared: Path, limit: int) -> dict[str, float]:
     pipeline.write_results = timed  # type: ignore[assignment]
     data = linked(shared / "data")
     study = make_study(
-        models=list(MODELS), strategies=list(STRATEGIES), benchmarks=list(BENCHMARKS), format="both",
+        models=list(models), strategies=list(strategies), benchmarks=list(benchmarks), format="both",
         limit=limit, data=str(data), text_quality=False, batch_tokens=4096,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -206,7 +216,7 @@ def measure(shared: Path, limit: int) -> dict[str, float]:
     if summary.failures:
         raise SystemExit(f"{len(summary.failures)} failures, the first: {summary.failures[0]}")
     asked = whole = 0
-    for name in BENCHMARKS:
+    for name in benchmarks:
         benchmark: Any = build("benchmark", name)
         everything = benchmark.load(data)
         whole += len(everything)
@@ -218,7 +228,7 @@ def measure(shared: Path, limit: int) -> dict[str, float]:
         "requests": sum(engine.n_requests for engine in engines),
         "tokens_computed": sum(engine.stats.tokens_computed for engine in engines),
         "whole_share": whole / asked,
-        "answering_seconds": seconds - spent["statistics"],
+        "answering_seconds": seconds - spent["statistics"] - sum(engine.seconds for engine in engines),
         "statistics_seconds": spent["statistics"],
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
