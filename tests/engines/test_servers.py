@@ -125,29 +125,22 @@ def test_the_chat_endpoint_of_a_real_server_answers_the_five(engine, tmp_path):
 
 @pytest.mark.parametrize("engine", ["llama", "vllm"])
 def test_a_server_that_is_killed_costs_its_cell_and_the_run_goes_on_with_the_next(engine, tmp_path):
-    """Killed after its first committed batch; started anew, the same command completes the run."""
-    words = [
-        sys.executable,
-        "-m",
-        "tiltmeter",
-        "run",
-        f"http://127.0.0.1:{PORTS[engine]}/v1",
-        "--tokenizer",
-        str(MODEL),
-    ]
-    words += ["-b", "global-opinion-qa", "--limit", "100", "--data", data(), "--out", str(tmp_path / "run")]
+    """Killed after the first cell, within the second; started anew, the same command completes the run."""
+    words = [sys.executable, "-m", "tiltmeter", "run", f"http://127.0.0.1:{PORTS[engine]}/v1"]
+    words += ["--tokenizer", str(MODEL), "-b", "global-opinion-qa", "-b", "worldbench", "--limit", "4"]
+    words += ["--data", data(), "--out", str(tmp_path / "run")]
     with serving(engine, tmp_path / "log") as (_, kill):
         with (tmp_path / "out").open("wb") as out:
             asking = subprocess.Popen(words, stdout=out, stderr=out)
-        while asking.poll() is None and not list((tmp_path / "run").glob("cells/*/answers.jsonl")):
+        while asking.poll() is None and not list((tmp_path / "run").glob("cells/*/done.json")):
             time.sleep(0.2)
         kill()
         assert asking.wait() == 3, (tmp_path / "out").read_text(errors="replace")[-2000:]
     kept = sum(len(path.read_bytes().splitlines()) for path in (tmp_path / "run").glob("cells/*/answers.jsonl"))
     with serving(engine, tmp_path / "log"):
         assert subprocess.run(words, check=False).returncode == 0
-    [row] = read_results(tmp_path / "run")["rows"]
-    assert row["complete"] and kept > 0
+    rows = read_results(tmp_path / "run")["rows"]
+    assert len(rows) == 2 and all(row["complete"] for row in rows) and kept == 1
 
 
 def test_llama_cpp_in_process_is_one_request_at_a_time_and_transformers():
