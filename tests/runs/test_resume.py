@@ -34,6 +34,13 @@ def study(shared):
 
 
 @pytest.fixture(scope="module")
+def batches(study):
+    """A run of many small batches."""
+    asked = {"benchmarks": ("crows-pairs",), "limits": {"crows-pairs": 24}, "strategies": (), "text_quality": False}
+    return study.model_copy(update={"batch_tokens": 16, **asked})
+
+
+@pytest.fixture(scope="module")
 def uninterrupted(study, tmp_path_factory):
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
     run(study, out)
@@ -49,18 +56,18 @@ def lines(out):
     return whole, torn
 
 
-def test_a_run_killed_twenty_times_at_its_commits_ends_with_the_same_results(study, uninterrupted, tmp_path):
+def test_a_run_killed_at_its_commits_again_and_again_ends_with_the_same_results(batches, tmp_path):
+    run(batches, tmp_path / "whole")
     out = tmp_path / "run"
-    total, _ = lines(uninterrupted)
-    kills = [(1, "before"), (2, "after"), (1, "torn"), (3, "before"), (2, "torn")] * 4
+    total, _ = lines(tmp_path / "whole")
     kept = 0
-    for number, how in kills:
-        assert killed(lambda: run(study, out), at_commit(number, how)), "the run ended before it was killed"
+    for number, how in [(1, "before"), (2, "after"), (1, "torn"), (3, "before"), (2, "torn")]:
+        assert killed(lambda n=number, how=how: run(batches, out), at_commit(number, how)), "it ended before"
         kept += number if how == "after" else number - 1
         assert lines(out) == (kept, how == "torn")  # the kill hit a cell at work, and cost at most one batch
-    assert kept < total
-    run(study, out)
-    assert without_times(read_results(out)) == without_times(read_results(uninterrupted))
+    assert 5 == kept < total
+    run(batches, out)
+    assert without_times(read_results(out)) == without_times(read_results(tmp_path / "whole"))
     assert lines(out) == (total, 0)  # no batch was asked twice
 
 
