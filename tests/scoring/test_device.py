@@ -221,3 +221,18 @@ def test_a_lost_device_ends_the_run_with_what_to_do(monkeypatch):
     with pytest.raises(UserError, match="stopped working") as stopped:
         list(loader_with(Lost(), monkeypatch).answers(None, deque([[1]]), lambda batch: batch))
     assert "same command again" in stopped.value.fix
+
+
+def test_what_a_batch_freed_leaves_the_process_and_what_lives_is_untouched():
+    kept = torch.ones(1000)
+    freed = [torch.ones(2**20) for _ in range(64)]  # 256 MiB in pieces that the heap keeps
+    between = torch.ones(1000)
+    del freed
+    device.give_back("cpu")
+    assert kept.sum() == between.sum() == 1000
+
+
+@pytest.mark.parametrize("where", ["cuda", "cuda:1", "served"])
+def test_elsewhere_nothing_is_given_back(monkeypatch, where):
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: pytest.fail("no library is asked"))
+    device.give_back(where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import traceback
@@ -74,6 +75,18 @@ def lost(error: BaseException) -> UserError:
         fix="start the same command again: what is finished is kept; if it comes again, lower --batch-tokens or use "
         "another card",
     )
+
+
+def give_back(device: str) -> None:
+    """After a batch: what is free inside the process goes back to the machine (CPU, glibc; elsewhere nothing to do).
+
+    Buffers of up to 32 MiB come from a heap that only shrinks at its end, so one small tensor that stays above them
+    keeps gigabytes resident: 6 GB were seen for a model of 135M parameters after eight cells of a run.
+    """
+    if device.partition(":")[0] == "cpu":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+        if trim is not None:
+            trim(0)
 
 
 def without_frames(error: Exception) -> Exception:

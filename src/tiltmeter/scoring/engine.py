@@ -19,7 +19,7 @@ from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring import plan as planning
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.budget import auto_batch_tokens, decode_rows
-from tiltmeter.scoring.device import is_out_of_memory, prepare
+from tiltmeter.scoring.device import give_back, is_out_of_memory, prepare
 from tiltmeter.scoring.methods import Method
 from tiltmeter.scoring.prompts import encode
 from tiltmeter.scoring.reference import text_of
@@ -144,6 +144,7 @@ class Engine:
                 answers.update(zip(chosen, found, strict=True))
                 self.stats.tokens_asked += sum(len(tokens[i]) for i in chosen)
         self.stats.tokens_asked += sum(a.n_tokens for a in answers.values() if isinstance(a, GenerationAnswer))
+        give_back(self.variant.device)
         self.stats.seconds += time.perf_counter() - started - (self.stats.test_seconds - tests_before)
         return [answers[index] for index in range(len(requests))]
 
