@@ -25,7 +25,7 @@ from tiltmeter.scoring.sampling import choose_token
 from tiltmeter.scoring.selftest import choose_scorer, choose_writer
 from tiltmeter.scoring.trees import room
 from tiltmeter.scoring.writing import choose_tokens
-from tiltmeter.study import make_study
+from tiltmeter.study import VariantSpec, make_study
 
 
 @pytest.fixture
@@ -166,6 +166,9 @@ def test_strict_mode_raises_what_would_make_the_engine_slower(monkeypatch):
         choose_scorer(tiny_variant())
 
 
+SPEC = VariantSpec(model="m", strategy="none", source="m")
+
+
 class Batch:
     """Stands for what one batch holds: logits, keys and values."""
 
@@ -203,7 +206,7 @@ def test_a_batch_that_ran_out_of_memory_holds_nothing_while_its_halves_are_compu
     queue = deque([[1, 2, 3, 4]])
     loader = loader_with(engine, monkeypatch)
     answered = []
-    for batch, found in loader.answers(None, queue, lambda batch: batch):
+    for batch, found in loader.answers(SPEC, queue, lambda batch: batch):
         if isinstance(found, Exception):
             assert device.is_out_of_memory(found)
             queue.extendleft([batch[len(batch) // 2 :], batch[: len(batch) // 2]])
@@ -219,7 +222,7 @@ def test_a_lost_device_ends_the_run_with_what_to_do(monkeypatch):
             raise RuntimeError("CUDA error: device-side assert triggered")
 
     with pytest.raises(UserError, match="stopped working") as stopped:
-        list(loader_with(Lost(), monkeypatch).answers(None, deque([[1]]), lambda batch: batch))
+        list(loader_with(Lost(), monkeypatch).answers(SPEC, deque([[1]]), lambda batch: batch))
     assert "same command again" in stopped.value.fix
 
 
