@@ -218,14 +218,20 @@ def _parameters(folder: Path) -> int:
 
 
 def _flops(rows: int, width: int) -> float:
-    """Floating-point operations a second of (rows, width) x (width, 4 width) here."""
+    """Floating-point operations a second of (rows, width) x (width, 4 width) here, were nobody else computing.
+
+    On a CPU by the processor time of torch's threads, else a busy machine would look slow for good.
+    """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     a, b = torch.ones(rows, width, device=device), torch.ones(width, 4 * width, device=device)
     (a @ b)[0, 0].item()  # the first loads kernels
-    best, until = math.inf, time.perf_counter() + SECONDS
-    while (started := time.perf_counter()) < until:
+    until, times, of_processor, started = time.perf_counter() + SECONDS, 0, time.process_time(), time.perf_counter()
+    while time.perf_counter() < until:
         (a @ b)[0, 0].item()  # waits for the device
-        best = min(best, time.perf_counter() - started)  # of a busy machine the undisturbed one
-    return 2 * rows * width * 4 * width / best
+        times += 1
+    seconds = time.perf_counter() - started
+    if device == "cpu":
+        seconds = min(seconds, (time.process_time() - of_processor) / torch.get_num_threads())
+    return times * 2 * rows * width * 4 * width / max(seconds, 1e-9)
