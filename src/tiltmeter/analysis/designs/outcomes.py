@@ -142,7 +142,7 @@ def _gap(
     else:
         size = np.isfinite(rows[0]).sum(axis=0)
         weights = size / max(size.sum(), 1)
-    asked, lost = (np.bincount(grouping.codes[held], x[held], minlength=k) for x in answers)
+    asked, lost = (np.bincount(grouping.codes[held], x[held], minlength=k).astype(np.float64) for x in answers)
     share = divide(lost, asked)
     silent = (asked > 0) & ~np.isfinite(rows[0]).any(axis=0)  # a group that nobody answers for any more
     return Spread(
