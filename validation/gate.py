@@ -14,6 +14,7 @@ A row passes when it is equivalent or better, or inconclusive with its far end w
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -29,6 +30,7 @@ from tiltmeter.results.changes import far_end
 from tiltmeter.schema import Verdict
 from tiltmeter.seeds import seed_for
 from validation import populations
+from validation.pieces import Pieces
 from validation.populations import BENCHMARKS, Scenario
 
 BOUNDS = (1.0, 1.5, 2.0, 2.5, 3.0)
@@ -112,9 +114,14 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=150)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="page whose table between <!-- gate --> marks is replaced")
+    parser.add_argument("--keep", type=Path, default=Path("build/validation"))
     given = parser.parse_args()
+    pieces = Pieces(given.keep, given.workers)
+    for seed in range(given.replicates):
+        pieces.add(("gate", seed, BOUNDS, DRAWS, tuple(INT8_LIKE.values()), tuple(HARMED.values())), replicate, seed)
     with ProcessPoolExecutor(given.workers) as pool:
-        found = list(pool.map(replicate, range(given.replicates)))
+        pieces.compute(pool, lambda key: print(*key[:2], file=sys.stderr))
+    found = [value for _, value in pieces.of("gate")]
     text = "\n".join([*lines(found), "", demands(found)])
     print(text)
     if given.out:
