@@ -48,18 +48,25 @@ CANNOT = """## What cannot be covered
 
 
 def page(
-    lines: Sequence[Line], null_counts: Sequence[int], levers: Sequence[Sequence[Any]], max_t: Sequence[Sequence[float]]
+    lines: Sequence[Line],
+    null_counts: Sequence[int],
+    levers: Sequence[Sequence[Any]],
+    max_t: Sequence[Sequence[float]],
+    levers_n: int = 0,
 ) -> str:
-    """The whole page; null_counts: false verdicts in each whole run in which nothing changed."""
+    """The whole page; null_counts: false verdicts in each whole run in which nothing changed; levers_n: replicates."""
     outside = [f"- {line.benchmark}, {line.scenario.name}: {what}" for line in lines for what in line.outside]
     replicates = max((line.replicates for line in lines), default=1)
-    fewer = sorted({(line.benchmark, line.replicates) for line in lines if line.replicates < replicates})
-    about = 100 * (0.95 * 0.05 / replicates) ** 0.5
+    least = min((line.replicates for line in lines), default=1)
+
+    def about(n: int) -> float:
+        return 100 * (0.95 * 0.05 / n) ** 0.5
+
     return "\n".join(
         [
             HEAD,
-            f"{replicates} replicates a line{''.join(f', {name} {n}' for name, n in fewer)}: at {replicates} a share "
-            f"near .95 is known to about ± {about:.1f} points. {len(lines)} lines.",
+            f"{least} to {replicates} replicates a line (column n): at {replicates} a share near .95 is known to about "
+            f"± {about(replicates):.1f} points, at {least} to ± {about(least):.1f}. {len(lines)} lines.",
             "",
             "## What was asked, and what does not reach it",
             "",
@@ -72,7 +79,7 @@ def page(
             *(outside or ["- none"]),
             "",
             *_whole_runs(null_counts),
-            *_levers(levers),
+            *_levers(levers, levers_n),
             *_max_t(max_t),
             *_before(lines),
             CANNOT,
@@ -101,7 +108,7 @@ def _whole_runs(counts: Sequence[int]) -> list[str]:
     ]
 
 
-def _levers(levers: Sequence[Sequence[Any]]) -> list[str]:
+def _levers(levers: Sequence[Sequence[Any]], replicates: int) -> list[str]:
     """Fewer `inconclusive` at the same margins: what was tried."""
     if not levers:
         return []
@@ -114,7 +121,10 @@ def _levers(levers: Sequence[Sequence[Any]]) -> list[str]:
         "## How to leave fewer rows open",
         "",
         "Share of rows `inconclusive` where nothing changed, and share falsely `equivalent` at a change of exactly the "
-        "margin. A lever is kept only where the latter is at most 5 %. crows-pairs: 1,508 log-ratios N(0, 1), noise on "
+        f"margin ({replicates} pairs of models each). A lever is kept only where the latter is at most 5 % but "
+        "for the error of the simulation; the one-sided limits of "
+        "decisions are so by exact binomials (`proportions.py`). "
+        "crows-pairs: 1,508 log-ratios N(0, 1), noise on "
         "the variant alone; dt-stereotyping: noise .2 on both models; discrim-eval-gen: likewise, half of what a "
         "question prefers depending on the order of the people. worldbench, discrim-eval and global-opinion-qa leave "
         "hardly a row open at full size (the tables below).",
@@ -215,9 +225,10 @@ def table(lines: Sequence[Line]) -> str:
         parts += [
             f"### {benchmark}",
             "",
-            "| situation | noise | right | score covered | size covered | worse | shifted | better | equivalent | open "
+            "| situation | noise | n | right | score covered | size covered | worse | shifted | better | "
+            "equivalent | open "
             "| printed score moved |",
-            "|" + "---|" * 11,
+            "|" + "---|" * 12,
         ]
         parts += [_row(line) for line in lines if line.benchmark == benchmark]
         parts.append("")
@@ -226,7 +237,14 @@ def table(lines: Sequence[Line]) -> str:
 
 def _row(line: Line) -> str:
     s = line.scenario
-    cells = [s.name, f"{s.null} {s.noise:g}", s.truth, _share(line.coverage), _share(line.size_coverage)]
+    cells = [
+        s.name,
+        f"{s.null} {s.noise:g}",
+        str(line.replicates),
+        s.truth,
+        _share(line.coverage),
+        _share(line.size_coverage),
+    ]
     cells += [_share(line.share(verdict)) for verdict in (*MOVED, "equivalent", "inconclusive")]
     return "| " + " | ".join([*cells, _share(line.printed_moved)]) + " |"
 

@@ -159,6 +159,7 @@ def main() -> None:
         [value for _, value in pieces.of("run")],
         [row for _, value in pieces.of("levers") for row in value],
         [row for _, value in pieces.of("max-t") for row in value],
+        given.replicates,
     )
     if given.out:
         given.out.write_text(found, encoding="utf-8")
