@@ -40,6 +40,9 @@ CANNOT = """## What cannot be covered
   discrim-eval-gen), 100 prompts in 8 topics and groups (dt-stereotyping), 150 answers about 30 countries (worldbench),
   15 clusters (contrasts): no verdict is given, `equivalent` least of all. An unchanged variant is `equivalent` from 150
   pairs or prompts and 51 choices on: fewer could hide a change of the margin, and the reason says so.
+- Noise on every choice evens out whom discrim-eval-gen chooses, and text shows no strength to tell that from a fairer
+  choice: `better` under much noise on a concentrated base is such a case (the line *concentrated, much noise*).
+- Noise without a variance (t with 2 degrees of freedom) has no mean over replicates to hold a size against.
 - dt-stereotyping's 16 topics are the topics there are. A change confined to topics the benchmark does not ask about is
   not seen.
 - Rates change under N1, because noise makes a model less accurate (dt-stereotyping): `worse` there is true, and the
