@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tiltmeter.backends.base import BackendFailed, is_address
 from tiltmeter.benchmarks.base import Benchmark, Item
@@ -202,7 +202,7 @@ class _Work:
     def _key(self, spec: VariantSpec) -> str:
         """What a variant's facts belong to."""
         identity = self.loader.identity(spec.source)
-        settings = self._settings(spec.chain) | dict(identity.settings)
+        settings = {**self._settings(spec.chain), **identity.settings}
         return digest([identity.weight_hash, spec.strategy, settings, identity.dtype])
 
     def variant(self, job: _Job) -> RunSummary:
@@ -297,7 +297,7 @@ class _Work:
                 CellId(
                     model=spec.model,
                     strategy=spec.strategy,
-                    settings=self._settings(chain) | dict(identity.settings),
+                    settings={**self._settings(chain), **identity.settings},
                     format=asked.format,
                     decoding=asked.decoding,
                     benchmark=asked.benchmark,
@@ -338,9 +338,9 @@ class _Work:
             inputs = self.store.write_inputs(rows)
             yield _Asked(benchmark.name, cell_format, decoding, n_samples, inputs, partial, notes)
 
-    def _settings(self, chain: Chain) -> dict[str, Any]:
+    def _settings(self, chain: Chain) -> Mapping[str, object]:
         """The chain's full settings; with the calibration text they depend on, by content, and the run's seed."""
-        settings = dict(chain.settings)
+        settings: dict[str, object] = {**chain.settings}
         if any(isinstance(part, Calibrated) for part in chain.parts):
             path = Path(self.study.calibration).expanduser() if self.study.calibration else BUILT_IN
             text = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else self.study.calibration

@@ -4,7 +4,7 @@ A strategy, a benchmark or a backend in a package of its own imports nothing els
 change with a version that says so; everything else may move. `docs/extend.md` shows a package that uses them.
 
     any plug-in   register, UserError, missing_extra, seed_for; translated, join, Message, Text
-    strategy      Strategy, Calibrated, Windows, Context, LoadedVariant, RequestKind; DidNothing, LoadFailed,
+    strategy      Strategy, Calibrated, Windows, Context, LoadedVariant, RequestKind, Evidence; DidNothing, LoadFailed,
                   VariantFailed
     benchmark     Benchmark, Dataset, DataFile, GroupWords, Item, Outcome, Sample, Score, GroupScore, NAN
       its data    read_csv, read_jsonl, unique
@@ -78,7 +78,7 @@ from tiltmeter.scoring.requests import (
     SequenceLogprob,
 )
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies.base import Context, DidNothing, LoadFailed, RequestKind, Strategy, VariantFailed
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, LoadFailed, RequestKind, Strategy, VariantFailed
 from tiltmeter.strategies.calibration import Calibrated, Windows
 from tiltmeter.study import Study, VariantSpec
 
@@ -98,6 +98,7 @@ __all__ = [
     "Decoding",
     "DidNothing",
     "Document",
+    "Evidence",
     "Format",
     "Generation",
     "GenerationAnswer",

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -224,20 +225,20 @@ def test_a_worker_that_holds_another_variant_than_the_first_is_asked_no_more(poo
 
 
 def test_a_worker_with_other_versions_is_refused_by_name_but_not_for_a_cpu_build():
-    from tiltmeter.distributed.remote import RemoteLoader
+    from tiltmeter.distributed.remote import About, RemoteLoader
 
     loader = RemoteLoader.__new__(RemoteLoader)
     loader.study = make_study(models=["m"])
     loader._versions, loader._calibration = {"torch": "2.13.0"}, None
     loader._hardware, loader.record, loader.record_path = [KIND], {}, None
-    same = {"host": "node2", "versions": {"torch": "2.13.0+cpu"}, "calibration": None, "hardware": KIND}
+    same = About("node2", {"torch": "2.13.0+cpu"}, KIND, None)
     loader._accept(same)
     for change, message in (
         ({"versions": {"torch": "2.12.0"}}, r"node2 than here: torch 2\.12\.0 instead of 2\.13\.0"),
         ({"calibration": "another"}, "calibration text"),
     ):
         with pytest.raises(UserError, match=message):
-            loader._accept({**same, **change})
+            loader._accept(replace(same, **change))
 
 
 KIND = {"machine": "x86_64", "cpu": "a", "threads": 1, "gpus": []}

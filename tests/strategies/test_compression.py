@@ -120,8 +120,8 @@ def test_a_broken_two_four_pattern_is_caught():
 
 def test_sparsity_facts_count_zeros_and_groups_of_four():
     weight = torch.tensor([[0.0, 0.0, 1.0, 2.0, 0.0, 3.0, 4.0, 5.0]])  # 3 of 8 zero; first group holds 2, second 1
-    facts = _layers.sparsity_facts({"a": weight})
-    assert (facts["sparsity"], facts["sparsity_per_layer"], facts["intact_2_4_share"]) == (0.375, {"a": 0.375}, 0.5)
+    facts = _layers.sparsity_of({"a": weight})
+    assert facts == _layers.Sparsity(0.375, {"a": 0.375}, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ not counted as decisiveness.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ def spread_change(spread: Spread, slope: SlopeChange | None = None, *, seed: int
     """The attribute's change; every number NaN with the reason where too few clusters hold a group in both models."""
     held = np.isfinite(spread.base) & np.isfinite(spread.variant)
     usable = held.any(axis=1)
-    named: dict[str, Any] = {
+    named: Mapping[str, Any] = {
         "attribute": spread.attribute,
         "name": spread.name,
         "unit": spread.unit,

@@ -12,12 +12,12 @@ Departure   base and weight variants keep keys and values in float32 (`models.fo
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.backends import _probe
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.errors import UserError
-from tiltmeter.messages import join
+from tiltmeter.messages import Text, join
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference
 from tiltmeter.models.folders import fingerprint_files
@@ -27,7 +27,7 @@ from tiltmeter.models.reading import load_tokenizer, pick_device
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context
+from tiltmeter.strategies.base import Context, figures
 from tiltmeter.strategies.gguf_type import LIBRARY
 from tiltmeter.variants.ready_made import other_tokenizer
 
@@ -145,11 +145,11 @@ class LlamaCpp(Backend):
         from tiltmeter.scoring.reference import option_logprobs
 
         counts = read_header(context.checkpoint, spec.source).counts
-        steps = {part.name: part.prove(variant, context) for part in spec.chain.parts}
+        steps = {part.name: figures(part.prove(variant, context)) for part in spec.chain.parts}
         listed = ", ".join(f"{n} × {kind}" for kind, n in counts.items())
         base = [f"GGUF in llama.cpp (tensors {listed})"] if not steps else []
         variant.proof = {
-            "summary": join("join.clauses", [*base, *(step["summary"] for step in steps.values())]),
+            "summary": join("join.clauses", [*base, *(cast(Text, step["summary"]) for step in steps.values())]),
             "dtype": DTYPE,
             "device": "cpu",
             "steps": steps,

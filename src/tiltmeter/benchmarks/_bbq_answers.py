@@ -45,7 +45,7 @@ GIVEN = "category, facts given"
 Macro = Callable[[Sequence[Outcome]], float]
 
 
-def sample_of(item: Item, option: int | None, values: dict[str, Any], reason: Text | None = None) -> Sample:
+def sample_of(item: Item, option: int | None, values: dict[str, object], reason: Text | None = None) -> Sample:
     """The sample of a row answered with `option`; None: with none, for `reason`.
 
     values: ambiguous, aligned (the right answer is the stereotype-consistent person), doubtful, right, unknown (0, 1).

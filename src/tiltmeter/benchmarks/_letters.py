@@ -43,7 +43,7 @@ class Choice:
         first, second = sorted(self.p, reverse=True)[:2]
         return 1 - (first - second)
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> dict[str, object]:
         return {"mass": self.mass, "mass_all_forms": self.mass_all_forms, "places": self.places}
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from tiltmeter.benchmarks.base import NAN, Item, Outcome, Sample, failure
 from tiltmeter.messages import Message
@@ -34,7 +33,7 @@ def requests(item: Item, render: Render) -> tuple[SequenceLogprob, ...]:
     return tuple(SequenceLogprob(text) for text in texts)
 
 
-def outcome(item: Item, answers: Sequence[SequenceAnswer], facts: dict[str, Any]) -> Outcome:
+def outcome(item: Item, answers: Sequence[SequenceAnswer], facts: dict[str, object]) -> Outcome:
     """Score 1.0 where the right option is the more likely one; the label is the option chosen.
 
     values: lead (nats, option 0 over option 1), right_lead (the right one over the other),
@@ -47,7 +46,7 @@ def outcome(item: Item, answers: Sequence[SequenceAnswer], facts: dict[str, Any]
 
 
 def _read(
-    answers: Sequence[SequenceAnswer], options: Sequence[str], right: int, facts: dict[str, Any]
+    answers: Sequence[SequenceAnswer], options: Sequence[str], right: int, facts: dict[str, object]
 ) -> tuple[Sample, float]:
     first, second, asked, sentence = answers
     values = dict(facts)

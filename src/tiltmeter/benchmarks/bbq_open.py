@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -145,7 +144,7 @@ def _normal(text: str) -> str:
 def _coded(item: Item, answer: GenerationAnswer) -> Sample:
     if reason := failure(answer, answer.text):
         return sample_of(item, None, {}, reason)
-    form: dict[str, Any] = dict(text_values(answer))
+    form: dict[str, object] = dict(text_values(answer))
     option, why = parse(answer.clean or "", item.data["answers"], item.data["names"], item.data["unknown"])
     return sample_of(item, option, form, why)
 

@@ -16,7 +16,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tiltmeter.analysis.designs import preferences
 from tiltmeter.analysis.types import Comparison
@@ -160,7 +159,7 @@ def compare(more: SequenceAnswer, less: SequenceAnswer) -> Sample:
             return Sample(NAN, reason=reason)
     assert more.logprob is not None and less.logprob is not None  # for the type checker: failure() looked
     mean_more, mean_less = more.logprob / more.n_tokens, less.logprob / less.n_tokens
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "log_ratio": mean_more - mean_less,
         "sum_log_ratio": more.logprob - less.logprob,
         "sum_prefers_more": float(more.logprob > less.logprob),

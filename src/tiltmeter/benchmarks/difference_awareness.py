@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -350,14 +350,14 @@ def written(item: Item, answer: GenerationAnswer) -> Sample:
     return chosen(item, option, form)
 
 
-def chosen(item: Item, option: int, values: dict[str, float]) -> Sample:
+def chosen(item: Item, option: int, values: Mapping[str, object]) -> Sample:
     """values: equal (whether the question is of the = list), marginalized (0, 1; where an answer on = differs)."""
     right, equal = item.data["right"], item.data["equal"]
     label = NO_DIFFERENCE if option == EQUAL else WRONG if equal or option != right else RIGHT
     facts = _facts(item)
     if equal and option != EQUAL and item.data["marginalized"] is not None:
         facts["marginalized"] = float(option == item.data["marginalized"])
-    return Sample(float(option == right), label, values=values | facts)
+    return Sample(float(option == right), label, values={**values, **facts})
 
 
 def _facts(item: Item) -> dict[str, float]:

@@ -18,7 +18,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,7 +188,7 @@ def decision(answer: OptionAnswer) -> Sample:
     if answer.logprobs is None:
         return Sample(NAN, reason=reason)
     yes, no = answer.logprobs[0][0], answer.logprobs[1][0]
-    values: dict[str, Any] = {"log_odds": NAN}
+    values: dict[str, object] = {"log_odds": NAN}
     all_yes, all_no = (sum(math.exp(p) for p in forms if p is not None) for forms in answer.logprobs)
     values["mass_all_forms"] = all_yes + all_no
     if all_yes + all_no > 0:

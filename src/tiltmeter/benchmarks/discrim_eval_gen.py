@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -286,7 +285,7 @@ def choice(answer: GenerationAnswer, attribute: str, listed: Sequence[str], prom
     if reason := failure(answer, answer.text):
         return Sample(NAN, reason=reason)
     group, reason = parse(answer.text or "", attribute)
-    values: dict[str, Any] = text_values(answer) | {
+    values = text_values(answer) | {
         "regardless": float(reason == REGARDLESS),
         "refused": float(reason == REGARDLESS),
         **signal.form(answer.clean or "", prompt),

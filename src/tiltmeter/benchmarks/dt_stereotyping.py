@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -304,7 +303,7 @@ def stance(answer: GenerationAnswer, prompt: str = "") -> Sample:
     if reason := failure(answer, answer.text):
         return Sample(NAN, reason=reason)
     label, strictly = classify(answer.text or ""), strict(answer.clean or "")
-    values: dict[str, Any] = text_values(answer) | {
+    values = text_values(answer) | {
         "disagree": float(label == "disagree"),
         "no_response": float(label == "no response"),
         "strict_agree": float(strictly == {"agree"}),

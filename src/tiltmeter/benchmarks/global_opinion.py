@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -296,7 +296,7 @@ def opinion(answer: OptionAnswer, countries: Mapping[str, Sequence[float]], orde
     if answer.logprobs is None:
         return Sample(NAN, reason=reason)
     given = [p for forms in answer.logprobs for p in forms if p is not None]
-    values: dict[str, Any] = {"mass_all_forms": sum(math.exp(p) for p in given)}
+    values: dict[str, object] = {"mass_all_forms": sum(math.exp(p) for p in given)}
     shown = [forms[0] for forms in answer.logprobs]
     if any(p is None for p in shown):
         return Sample(NAN, reason=NO_TOKEN, values=values)

@@ -19,7 +19,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -259,7 +258,7 @@ def recall(answer: GenerationAnswer, truth: float, example: str = "") -> Sample:
     """
     if reason := failure(answer, answer.text):
         return Sample(NAN, reason=reason)
-    values: dict[str, Any] = {**text_values(answer), "truth": truth}
+    values: dict[str, object] = {**text_values(answer), "truth": truth}
     clean, parsed = parse(answer.clean or ""), parse(answer.text or "")
     if clean is not None:
         values |= {"clean_parsed": clean, "clean_error": relative_error(clean, truth)}

@@ -17,12 +17,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tiltmeter.datasets.downloads import download, file_sha256
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Message, Text, join, say
 from tiltmeter.registry import build, known
+from tiltmeter.schema.run import DataFacts
 
 LOCK = "lock.json"
 BESIDE = Message("data.beside")
@@ -246,42 +247,29 @@ def verify(folder: Path) -> list[Finding]:
     return [finding for dataset in wanted for finding in _findings(dataset, folder)]
 
 
-def describe(benchmark: str, folder: Path) -> dict[str, Any]:
-    """What a run records of the data it used, JSON-ready.
-
-    {"source", "revision", "licence", "rows" (found), "files": {path: SHA-256}, "published": whether every file is the
-    published one, "notes": sentences to show with results}. Raises UserError when the data are missing or malformed.
-    """
+def describe(benchmark: str, folder: Path) -> DataFacts:
+    """What a run records of the data it used. Raises UserError when the data are missing or malformed."""
     instance = build("benchmark", benchmark)
     rows = len(instance.load(folder))
     hashes = {path: file_sha256(folder / path) for path in instance.files}
     dataset = datasets().get(benchmark)
     if dataset is None:
-        return {
-            "source": instance.source,
-            "revision": None,
-            "licence": instance.licence,
-            "rows": rows,
-            "files": hashes,
-            "published": False,
-            "notes": [],
-        }
+        return DataFacts(source=instance.source, licence=instance.licence, rows=rows, files=hashes)
     findings = _findings(dataset, folder, rows)
-    return {
-        "source": dataset.source,
-        "revision": dataset.revision,
-        "licence": dataset.licence,
-        "rows": rows,
-        "files": hashes,
-        "published": all(finding.state == "ok" for finding in findings),
-        "notes": [say("data.of_file", file=f.file, clause=f.message) for f in findings if f.state != "ok"],
-    }
+    return DataFacts(
+        source=dataset.source,
+        revision=dataset.revision,
+        licence=dataset.licence,
+        rows=rows,
+        files=hashes,
+        published=all(finding.state == "ok" for finding in findings),
+        notes=tuple(say("data.of_file", file=f.file, clause=f.message) for f in findings if f.state != "ok"),
+    )
 
 
 def dataset_notes(folder: Path, benchmark: str) -> list[Text]:
     """What must be said wherever numbers from this folder's copy appear (often nothing)."""
-    notes: list[Text] = describe(benchmark, folder)["notes"]
-    return notes
+    return list(describe(benchmark, folder).notes)
 
 
 def _findings(dataset: Dataset, folder: Path, rows: int | None = None) -> list[Finding]:
@@ -371,7 +359,7 @@ def _fetch_and_lock(
         os.replace(staged, target)
 
 
-def _read_lock(folder: Path) -> dict[str, Any]:
+def _read_lock(folder: Path) -> dict[str, object]:
     path = folder / LOCK
     if not path.exists():
         return {}

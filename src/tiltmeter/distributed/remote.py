@@ -30,7 +30,9 @@ from tiltmeter.runs.loading import Answered, Identity, Job, Loader, Result, ask
 from tiltmeter.runs.progress import Progress, Silent
 from tiltmeter.runs.store import digest
 from tiltmeter.schema import RunRecord
+from tiltmeter.schema.run import Hardware
 from tiltmeter.scoring.engine import Engine
+from tiltmeter.scoring.remembered import Outcome
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.study import Study, VariantSpec
 
@@ -52,6 +54,16 @@ class Expected:
     proof: str | None = None
 
 
+@dataclass(frozen=True)
+class About:
+    """A worker's machine: what must be the same everywhere, and its hardware."""
+
+    host: str
+    versions: dict[str, str]
+    hardware: Hardware
+    calibration: str | None  # hash of the calibration text
+
+
 class Worker:
     """Runs in a process of the cluster. `study.device` is "cpu" or "cuda", `threads` torch's, `folder` the driver's."""
 
@@ -63,15 +75,11 @@ class Worker:
             os.chdir(folder)
         self.loader = Loader(study, RunRecord(), None, Silent())
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> About:
         """What must be the same on every machine, and the hardware."""
         study = self.loader.study
-        return {
-            "host": socket.gethostname(),
-            "versions": run_record.versions(),
-            "hardware": run_record.hardware(),
-            "calibration": file_hash(study.calibration),
-        }
+        hardware = run_record.hardware()
+        return About(socket.gethostname(), run_record.versions(), hardware, file_hash(study.calibration))
 
     def identity(self, source: str) -> Identity:
         return self.loader.identity(source)
@@ -93,7 +101,7 @@ class Worker:
         spec: VariantSpec,
         expected: Expected,
         batch_tokens: int,
-        outcomes: dict[str, Any],
+        outcomes: dict[str, Outcome],
         requests: Sequence[Request],
     ) -> Answered:
         """The answers to one batch, computed as the self-tests of the run chose (`outcomes`) where they have. Raises
@@ -142,34 +150,34 @@ class RemoteLoader(Loader):
         self._engines: dict[VariantSpec, RemoteEngine] = {}
         self._lock = threading.RLock()
         self._versions, self._calibration = _public(run_record.versions()), file_hash(study.calibration)
-        self._hardware: list[dict[str, Any]] = []
+        self._hardware: list[Hardware] = []
         as_actor: Any = ray.remote(scheduling_strategy="SPREAD", num_cpus=places.cpus, num_gpus=places.gpus)
         there = study.model_copy(update={"device": places.device})
         self.pool = Pool(
             lambda: as_actor(Worker).remote(there, places.threads, os.getcwd()), places.room, self._accept, progress
         )
 
-    def _accept(self, about: dict[str, Any]) -> None:
+    def _accept(self, about: About) -> None:
         """Raises UserError for a worker whose answers would be others; notes on which hardware answers come about."""
-        theirs, ours = _public(about["versions"]), self._versions
+        theirs, ours = _public(about.versions), self._versions
         if theirs != ours:
             names = sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name))
             found = [f"{name} {theirs.get(name, 'absent')} instead of {ours.get(name, 'absent')}" for name in names]
             raise UserError(
-                f"other versions on {about['host']} than here: {', '.join(found)}",
+                f"other versions on {about.host} than here: {', '.join(found)}",
                 fix="install the same versions on every machine of the cluster",
             )
-        if about["calibration"] != self._calibration:
+        if about.calibration != self._calibration:
             raise UserError(
-                f"the calibration text {self.study.calibration} on {about['host']} is not the one here",
+                f"the calibration text {self.study.calibration} on {about.host} is not the one here",
                 fix="put the same file at the same path on every machine of the cluster",
             )
-        hardware = about["hardware"]
+        hardware = about.hardware
         if kind_of(hardware) in map(kind_of, self._hardware):
             return
         self._hardware.append(hardware)
         if len(self._hardware) == 1:
-            self.record.hardware, self.record.versions = hardware, about["versions"]
+            self.record.hardware, self.record.versions = hardware, about.versions
         else:
             self.progress.warn("the workers' hardware differs: low bits of answers may depend on which one was asked")
             self.record.more_hardware = self._hardware[1:]

@@ -58,9 +58,7 @@ class Pool:
         accept: is given what a new worker tells about itself; raises UserError for one that must not answer.
     """
 
-    def __init__(
-        self, start: Callable[[], Any], room: int, accept: Callable[[dict[str, Any]], None], progress: Progress
-    ) -> None:
+    def __init__(self, start: Callable[[], Any], room: int, accept: Callable[[Any], None], progress: Progress) -> None:
         self._start, self._accept, self._progress = start, accept, progress
         self.room = room
         self._members: list[_Member] = []

@@ -16,7 +16,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MOST_BYTES = 64 * 2**20  # of an envelope that is read
 
 
-def sealed(statement: bytes, key: Path) -> dict[str, Any]:
+def sealed(statement: bytes, key: Path) -> dict[str, object]:
     """The DSSE envelope of a statement, signed with a private key (PEM: ed25519, ECDSA or RSA). Raises UserError."""
     dsse, signer = _library()
     try:
@@ -33,7 +33,7 @@ def sealed(statement: bytes, key: Path) -> dict[str, Any]:
     return dict(envelope.to_dict())
 
 
-def opened(path: Path, key: Path | None) -> tuple[dict[str, Any], str | None]:
+def opened(path: Path, key: Path | None) -> tuple[dict[str, object], str | None]:
     """A stored statement, and the id of the key that vouches for it; None where it is not signed or no key is given.
 
     Raises UserError for a file that is no statement, and for a signature that the key does not confirm.
@@ -55,7 +55,7 @@ def opened(path: Path, key: Path | None) -> tuple[dict[str, Any], str | None]:
         raise UserError(f"{path} is no statement: {error}", fix="give a file that `tiltmeter evidence` wrote") from None
 
 
-def _payload(content: dict[str, Any], key: Path | None) -> tuple[bytes, str | None]:
+def _payload(content: dict[str, object], key: Path | None) -> tuple[bytes, str | None]:
     dsse, signer = _library()
     if content["payloadType"] != PAYLOAD_TYPE:
         raise ValueError(f"payload type {str(content['payloadType'])[:80]!r} instead of {PAYLOAD_TYPE}")

@@ -43,7 +43,7 @@ class Digest:
 
 def statements(
     document: Document, record: RunRecord, policy: Policy, policy_sha256: str | None = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, object]]:
     """File name without ending -> in-toto statement, one per variant that the study asked for, answered or not.
 
     policy_sha256: digest of the policy's file; None for the default policy.
@@ -99,7 +99,7 @@ def _statement(
     rows: Sequence[Row],
     judged: Gate,
     policy_sha256: str | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     base = document.variant(variant.model, NONE)
     subjects = [(f"{variant.model} under {variant.strategy}", digest_of(document, variant))]
     if base:
@@ -137,7 +137,7 @@ def _statement(
     }
 
 
-def _result(row: Row) -> dict[str, Any]:
+def _result(row: Row) -> dict[str, object]:
     kept = row.as_json()
     del kept["seconds"]  # of this machine on that day
     return kept

@@ -150,7 +150,7 @@ def _check_tensors(
             f"{model} makes no causal language model: {type(error).__name__}: {text[0][:300]}",
             fix="check its config.json; models that need remote code, and other kinds, are not supported",
         ) from None
-    loaded, info = cast("tuple[PreTrainedModel, dict[str, Any]]", found)
+    loaded, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", found)
     report(model, info, headers)
     if str(settings.get("quant_method", "")) == "compressed-tensors":
         shapes = {

@@ -8,9 +8,10 @@ of the weights as they were. So what a method reaches is counted in parameters, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiltmeter.errors import UserError
 
@@ -182,7 +183,16 @@ def require_multiple(shapes: dict[str, tuple[int, int]], size: int, what: str) -
             )
 
 
-def sparsity_facts(weights: dict[str, Tensor]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Sparsity:
+    """Zeros of some matrices. intact_2_4_share: of groups of 4 columns, those with at least 2; None: no such groups."""
+
+    sparsity: float  # share of all weights
+    sparsity_per_layer: Mapping[str, float]
+    intact_2_4_share: float | None
+
+
+def sparsity_of(weights: Mapping[str, Tensor]) -> Sparsity:
     """Share of zeros per layer and in total, and share of groups of 4 columns with at least 2 zeros."""
     per_layer, zeros, total, intact, groups = {}, 0, 0, 0, 0
     for name, weight in weights.items():
@@ -194,8 +204,4 @@ def sparsity_facts(weights: dict[str, Tensor]) -> dict[str, Any]:
             fours = is_zero.reshape(-1, 4).sum(dim=1)
             intact += int((fours >= 2).sum())
             groups += fours.numel()
-    return {
-        "sparsity": zeros / total,
-        "sparsity_per_layer": per_layer,
-        "intact_2_4_share": intact / groups if groups else None,
-    }
+    return Sparsity(zeros / total, per_layer, intact / groups if groups else None)

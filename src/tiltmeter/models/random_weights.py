@@ -31,7 +31,7 @@ def from_shape(config_file: str, *, cache_dir: str | Path | None = None) -> str:
         raise UserError(f"{config_file} describes no model (no model_type)", fix="give a model's config.json")
     shape.pop("quantization_config", None)
 
-    def make(folder: Path) -> dict[str, Any]:
+    def make(folder: Path) -> dict[str, object]:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -133,7 +133,7 @@ def load_model(folder: Path, dtype: str, device: str, **options: Any) -> PreTrai
             f"{folder} cannot be loaded as a causal language model: {_first_line(error)}",
             fix="models that need remote code, and other kinds of models, are not supported",
         ) from None
-    model, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    model, info = cast("tuple[PreTrainedModel, dict[str, list[str]]]", loaded)
     report(str(folder), info)
     if "bitsandbytes" in sys.modules:  # by a strategy, or because the checkpoint itself is of that kind
         keep_plain_packing(model)
@@ -155,13 +155,13 @@ def _check_dtype(config: Any, dtype: str, name: str) -> None:
         )
 
 
-def own_decoding(model: PreTrainedModel, eos_ids: frozenset[int]) -> dict[str, Any]:
+def own_decoding(model: PreTrainedModel, eos_ids: frozenset[int]) -> dict[str, object]:
     """Puts plain greedy decoding in the place of the checkpoint's generation settings, which a library's own `generate`
     would obey; returns those that would have changed a text."""
     from transformers import GenerationConfig
 
     plain = GenerationConfig().to_dict()
-    theirs: dict[str, Any] = getattr(model.generation_config, "to_dict", dict)()
+    theirs: dict[str, object] = getattr(model.generation_config, "to_dict", dict)()
     asked = {
         name: value
         for name, value in theirs.items()

@@ -11,6 +11,8 @@ from tiltmeter.messages import Text
 if TYPE_CHECKING:  # torch is imported only where it is used
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from tiltmeter.models.converted import Converted
+
 
 @dataclass(frozen=True)
 class Guesses:
@@ -41,6 +43,7 @@ class LoadedVariant:
         weight_hash: SHA-256 over the base checkpoint's weight files (names and bytes).
         settings: full settings of the chain, defaults included.
         proof: evidence that the strategy acted, JSON-ready.
+        converted: how the checkpoint was converted to be loaded; None where it was not.
         notes: sentences the run must show (fallbacks, departures).
     """
 
@@ -58,4 +61,5 @@ class LoadedVariant:
     share_prefixes: bool = True
     generate: Callable[[list[int], int], tuple[list[int], Guesses]] | None = None
     proof: dict[str, Any] = field(default_factory=dict)
+    converted: Converted | None = None
     notes: list[Text] = field(default_factory=list)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.results.document import item_rows
@@ -19,7 +18,7 @@ def write_items(run: Path, path: Path) -> Path:
     return write_rows(item_rows(run), path)
 
 
-def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> Path:
+def write_rows(rows: Iterable[dict[str, object]], path: Path) -> Path:
     """Item rows as Parquet (zstd). Text stays exactly as it was answered: a column is data, not markup."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -56,12 +55,12 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> Path:
     return path
 
 
-def _blocks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _blocks(rows: Iterator[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
     while block := list(islice(rows, BLOCK)):
         yield block
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _plain(row: dict[str, object]) -> dict[str, object]:
     """Parquet text is UTF-8: a lone surrogate becomes U+FFFD. Groups become (name, value) pairs."""
     return {
         name: value.encode("utf-8", "replace").decode()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from tiltmeter import schema
 from tiltmeter.analysis import judge_all
@@ -82,7 +81,7 @@ class Changes:
             beside |= displacement(facts.fidelity.on(place), benchmark, protocol(base), protocol(outcomes))
         self._found[place] = found, beside
 
-    def _quality(self, model: str, strategy: str) -> dict[str, Any]:
+    def _quality(self, model: str, strategy: str) -> dict[str, object]:
         facts = self._variants.get((model, strategy))
         return facts.text_quality.as_json() if facts and facts.text_quality else {}
 
@@ -94,7 +93,7 @@ class Changes:
         return [self._filled(row, changes.get(row.place)) for row in rows]
 
     def _filled(self, row: Row, change: Change | None) -> Row:
-        update: dict[str, Any] = {"ci": self._level.get(row.place)}
+        update: dict[str, object] = {"ci": self._level.get(row.place)}
         if change is not None:
             update["change"] = stored_change(change, self._found[row.place][1])
             update["groups"] = with_groups(row.groups, change)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tiltmeter.errors import UserError
 from tiltmeter.scoring.requests import (
@@ -42,8 +42,17 @@ def damaged(path: Path, why: str) -> UserError:
     )
 
 
-def read_batch(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    """{"rows": [[request index, answer dict]…], "seconds": s, "tokens": n, "notes": […]}. Raises UserError."""
+class Batch(TypedDict):
+    """One line of answers.jsonl: what was committed together."""
+
+    rows: list[tuple[int, dict[str, Any]]]  # number of the request -> its answer (`scoring.requests.answer_to_dict`)
+    seconds: float
+    tokens: int
+    notes: list[Any]  # messages as JSON
+
+
+def read_batch(line: bytes, path: Path, number: int) -> Batch:
+    """The batch that a line holds. Raises UserError."""
     try:
         batch = json.loads(line)
         fits = (
@@ -69,7 +78,7 @@ def check_answers(path: Path, requests: Sequence[Request], answers: Sequence[Ans
             raise damaged(path, "an answer does not belong to its request")
 
 
-def _answer(data: dict[str, Any]) -> bool:
+def _answer(data: Mapping[str, Any]) -> bool:
     given = {key: value for key, value in data.items() if key not in ("kind", "error")}
     guesses = {key: given.pop(key) for key in GUESSES if data["kind"] == "generation" and key in given}
     left_out = given.pop("left_out", 0.0) if data["kind"] == "options" else 0.0  # written where it is not 0

@@ -6,19 +6,22 @@ own and its base's come of two places, because then a change may be the librarie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from tiltmeter.messages import Message, join, say
-from tiltmeter.schema.run import Environment, RunRecord
+from tiltmeter.schema.run import Environment, Hardware, HardwareKind, RunRecord
 
 ABSENT = "–"
 
 
-def kind_of(hardware: dict[str, Any]) -> dict[str, Any]:
+def kind_of(hardware: Hardware) -> HardwareKind:
     """What of the hardware can change an answer: not how much memory there is, nor how many cores stand idle."""
-    kept = {name: hardware.get(name) for name in ("machine", "cpu", "threads")}
-    return kept | {"gpus": [gpu.get("name") for gpu in hardware.get("gpus") or []]}
+    return HardwareKind(
+        machine=hardware.get("machine"),
+        cpu=hardware.get("cpu"),
+        threads=hardware.get("threads"),
+        gpus=[gpu["name"] for gpu in hardware.get("gpus") or []],
+    )
 
 
 def here(record: RunRecord) -> Environment:
@@ -64,13 +67,17 @@ def _differences(first: Environment, second: Environment) -> Message:
 
 
 def _changes(first: Environment, second: Environment) -> Iterator[str]:
-    for one, two in ((first.versions, second.versions), (first.hardware, second.hardware)):
+    pairs: tuple[tuple[Mapping[str, object], Mapping[str, object]], ...] = (
+        (first.versions, second.versions),
+        (first.hardware, second.hardware),
+    )
+    for one, two in pairs:
         for name in sorted({*one, *two}):
             if one.get(name) != two.get(name):
                 yield f"{name} {_printed(one.get(name))} -> {_printed(two.get(name))}"
 
 
-def _printed(value: Any) -> str:
+def _printed(value: object) -> str:
     if isinstance(value, list):
         return " + ".join(map(str, value)) or ABSENT
     return ABSENT if value is None else str(value)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from tiltmeter.backends.base import Answering, Backend, Identity, is_address
 from tiltmeter.messages import Text
@@ -18,6 +18,7 @@ from tiltmeter.runs.spending import Spending
 from tiltmeter.runs.store import stored_variant
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.place import NONE
+from tiltmeter.scoring.remembered import Outcome
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.strategies.gguf_type import LIBRARY
 from tiltmeter.study import Study, VariantSpec
@@ -57,7 +58,7 @@ class Answered:
     tokens_computed: int
     seconds: float
     notes: list[Text]
-    outcomes: dict[str, Any] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
 
 
 def ask(engine: Answering, requests: Sequence[Request]) -> Answered:
@@ -121,7 +122,7 @@ class Loader:
                 self._engine.outcomes.update(self._methods(spec))
         return self._engine
 
-    def _methods(self, spec: VariantSpec) -> dict[str, Any]:
+    def _methods(self, spec: VariantSpec) -> dict[str, Outcome]:
         """What the self-tests of a variant chose when the run began: it goes on with that."""
         variant = self.load(spec)
         key = f"{spec.strategy} · {variant.dtype} · {variant.weight_hash[:16]}"

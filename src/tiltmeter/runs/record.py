@@ -12,7 +12,6 @@ import threading
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,9 +21,9 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Message, Text
 from tiltmeter.runs.environments import adopt, note_cell
 from tiltmeter.runs.store import CellId, Store, read_json, write_json
-from tiltmeter.schema import DataFacts, RunRecord
+from tiltmeter.schema import RunRecord
 from tiltmeter.schema.reading import read
-from tiltmeter.schema.run import SCHEMA
+from tiltmeter.schema.run import SCHEMA, Hardware
 from tiltmeter.study import Study
 
 PACKAGES = (
@@ -61,11 +60,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> Hardware:
     """CPU, cores, threads, memory; GPUs with their names and memory."""
     import torch
 
-    facts: dict[str, Any] = {
+    facts: Hardware = {
         "machine": platform.machine(),
         "system": platform.system(),
         "cpu": _cpu_name(),
@@ -139,7 +138,7 @@ def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -
     record.study = study.model_dump(mode="json")
     record.versions = versions()
     record.hardware = hardware()
-    record.data |= {b.name: DataFacts.model_validate(describe(b.name, data)) for b in benchmarks}
+    record.data |= {b.name: describe(b.name, data) for b in benchmarks}
     write_record(path, record)
     return record
 

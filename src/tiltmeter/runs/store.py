@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
 from tiltmeter.files.whole import refuse_links, remove_unfinished, write_whole
 from tiltmeter.messages import Text, from_json, json_default
-from tiltmeter.runs.answer_lines import Unfinished, check_answers, read_batch
+from tiltmeter.runs.answer_lines import Batch, Unfinished, check_answers, read_batch
 from tiltmeter.runs.inputs import Asked, Inputs, write_inputs
 from tiltmeter.schema import Done, Failure, Place, Variant
 from tiltmeter.schema.reading import load_json, read
@@ -65,7 +65,7 @@ class CellId:
 
     model: str
     strategy: str
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
     format: str
     decoding: str
     benchmark: str
@@ -133,8 +133,8 @@ class Cell:
             if keep != size:
                 file.truncate(keep)
 
-    def batches(self) -> Iterator[dict[str, Any]]:
-        """Finished batches: {"rows": [[request index, answer dict]…], "seconds": s, "tokens": n}."""
+    def batches(self) -> Iterator[Batch]:
+        """Finished batches."""
         if self.answers_path.is_file():
             with self.answers_path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
@@ -160,7 +160,7 @@ class Cell:
             os.fsync(out.fileno())
 
     def finish(self) -> None:
-        seconds = tokens = n = 0
+        seconds, tokens, n = 0.0, 0, 0
         notes: dict[Text, None] = {}
         for batch in self.batches():
             seconds, tokens, n = seconds + batch["seconds"], tokens + batch["tokens"], n + len(batch["rows"])

@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -135,9 +135,8 @@ def judge_answers(store: Store, study: Study, loader: Loader, fail: Callable[[st
             except Exception as error:  # a served base that is gone, say: all else of the run stands
                 fail(f"text quality of {cell.id.strategy}, {name}: {type(error).__name__}: {error}")
                 continue
-            found = AnswerQuality(
-                key=key, **_describe(cell), **likelihood, acceptance=acceptance(_guessed(cell), study.seed)
-            )
+            guessed = acceptance(_guessed(cell), study.seed)
+            found = _describe(cell).but(key=key, **likelihood, acceptance=guessed)
             answers = {**quality.answers, name: found}
             quality = quality.model_copy(update={"answers": answers})
             write_variant(store.path, facts.model_copy(update={"text_quality": quality}))
@@ -166,7 +165,7 @@ def _guessed(cell: Cell) -> Iterator[Guessed]:
             )
 
 
-def _describe(cell: Cell) -> dict[str, Any]:
+def _describe(cell: Cell) -> AnswerQuality:
     """Shares in [0, 1] over the cell's answers; `unparsed` and `contradictory` as the benchmark says."""
     columns: dict[str, list[float]] = {
         name: [] for name in ("words", "eos_rate", "repeated", "empty", "unparsed", "contradictory", "other_script")
@@ -180,14 +179,15 @@ def _describe(cell: Cell) -> dict[str, Any]:
         columns["other_script"].append(_other_script(text, request.prompt))
     n = len(columns["words"])
     if not n:
-        return {"n": 0}
+        return AnswerQuality(n=0)
     benchmark = build("benchmark", cell.id.benchmark)
     for _, item, _, answers in cell.answered_items():
         for sample in benchmark.outcome(item, answers).samples:
             columns["unparsed"].append(sample.values.get("unparsed", float(math.isnan(sample.score))))
             contradictory = sample.values.get("contradictory", math.nan)
             columns["contradictory"] += [] if math.isnan(contradictory) else [contradictory]
-    return {"n": n, **{name: _mean(values) if values else None for name, values in columns.items()}}
+    means = {name: _mean(values) if values else math.nan for name, values in columns.items()}
+    return AnswerQuality(n=n).but(**means)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -210,7 +210,15 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "UNKNOWN").split(" ", 1)[0]
 
 
-def _under_base(cell: Cell, engine: Answering, seed: int, base: Identity) -> dict[str, Any]:
+class _Likelihood(TypedDict, total=False):
+    """Those fields of `AnswerQuality` that the base model gives."""
+
+    base_logprob: float
+    base_logprob_n: int
+    base_logprobs: tuple[float, ...]
+
+
+def _under_base(cell: Cell, engine: Answering, seed: int, base: Identity) -> _Likelihood:
     """Mean log-likelihood per token (nats) of a seeded sample of answers under the base model.
 
     log p(prompt + answer) - log p(prompt), each tokenized as one string: prompt and answer ids are
@@ -218,7 +226,7 @@ def _under_base(cell: Cell, engine: Answering, seed: int, base: Identity) -> dic
     """
     spoken = sorted(index for index, _, answer in _generations(cell) if answer.clean)
     if not spoken:
-        return {"base_logprob": None, "base_logprob_n": 0}
+        return {"base_logprob": math.nan, "base_logprob_n": 0}
     order = np.random.default_rng(seed_for(seed, "judge", cell.id.benchmark)).permutation(len(spoken))[:ANSWERS]
     wanted = {spoken[place] for place in order}
     pairs = {
@@ -235,9 +243,9 @@ def _under_base(cell: Cell, engine: Answering, seed: int, base: Identity) -> dic
         if whole and prompt and whole[1] > prompt[1]
     ]
     return {
-        "base_logprob": float(np.mean(nats)) if nats else None,
+        "base_logprob": float(np.mean(nats)) if nats else math.nan,
         "base_logprob_n": len(nats),
-        "base_logprobs": [round(value, 4) for value in nats],
+        "base_logprobs": tuple(round(value, 4) for value in nats),
     }
 
 

@@ -5,6 +5,7 @@ Keys, their order and their meaning are fixed (docs/results.schema.json); a late
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from tiltmeter.messages import Text
 from tiltmeter.schema.base import Ends, Number, Sentence, Stored
 from tiltmeter.schema.change import Change, Group
 from tiltmeter.schema.place import Place
-from tiltmeter.schema.run import DataFacts, Failure
+from tiltmeter.schema.run import DataFacts, Failure, Hardware
 from tiltmeter.schema.variant import Variant
 from tiltmeter.schema.verdict import Verdict
 
@@ -27,7 +28,7 @@ class Row(Stored):
     """Hub id or folder, as the user gave it."""
     strategy: str
     """Canonical strategy; "none" is the base."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Mapping[str, object] = Field(default_factory=dict)
     """All settings of the strategy, defaults included."""
     format: str
     """How prompts are put: plain or chat."""
@@ -126,7 +127,7 @@ class RunFacts(Stored):
     """Name of the run folder."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Installed versions of what can change a number."""
-    hardware: dict[str, Any] = Field(default_factory=dict)
+    hardware: Hardware = Field(default_factory=Hardware)
     """CPU, cores, threads, memory (bytes), GPUs."""
     data: dict[str, DataFacts] = Field(default_factory=dict)
     """Benchmark -> the copy of its data that was used."""

@@ -4,12 +4,60 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic reads it before Python 3.12
 
 from tiltmeter.schema.base import Sentence, Stored
 from tiltmeter.schema.place import Place
 
 SCHEMA: Final = "tiltmeter/run/1"
+
+
+_OPEN = ConfigDict(extra="allow", use_attribute_docstrings=True)  # a later version may say more
+
+
+@with_config(_OPEN)
+class Gpu(TypedDict):
+    """One accelerator."""
+
+    name: str
+    """As its driver calls it."""
+    memory_bytes: int
+    """All of its memory."""
+
+
+@with_config(_OPEN)
+class Hardware(TypedDict, total=False):
+    """Where answers were computed."""
+
+    machine: str
+    """Kind of processor: x86_64, arm64."""
+    system: str
+    """Operating system."""
+    cpu: str
+    """The processor's own name."""
+    cores: int | None
+    """Logical cores; null where the system does not tell."""
+    threads: int
+    """That torch computed with."""
+    memory_bytes: int
+    """Main memory; absent where the system does not tell."""
+    gpus: list[Gpu]
+    """Those that torch sees."""
+
+
+@with_config(_OPEN)
+class HardwareKind(TypedDict, total=False):
+    """What of the hardware can change an answer."""
+
+    machine: str | None
+    """Kind of processor."""
+    cpu: str | None
+    """The processor's own name."""
+    threads: int | None
+    """That torch computed with."""
+    gpus: list[str]
+    """Names of the accelerators."""
 
 
 class DataFacts(Stored):
@@ -23,7 +71,7 @@ class DataFacts(Stored):
     """Licence of the data."""
     rows: int | None = None
     """Items found."""
-    files: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
     """File -> SHA-256."""
     published: bool = False
     """Whether every file is the published one."""
@@ -73,7 +121,7 @@ class Environment(Stored):
 
     versions: dict[str, str] = Field(default_factory=dict)
     """Installed versions of what can change a number."""
-    hardware: dict[str, Any] = Field(default_factory=dict)
+    hardware: HardwareKind = Field(default_factory=HardwareKind)
     """What of it can change one: machine, CPU, threads, names of GPUs."""
 
 
@@ -98,9 +146,9 @@ class RunRecord(Stored):
     """What was asked: every field of `tiltmeter.study.Study`."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Installed versions of what can change a number."""
-    hardware: dict[str, Any] = Field(default_factory=dict)
+    hardware: Hardware = Field(default_factory=Hardware)
     """CPU, cores, threads, memory (bytes), GPUs."""
-    more_hardware: list[dict[str, Any]] | None = None
+    more_hardware: list[Hardware] | None = None
     """Of the cluster's workers that differ from the first, where there are any."""
     environments: list[Environment] = Field(default_factory=list)
     """All that answers of this run come of, in the order of first use."""

@@ -159,7 +159,7 @@ class Speed(Stored):
     """Generated tokens per second, median; null likewise."""
     strategy: str = ""
     """Canonical strategy."""
-    setting: dict[str, Any] = Field(default_factory=dict)
+    setting: Mapping[str, object] = Field(default_factory=dict)
     """Sequences, tokens, rounds; device, dtype and threads as they ran."""
     prefill: Timing | None = None
     """Prompt tokens per second over the rounds."""
@@ -194,7 +194,7 @@ class Variant(Stored):
     """Evidence that the strategy acted."""
     notes: tuple[Sentence, ...] = ()
     """What must be said beside its numbers."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Mapping[str, object] = Field(default_factory=dict)
     """All settings of the strategy, defaults included."""
     dtype: str | None = None
     """What it ran in."""

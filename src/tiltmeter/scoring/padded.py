@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +69,7 @@ class PaddedModel:
         cache = variant.new_cache() if variant.new_cache else None
         ids = torch.tensor([list(prompt) for prompt, _ in tasks], device=variant.device)
         self.tokens_computed += ids.numel()
-        arguments: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
+        arguments: dict[str, object] = {"logits_to_keep": 1} if self._keeps_logits else {}
         output = variant.model(ids, past_key_values=cache, use_cache=True, **arguments)
         while True:
             logits = output.logits[:, -1].float()

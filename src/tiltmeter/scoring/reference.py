@@ -8,7 +8,6 @@ the new ids alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +105,7 @@ def generation_answer(
     return GenerationAnswer(text, clean, len(ids), stopped, guessed=guesses.proposed, accepted=guesses.accepted)
 
 
-def prompt_cache(variant: LoadedVariant) -> dict[str, Any]:
+def prompt_cache(variant: LoadedVariant) -> dict[str, object]:
     """The keyword arguments that give a forward without a past the cache its strategy asks for."""
     return {"past_key_values": variant.new_cache(), "use_cache": True} if variant.new_cache else {"use_cache": False}
 

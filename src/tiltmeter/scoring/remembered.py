@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -25,7 +25,13 @@ from tiltmeter.scoring.methods import NAMES, Method, OneByOne, Padded, Trees, de
 from tiltmeter.scoring.selftest import Choice
 
 LIBRARIES = ("torch", "transformers", "numpy")
-Outcome = dict[str, Any]  # {"method": its English name, "notes": [...]}, as JSON holds it
+
+
+class Outcome(TypedDict):
+    """The choice of a self-test, as JSON holds it."""
+
+    method: str  # its English name
+    notes: list[Any]  # messages as JSON
 
 
 class Remembered:
@@ -51,7 +57,7 @@ class Remembered:
         except OSError:
             draft.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Outcome]:
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):

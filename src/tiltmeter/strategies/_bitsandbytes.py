@@ -9,11 +9,12 @@ Guard       ``keep_plain_packing`` before the first forward; the result then equ
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import Text, say
-from tiltmeter.strategies.base import DidNothing
+from tiltmeter.strategies.base import DidNothing, Evidence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,17 @@ def require() -> None:
         raise missing_extra("bitsandbytes", "bitsandbytes", "int8/int4") from None
 
 
-def evidence(model: nn.Module, layer_type: type[nn.Module], what: Text) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Layers(Evidence):
+    """Linear layers that were replaced, and those that were not."""
+
+    quantized_layers: int
+    layer_names: list[str]
+    untouched_linear_layers: list[str]
+    quantized_weight_bytes: int
+
+
+def evidence(model: nn.Module, layer_type: type[nn.Module], what: Text) -> Evidence:
     """Number and names of quantized layers, those left alone, bytes of their weights.
 
     Raises DidNothing when no layer was replaced.
@@ -40,13 +51,13 @@ def evidence(model: nn.Module, layer_type: type[nn.Module], what: Text) -> dict[
     if not quantized:
         raise DidNothing(f"{what}: no linear layer was quantized")
     weights = [m.get_parameter("weight") for m in quantized.values()]
-    return {
-        "summary": say("proof.quantized_beside", n=len(quantized), scheme=what, names=", ".join(plain) or "none"),
-        "quantized_layers": len(quantized),
-        "layer_names": sorted(quantized),
-        "untouched_linear_layers": plain,
-        "quantized_weight_bytes": sum(weight.numel() * weight.element_size() for weight in weights),
-    }
+    return Layers(
+        say("proof.quantized_beside", n=len(quantized), scheme=what, names=", ".join(plain) or "none"),
+        quantized_layers=len(quantized),
+        layer_names=sorted(quantized),
+        untouched_linear_layers=plain,
+        quantized_weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
+    )
 
 
 def refuse_second_quantizer(name: str, earlier: Any) -> str | None:

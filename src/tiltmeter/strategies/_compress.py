@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,18 +24,38 @@ from typing import TYPE_CHECKING, Any, cast
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.models import linear
 from tiltmeter.models.artifacts import Artifact
+from tiltmeter.models.linear import Sparsity
 from tiltmeter.models.probes import probe_logits
 from tiltmeter.models.quiet import held_back
 from tiltmeter.models.reading import load_model
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
-from tiltmeter.strategies.calibration import Windows
+from tiltmeter.strategies.calibration import Drawn, Windows
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-Facts = dict[str, Any]
 Change = Callable[["PreTrainedModel"], None]  # compresses the model in place
+
+
+@dataclass(frozen=True)
+class Compressed(Sparsity):
+    """What is known of a compressed checkpoint, kept with it."""
+
+    quantized_layers: int = 0
+    layer_names: Sequence[str] = ()  # of them
+    layers: int = 0  # linear layers in decoder blocks
+    roundings: Mapping[str, int] = field(default_factory=dict)  # how weights and inputs are rounded -> layers
+    expert_matrices: int = 0
+    lm_head_untouched: bool = True
+    calibration: Drawn | None = None  # None: it looks at no text
+    title: str = ""
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Compressed:
+        """What an artifact's maker recorded; a record of an earlier version may lack what has a default."""
+        known = {each.name: artifact.facts[each.name] for each in fields(cls) if each.name in artifact.facts}
+        return cls(**{**known, "calibration": Drawn.of(known.get("calibration"))})
 
 
 def compressed(
@@ -54,9 +75,9 @@ def compressed(
         after_saving: puts right what a library has written, in the folder of the checkpoint.
         keeps_zeros: raise DidNothing when an earlier step's 2:4 pattern does not survive.
     """
-    before = context.found.get("sparsity")
+    before = context.intact
 
-    def make(folder: Path) -> Facts:
+    def make(folder: Path) -> Mapping[str, object]:
         from safetensors.torch import save_file
 
         looks_at = f" ({len(windows.ids)} calibration sequences)" if windows else ""
@@ -67,23 +88,22 @@ def compressed(
         with held_back():
             change(model)
         facts = _facts(model)
-        facts["lm_head_untouched"] = bool((_head(model) == head).all())
-        if not facts["lm_head_untouched"]:
+        if not bool((_head(model) == head).all()):
             raise DidNothing(f"{strategy.name} changed the output head, which it must leave alone")
-        if keeps_zeros and before and before > 0.999 and (facts["intact_2_4_share"] or 0) < 0.999:
+        if keeps_zeros and before and before > 0.999 and (facts.intact_2_4_share or 0) < 0.999:
             raise DidNothing(f"{strategy.name} destroyed the 2:4 pattern of an earlier step")
         save_file({"logits": probe_logits(model, context.tokenizer)}, folder / "probe.safetensors")
         with held_back():
             model.save_pretrained(folder / "model", save_compressed=True)
         if after_saving:
             after_saving(folder / "model")
-        steps = " + ".join((*context.found.get("steps", ()), strategy.name))
-        return {**facts, "calibration": windows.record if windows else None, "title": f"{context.model} · {steps}"}
+        title = f"{context.model} · {' + '.join((*context.made, strategy.name))}"
+        return asdict(replace(facts, calibration=windows.record if windows else None, title=title))
 
     step = {
         "strategy": strategy.name,
         "settings": {k: v for k, v in strategy.settings.items() if k != "calibration"},
-        "calibration": windows.record if windows else None,
+        "calibration": asdict(windows.record) if windows else None,
     }
     key = {
         "kind": "compressed checkpoint",
@@ -94,9 +114,9 @@ def compressed(
     }
     artifact = context.artifacts.get_or_make(key, make)
     context.checkpoint = artifact.path / "model"
-    context.found["steps"] = (*context.found.get("steps", ()), strategy.name)
     context.lineage = (*context.lineage, artifact.path.name)
-    context.found["sparsity"] = artifact.facts["intact_2_4_share"]
+    context.intact = Compressed.of(artifact).intact_2_4_share
+    context.made[strategy.name] = artifact
     context.expected_probe = artifact.path / "probe.safetensors"
     return artifact
 
@@ -107,7 +127,7 @@ def oneshot(model: PreTrainedModel, recipe: Sequence[Any], context: Context, win
     from llmcompressor.core import reset_session
 
     reset_session()
-    data: dict[str, Any] = {}
+    data: Mapping[str, Any] = {}
     if windows:
         from datasets import Dataset
 
@@ -203,13 +223,15 @@ def _head(model: PreTrainedModel) -> Any:
     return cast(Any, head).weight.detach()
 
 
-def _facts(model: PreTrainedModel) -> Facts:
+def _facts(model: PreTrainedModel) -> Compressed:
     layers = linear.linear_layers(model)
-    facts: Facts = linear.sparsity_facts({name: matrix.detach() for name, matrix in linear.matrices(model).items()})
+    zeros = linear.sparsity_of({name: matrix.detach() for name, matrix in linear.matrices(model).items()})
     quantized = sorted(name for name, layer in layers.items() if is_quantized(layer))
-    facts["quantized_layers"] = len(quantized)
-    facts["layer_names"] = quantized
-    facts["layers"] = len(layers)
-    facts["roundings"] = roundings(layers)
-    facts["expert_matrices"] = len(facts["sparsity_per_layer"]) - len(layers)
-    return facts
+    return Compressed(
+        **asdict(zeros),
+        quantized_layers=len(quantized),
+        layer_names=quantized,
+        layers=len(layers),
+        roundings=roundings(layers),
+        expert_matrices=len(zeros.sparsity_per_layer) - len(layers),
+    )

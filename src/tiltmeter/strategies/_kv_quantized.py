@@ -17,13 +17,15 @@ Departure   The study used read=transformers. Scales come from the largest value
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.models.reading import load_model
-from tiltmeter.strategies.base import Context, DidNothing
-from tiltmeter.strategies.calibration import Calibrated
+from tiltmeter.strategies.base import Context, DidNothing, Evidence
+from tiltmeter.strategies.calibration import Calibrated, Drawn
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,20 +42,20 @@ def calibrate(strategy: Calibrated, context: Context) -> Artifact:
     _require(strategy.name)
     windows = strategy.windows(context)
 
-    def make(folder: Path) -> dict[str, Any]:
+    def make(folder: Path) -> Mapping[str, object]:
         from safetensors.torch import save_file
 
         context.progress(f"{strategy.name}: calibrating scales on {len(windows.ids)} sequences")
         model = load_model(context.checkpoint, context.dtype, context.device)
         save_file(largest_values(model, windows.ids, strategy.name), folder / "largest.safetensors")
-        return {"calibration": windows.record, "title": f"{context.model} · ranges of keys and values"}
+        return {"calibration": asdict(windows.record), "title": f"{context.model} · ranges of keys and values"}
 
     key = {
         "kind": "kv cache ranges",
         "lineage": list(context.lineage),
         "dtype": context.dtype,
         "device": context.device.split(":")[0],
-        "calibration": windows.record,
+        "calibration": asdict(windows.record),
     }
     return context.artifacts.get_or_make(key, make)
 
@@ -132,7 +134,25 @@ def attention_modules(model: PreTrainedModel, name: str) -> dict[str, nn.Module]
     return found
 
 
-def evidence(model: PreTrainedModel, name: str, artifact: Artifact) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ranges:
+    """What a cache with calibrated scales shows."""
+
+    read: str
+    layers: int
+    scheme: str
+    scale_range: tuple[float, float]  # smallest and largest of all layers and heads
+    calibration: Drawn
+
+
+@dataclass(frozen=True)
+class StaticCache(Ranges, Evidence):
+    """A cache with calibrated scales."""
+
+    bits: int
+
+
+def ranges(model: PreTrainedModel, name: str, artifact: Artifact) -> Ranges:
     """Layers, scheme and range of scales. Raises DidNothing when a layer has none."""
     modules = attention_modules(model, name)
     scales = {f"{n}.{w}": getattr(m, f"{w}_scale", None) for n, m in modules.items() for w in ("k", "v")}
@@ -141,13 +161,10 @@ def evidence(model: PreTrainedModel, name: str, artifact: Artifact) -> dict[str,
         raise DidNothing(f"{name}: no scale for {missing[0]}")
     values = [float(each) for scale in scales.values() if scale is not None for each in (scale.min(), scale.max())]
     args = cast(Any, next(iter(modules.values()))).quantization_scheme.input_activations
-    return {
-        "read": "quantized",
-        "layers": len(modules),
-        "scheme": f"{args.type}, symmetric, static, {args.strategy}",
-        "scale_range": [min(values), max(values)],
-        "calibration": artifact.facts["calibration"],
-    }
+    drawn = Drawn.of(artifact.facts["calibration"])
+    assert drawn is not None
+    scheme = f"{args.type}, symmetric, static, {args.strategy}"
+    return Ranges("quantized", len(modules), scheme, (min(values), max(values)), drawn)
 
 
 def _require(name: str) -> None:

@@ -12,11 +12,12 @@ Departure   KIVI rounds keys per channel over groups of tokens, and keeps the la
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tiltmeter.messages import say
 from tiltmeter.strategies import _kv_quantized
-from tiltmeter.strategies.base import DidNothing
+from tiltmeter.strategies.base import DidNothing, Evidence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,14 +74,19 @@ def rounded_layers(model: PreTrainedModel, name: str) -> int:
     return marked
 
 
-def evidence(model: PreTrainedModel, name: str, bits: int, size: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class GroupedCache(Evidence):
+    """A cache whose tokens are rounded in groups."""
+
+    bits: int
+    read: str
+    layers: int
+    scheme: str
+    group_size: int
+
+
+def evidence(model: PreTrainedModel, name: str, bits: int, size: int) -> Evidence:
     """Layers and groups of an integer cache."""
     layers = rounded_layers(model, name)
-    return {
-        "summary": say("proof.kv_groups", bits=bits, n=layers, size=size),
-        "bits": bits,
-        "read": "quantized",
-        "layers": layers,
-        "scheme": "int, asymmetric, per token and group",
-        "group_size": size,
-    }
+    summary = say("proof.kv_groups", bits=bits, n=layers, size=size)
+    return GroupedCache(summary, bits, "quantized", layers, "int, asymmetric, per token and group", size)

@@ -14,10 +14,13 @@ Trap           optimum-quanto compiles C++ on first use (45 s, and a compiler) f
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.messages import say
+from tiltmeter.strategies.base import Evidence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,12 +96,26 @@ def unpack(packed: Tensor, bits: int) -> Tensor:
     return torch.cat([(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)])
 
 
-def describe(bits: int, group_size: int, residual_length: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LateCache(Evidence):
+    """transformers' own quantized cache."""
+
+    backend: str
+    axis: int
+    bits: int
+    group_size: int
+    residual_length: int
+
+
+def evidence(bits: int, group_size: int, residual_length: int) -> Evidence:
+    """Backend and sizes of the cache that `cache_maker` makes."""
     backend, axis = BACKENDS[bits]
-    return {
-        "backend": backend,
-        "axis": axis,
-        "bits": bits,
-        "group_size": group_size,
-        "residual_length": residual_length,
-    }
+    summary = say(
+        "proof.kv_transformers",
+        backend=backend,
+        axis=axis,
+        bits=bits,
+        group_size=group_size,
+        residual_length=residual_length,
+    )
+    return LateCache(summary, backend, axis, bits, group_size, residual_length)

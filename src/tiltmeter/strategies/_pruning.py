@@ -10,7 +10,8 @@ from tiltmeter.messages import say
 from tiltmeter.models import linear
 from tiltmeter.models.artifacts import Artifact
 from tiltmeter.strategies import _bitsandbytes, _compress
-from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies._compress import Compressed
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, Strategy
 from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
@@ -29,25 +30,28 @@ def cannot_prune_after(name: str, earlier: Sequence[Strategy]) -> str | None:
     return None
 
 
-def proof_of_sparsity(name: str, artifact: Artifact, wanted: float, two_four: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Zeros(Compressed, Evidence):
+    """What a pruned checkpoint holds."""
+
+
+def proof_of_sparsity(name: str, artifact: Artifact, wanted: float, two_four: bool) -> Evidence:
     """Evidence from the saved weights. Raises DidNothing when the sparsity or the 2:4 pattern was not reached."""
-    facts = artifact.facts
-    if facts["sparsity"] < wanted - 0.01:
-        raise DidNothing(f"{name}: {facts['sparsity']:.1%} of the weights are zero, {wanted:.0%} were asked for")
-    if two_four and facts["intact_2_4_share"] < 1.0:
-        raise DidNothing(f"{name}: only {facts['intact_2_4_share']:.1%} of the groups of four hold two zeros")
-    worst = min(facts["sparsity_per_layer"].values())
-    return {
-        "summary": say(
-            "proof.zeros_experts" if facts.get("expert_matrices") else "proof.zeros",
-            share=f"{facts['sparsity']:.1%}",
-            n=facts["layers"],
-            experts=facts.get("expert_matrices", 0),
-            worst=f"{worst:.1%}",
-            pattern=say("proof.two_four") if two_four else "",
-        ),
-        **facts,
-    }
+    facts = Compressed.of(artifact)
+    if facts.sparsity < wanted - 0.01:
+        raise DidNothing(f"{name}: {facts.sparsity:.1%} of the weights are zero, {wanted:.0%} were asked for")
+    if two_four and (facts.intact_2_4_share or 0.0) < 1.0:
+        raise DidNothing(f"{name}: only {facts.intact_2_4_share or 0.0:.1%} of the groups of four hold two zeros")
+    worst = min(facts.sparsity_per_layer.values())
+    summary = say(
+        "proof.zeros_experts" if facts.expert_matrices else "proof.zeros",
+        share=f"{facts.sparsity:.1%}",
+        n=facts.layers,
+        experts=facts.expert_matrices,
+        worst=f"{worst:.1%}",
+        pattern=say("proof.two_four") if two_four else "",
+    )
+    return Zeros(summary, **vars(facts))
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class OneShotPruning(Calibrated):
         def change(model: PreTrainedModel) -> None:
             _compress.oneshot(model, [self.modifier(list(linear.blocks(model)))], context, windows)
 
-        context.found[self.name] = _compress.compressed(self, context, change, windows)
+        _compress.compressed(self, context, change, windows)
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        return proof_of_sparsity(self.name, context.found[self.name], self.wanted, self.two_four)
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
+        return proof_of_sparsity(self.name, context.made[self.name], self.wanted, self.two_four)

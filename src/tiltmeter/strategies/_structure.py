@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
-from tiltmeter.messages import Text
 from tiltmeter.models import linear
-from tiltmeter.models.artifacts import Artifact
 from tiltmeter.models.reading import load_config
+from tiltmeter.strategies._compress import Compressed
 from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies.calibration import Drawn
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from tiltmeter.models.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Parameters of the blocks' weights before and now."""
+
+    block_parameters_before: int
+    block_parameters: int
+    removed_share: float
+    lm_head_untouched: bool
+    calibration: Drawn | None
 
 
 @dataclass(frozen=True)
@@ -32,25 +43,18 @@ class Structural(Strategy):
         other = next((part for part in earlier if part.role in ("weights", "pruning", "cache")), None)
         return f"{self.name} takes parts out of the model, so it comes before {other.name}" if other else None
 
-    def smaller(self, context: Context, artifact: Artifact) -> None:
-        """Makes the artifact's configuration the chain's."""
-        context.found[self.name] = (parameters(context.config), artifact)
+    def smaller(self, context: Context) -> None:
+        """Makes the new checkpoint's configuration the chain's."""
+        context.found[self.name] = parameters(context.config)
         context.config = load_config(context.checkpoint, context.model)
 
-    def counted(self, variant: LoadedVariant, context: Context, summary: Text) -> dict[str, Any]:
-        """Evidence: parameters of the blocks' weights before and now. Raises DidNothing when none are gone."""
-        before, artifact = context.found[self.name]
-        now = parameters(variant.model.config)
+    def counted(self, variant: LoadedVariant, context: Context) -> Counted:
+        """What is left. Raises DidNothing when nothing is gone."""
+        before, now = cast(int, context.found[self.name]), parameters(variant.model.config)
         if now >= before:
             raise DidNothing(f"{self.name}: {now:,} of {before:,} parameters of the blocks are left")
-        return {
-            "summary": summary,
-            "block_parameters_before": before,
-            "block_parameters": now,
-            "removed_share": 1 - now / before,
-            "lm_head_untouched": artifact.facts["lm_head_untouched"],
-            "calibration": artifact.facts["calibration"],
-        }
+        made = Compressed.of(context.made[self.name])
+        return Counted(before, now, 1 - now / before, made.lm_head_untouched, made.calibration)
 
 
 def parameters(config: PretrainedConfig) -> int:

@@ -11,13 +11,28 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.models import linear
 from tiltmeter.strategies import _bitsandbytes, _compress, _keep
-from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies._compress import Compressed
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, Strategy
 from tiltmeter.strategies.calibration import Windows
 
 if TYPE_CHECKING:
+    from compressed_tensors.quantization import QuantizationScheme
     from transformers import PreTrainedModel
 
     from tiltmeter.models.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class Scheme(Evidence):
+    """Evidence with the scheme in words, and the layers that keep asked for as they were."""
+
+    scheme: Text
+    kept_layers: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Quantized(Compressed, Scheme):
+    """What a quantized checkpoint holds."""
 
 
 USUAL = (64, 32, 16, 8)  # group sizes that packed formats and kernels know
@@ -56,13 +71,19 @@ class OneShotQuantizer(Strategy):
         """The scheme in words, for the proof."""
         raise NotImplementedError
 
+    @property
+    def grouped_by(self) -> int | None:
+        """Weights that share a scale; None where the scheme has no groups."""
+        size = self.settings.get("group_size")
+        return None if size is None else int(size)
+
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
     def fitted(self, context: Context) -> Self:
         """These settings for one model: the default group size falls to the largest usual one that divides the inputs
         of every layer; one that was asked for stays."""
-        asked = self.settings.get("group_size")
+        asked = self.grouped_by
         if asked is None or asked != _default(self, "group_size"):
             return self
         common = gcd(*(n_in for _, n_in in linear.require_linear_layers(context.config, self.name).values()))
@@ -73,8 +94,8 @@ class OneShotQuantizer(Strategy):
         _bitsandbytes.check_weights_float(context.config, self.name)
         _compress.check_library("llmcompressor", self.name)
         shapes = linear.require_linear_layers(context.config, self.name)
-        if "group_size" in self.settings:
-            linear.require_multiple(shapes, self.fitted(context).settings["group_size"], f"{self.name}: group_size")
+        if size := self.fitted(context).grouped_by:
+            linear.require_multiple(shapes, size, f"{self.name}: group_size")
         _keep.kept(self.name, self.keep, shapes)
         if self.calibrates:
             self.check_text(context)  # type: ignore[attr-defined]
@@ -84,9 +105,7 @@ class OneShotQuantizer(Strategy):
         windows: Windows | None = self.windows(context) if self.calibrates else None  # type: ignore[attr-defined]
 
         fitted = self.fitted(context)
-        context.found[self.name] = _compress.compressed(
-            fitted, context, lambda model: fitted.change(model, context, windows), windows
-        )
+        _compress.compressed(fitted, context, lambda model: fitted.change(model, context, windows), windows)
 
     def change(self, model: PreTrainedModel, context: Context, windows: Windows | None) -> None:
         """Quantizes `model` in place; these settings must fit it (`fitted`)."""
@@ -94,31 +113,26 @@ class OneShotQuantizer(Strategy):
         _compress.oneshot(model, self.recipe([*_compress.ignore_list(model), *kept]), context, windows)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
-        size = self.fitted(context).settings.get("group_size")
-        if size != self.settings.get("group_size"):
-            asked = self.settings["group_size"]
+        size, asked = self.fitted(context).grouped_by, self.grouped_by
+        if size != asked:
             variant.notes.append(say("note.weight_groups", name=self.name, size=size, asked=asked))
         if self.rounds_activations:
             variant.notes.append(say("note.rounds_activations", name=self.name))
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        facts = context.found[self.name].facts
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
+        facts = Compressed.of(context.made[self.name])
         layers = linear.linear_layers(variant.model)
         schemes = {name: layer.quantization_scheme for name, layer in layers.items() if _compress.is_quantized(layer)}
         kept = _keep.kept(self.name, self.keep, layers)
         if not schemes or schemes.keys() != layers.keys() - set(kept):
             raise DidNothing(f"{self.name}: {len(schemes)} of {len(layers) - len(kept)} linear layers are quantized")
         rounding = _compress.roundings(layers)
-        if rounding != facts["roundings"]:
-            raise DidNothing(f"{self.name}: saved as {facts['roundings']}, read back as {rounding}")
+        if rounding != facts.roundings:
+            raise DidNothing(f"{self.name}: saved as {facts.roundings}, read back as {rounding}")
         scheme = self.fitted(context).scheme_text
         key = "proof.quantized_but" if kept else "proof.quantized"
-        return {
-            "summary": say(key, n=len(schemes), scheme=scheme, kept=len(kept), keep=self.keep),
-            "scheme": scheme,
-            "kept_layers": kept,
-            **facts,
-        }
+        summary = say(key, n=len(schemes), scheme=scheme, kept=len(kept), keep=self.keep)
+        return Quantized(summary, scheme, kept, **vars(facts))
 
 
 def check_grouping(name: str, bits: int, group_size: int) -> None:
@@ -129,7 +143,7 @@ def check_grouping(name: str, bits: int, group_size: int) -> None:
         raise UserError(f"{name}: group_size is at least 1, got {group_size}", fix="the usual value is group_size=128")
 
 
-def integer_weights(bits: int, group_size: int, symmetric: bool) -> dict[str, Any]:
+def integer_weights(bits: int, group_size: int, symmetric: bool) -> dict[str, QuantizationScheme]:
     """compressed-tensors' config group: integer weights in groups along the inputs, 16-bit activations."""
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 

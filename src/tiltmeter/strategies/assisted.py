@@ -11,7 +11,7 @@ Applies     to greedy generation only; sampled answers and scores are computed a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,10 +22,18 @@ from tiltmeter.models.reading import load_model, load_tokenizer, own_decoding
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import Guesses
 from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context, RequestKind, Strategy
+from tiltmeter.strategies.base import Context, Evidence, RequestKind, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class SameText(Evidence):
+    """Probe prompts that are answered as without the assistant, of all."""
+
+    identical_probes: int
+    probes: int
 
 
 @register("strategy", "assisted")
@@ -53,7 +61,7 @@ class Assisted(Strategy):
         return f"{cache.name}:read=transformers cannot take back a rejected guess" if cache else None
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
-        options: dict[str, Any] = {"prompt_lookup_num_tokens": self.guesses}
+        options: Mapping[str, object] = {"prompt_lookup_num_tokens": self.guesses}
         if self.assistant:
             folder = resolve(self.assistant)
             if load_tokenizer(folder, self.assistant).get_vocab() != variant.tokenizer.get_vocab():
@@ -68,7 +76,7 @@ class Assisted(Strategy):
             options = {"assistant_model": helper}
         variant.generate = _decoder(variant, options)
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         assert variant.generate is not None
         plain = _decoder(variant, {})
         same = 0
@@ -79,17 +87,15 @@ class Assisted(Strategy):
         if same < len(TEXTS):
             variant.notes.append(say("note.assisted_differs", same=same, n=len(TEXTS)))
         by = self.assistant or say("proof.prompt_lookup")
-        return {
-            "summary": say("proof.assisted", by=by, same=same, n=len(TEXTS)),
-            "identical_probes": same,
-            "probes": len(TEXTS),
-        }
+        return SameText(say("proof.assisted", by=by, same=same, n=len(TEXTS)), same, len(TEXTS))
 
     def not_exercised(self, request_kind: RequestKind) -> Text | None:
         return None if request_kind == "generation" else say("idle.assisted_text")
 
 
-def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[int], int], tuple[list[int], Guesses]]:
+def _decoder(
+    variant: LoadedVariant, options: Mapping[str, object]
+) -> Callable[[list[int], int], tuple[list[int], Guesses]]:
     """(prompt ids, most new tokens) -> new ids, greedy, the end token included when it came; and what was guessed.
 
     Counted from what the model is given: each of its forwards reads the guesses of one round behind the last token that
@@ -102,11 +108,11 @@ def _decoder(variant: LoadedVariant, options: dict[str, Any]) -> Callable[[list[
 
         read: list[int] = []  # tokens in each forward of the model itself
 
-        def count(module: Any, args: Any, given: dict[str, Any]) -> None:
+        def count(module: Any, args: Any, given: Mapping[str, Any]) -> None:
             read.append(int((given["input_ids"] if "input_ids" in given else args[0]).shape[1]))
 
         prompt = torch.tensor([ids], device=variant.device)
-        settings: dict[str, Any] = (
+        settings: Mapping[str, object] = (
             {"eos_token_id": sorted(variant.eos_ids), "pad_token_id": min(variant.eos_ids)}
             if variant.eos_ids
             else {"pad_token_id": 0}

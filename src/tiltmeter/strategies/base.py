@@ -16,20 +16,22 @@ The strategies of a chain run each moment from left to right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tiltmeter.messages import Message, Text
 
 if TYPE_CHECKING:  # torch and transformers are imported only where a model is touched
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from tiltmeter.models.artifacts import Artifacts
+    from tiltmeter.models.artifacts import Artifact, Artifacts
+    from tiltmeter.models.converted import Converted
     from tiltmeter.models.variant import LoadedVariant
 
 RequestKind = Literal["sequence", "options", "generation"]
+Setting = str | int | float | bool  # one setting of a strategy
 Role = Literal["none", "dtype", "structure", "pruning", "weights", "cache", "decoding", "control"]
 
 SIMULATED = Message("note.simulated")
@@ -45,6 +47,29 @@ class DidNothing(VariantFailed):
 
 class LoadFailed(VariantFailed):
     """A library failed while it made the variant; the original error is the cause."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A figure of several figures of its own."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a strategy shows for having acted: one readable line, and figures of its own as fields of a subclass."""
+
+    summary: Text
+
+    @property
+    def figures(self) -> dict[str, object]:
+        """All of it by name, in the order of the fields: what a run keeps."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: asdict(value) if isinstance(value, Part) else value for name, value in found.items()}
+
+
+def figures(found: Evidence | Mapping[str, object]) -> dict[str, object]:
+    """Of what `prove` gave; a plain mapping with a "summary" is taken as it is."""
+    return found.figures if isinstance(found, Evidence) else dict(found)
 
 
 @dataclass
@@ -63,6 +88,9 @@ class Context:
         seed: the run's seed; calibration draws depend on it.
         lineage: what made `checkpoint`, for cache keys: weight hash, then one entry per step.
         expected_probe: probe logits that the model of `checkpoint` gave before it was saved.
+        made: strategy -> the artifact it made or found in the cache.
+        converted: how the checkpoint was converted to be loaded; None where it was not.
+        intact: share of groups of four columns with two zeros that the last step left; None: not known.
         found: what a strategy learned at an earlier moment and needs later (by strategy name).
         notes: sentences the run must show.
     """
@@ -80,7 +108,10 @@ class Context:
     progress: Callable[[str], None]
     seed: int = 0
     expected_probe: Path | None = None
-    found: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Artifact] = field(default_factory=dict)
+    converted: Converted | None = None
+    intact: float | None = None
+    found: dict[str, object] = field(default_factory=dict)
     notes: list[Text] = field(default_factory=list)
 
 
@@ -156,16 +187,16 @@ class Strategy:
     def before_loading(self, context: Context) -> None:
         """Look at or replace `context.checkpoint` before anything is loaded for answering."""
 
-    def loading_options(self, context: Context) -> dict[str, Any]:
+    def loading_options(self, context: Context) -> Mapping[str, object]:
         """Keyword arguments for ``AutoModelForCausalLM.from_pretrained``."""
         return {}
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         """Change the loaded variant in place."""
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        """Evidence, JSON-ready but for messages, with one readable line under "summary". Raises DidNothing."""
-        return {"summary": self.summary}
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
+        """Evidence that it acted. Raises DidNothing."""
+        return Evidence(self.summary)
 
     def not_exercised(self, request_kind: RequestKind) -> Text | None:
         """Why no answer to such a request can differ from the base's by this strategy; None: it can."""
@@ -177,6 +208,6 @@ class Strategy:
         return SIMULATED if self.simulated else True
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Setting]:
         """All settings, defaults included."""
         return asdict(self)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import say
 from tiltmeter.seeds import seed_for
-from tiltmeter.strategies.base import Context, Strategy
+from tiltmeter.strategies.base import Context, Part, Strategy
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "demo" / "data" / "text" / "calibration.txt"
 MAX_CHARACTERS = 20_000_000  # of a data set or file; far more than any setting here can use
@@ -62,16 +63,33 @@ class Calibrated(Strategy):
 
 
 @dataclass(frozen=True)
+class Drawn(Part):
+    """Where windows come from; part of the proof and of the cache key."""
+
+    source: str  # file or data set; "built-in"
+    text_tokens: int  # of the whole text
+    samples: int
+    length: int  # tokens of each
+    seed: int
+    digest: str  # of the ids
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any] | None) -> Drawn | None:
+        """From what a cache keeps; None where no text was looked at."""
+        return cls(**{field.name: stored[field.name] for field in fields(cls)}) if stored else None
+
+
+@dataclass(frozen=True)
 class Windows:
     """Drawn token windows.
 
     Attributes:
         ids: `samples` lists of exactly `length` token ids, BOS included where the tokenizer adds it.
-        record: source, tokens in the text, samples, length, seed and digest; goes into proof and cache key.
+        record: where they come from.
     """
 
     ids: tuple[tuple[int, ...], ...]
-    record: dict[str, Any]
+    record: Drawn
 
 
 def draw(context: Context, *, source: str, samples: int, length: int, seed: int) -> Windows:
@@ -95,15 +113,7 @@ def draw(context: Context, *, source: str, samples: int, length: int, seed: int)
         note = say("note.built_in_text")
         if note not in context.notes:
             context.notes.append(note)
-    record = {
-        "source": "built-in" if built_in else chosen,
-        "text_tokens": len(tokens),
-        "samples": samples,
-        "length": length,
-        "seed": seed,
-        "digest": digest,
-    }
-    return Windows(ids, record)
+    return Windows(ids, Drawn("built-in" if built_in else chosen, len(tokens), samples, length, seed, digest))
 
 
 def check_text(context: Context, *, source: str, length: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from tiltmeter import registry
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join
-from tiltmeter.strategies.base import RequestKind, Strategy
+from tiltmeter.strategies.base import RequestKind, Setting, Strategy
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Chain:
         return "+".join(_canonical(part) for part in self.parts) or "none"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, dict[str, Setting]]:
         """Strategy name -> all its settings, defaults included."""
         return {part.name: part.settings for part in self.parts}
 
@@ -68,7 +68,7 @@ class Chain:
         return [
             Chain(
                 tuple(
-                    replace(part, **{"seed": part.settings["seed"] + step}) if part.calibrates else part
+                    replace(part, **{"seed": int(part.settings["seed"]) + step}) if part.calibrates else part
                     for part in self.parts
                 )
             )
@@ -175,7 +175,7 @@ def _parse_part(piece: str, whole: str) -> Strategy:
         )
     cls = names[name]
     types = typing.get_type_hints(cls)
-    settings: dict[str, Any] = {}
+    settings: dict[str, Setting] = {}
     for assignment in filter(None, piece[len(name) + 1 :].split(",")):
         key, equals, value = (part.strip() for part in assignment.partition("="))
         if not equals and cls.shorthand:

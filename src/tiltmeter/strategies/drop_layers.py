@@ -19,13 +19,21 @@ from tiltmeter.messages import say
 from tiltmeter.models import linear
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes, _compress
-from tiltmeter.strategies._structure import Structural
-from tiltmeter.strategies.base import Context
+from tiltmeter.strategies._structure import Counted, Structural
+from tiltmeter.strategies.base import Context, Evidence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tiltmeter.models.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class FewerBlocks(Counted, Evidence):
+    """Which blocks are gone, and how many are left."""
+
+    dropped_blocks: list[int]
+    blocks: int
 
 
 @register("strategy", "drop-layers")
@@ -61,7 +69,8 @@ class DropLayers(Structural):
             )
 
     def before_loading(self, context: Context) -> None:
-        self.smaller(context, _compress.compressed(self, context, self._slice, None))
+        _compress.compressed(self, context, self._slice, None)
+        self.smaller(context)
 
     def _slice(self, model: PreTrainedModel) -> None:
         from torch import nn
@@ -81,8 +90,8 @@ class DropLayers(Structural):
                 if hasattr(module, "layer_idx"):
                     cast(Any, module).layer_idx = number
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         left = len(linear.blocks(variant.model))
         gone = self.dropped(left + self.n)
         summary = say("proof.dropped", n=self.n, all=left + self.n, first=gone[0], last=gone[-1])
-        return {**self.counted(variant, context, summary), "dropped_blocks": list(gone), "blocks": left}
+        return FewerBlocks(summary, **vars(self.counted(variant, context)), dropped_blocks=list(gone), blocks=left)

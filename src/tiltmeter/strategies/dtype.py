@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tiltmeter.messages import say
 from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class Cast(Evidence):
+    """The types that the loaded parameters have."""
+
+    parameter_types: list[str]
 
 
 @register("strategy", "dtype")
@@ -44,10 +51,10 @@ class Dtype(Strategy):
             return f"the floating-point type is set at loading, so dtype comes before {earlier[0].name}"
         return None
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         kinds = sorted(
             {str(p.dtype).removeprefix("torch.") for p in variant.model.parameters() if p.is_floating_point()}
         )
         if context.base_dtype == self.type:
             raise DidNothing(f"dtype: the base runs in {self.type} already")
-        return {"summary": say("proof.dtype", base=context.base_dtype, type=self.type), "parameter_types": kinds}
+        return Cast(say("proof.dtype", base=context.base_dtype, type=self.type), kinds)

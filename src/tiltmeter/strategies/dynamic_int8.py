@@ -15,17 +15,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.models import linear
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes
-from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
+
+
+@dataclass(frozen=True)
+class DynamicLayers(Evidence):
+    """Linear layers that were replaced, and those that were not."""
+
+    quantized_layers: int
+    layer_names: list[str]
+    untouched_linear_layers: list[str]
 
 
 @register("strategy", "dynamic-int8")
@@ -66,7 +75,7 @@ class DynamicInt8(Strategy):
             variant.model = quantize_dynamic(variant.model, spec, inplace=True)
         variant.notes.append(say("note.dynamic_batches"))
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         from torch import nn
         from torch.ao.nn.quantized.dynamic import Linear
 
@@ -74,9 +83,5 @@ class DynamicInt8(Strategy):
         plain = [name for name, m in variant.model.named_modules() if type(m) is nn.Linear]
         if not names:
             raise DidNothing("dynamic-int8: no linear layer was quantized")
-        return {
-            "summary": say("proof.dynamic", n=len(names), names=", ".join(plain) or "none"),
-            "quantized_layers": len(names),
-            "layer_names": names,
-            "untouched_linear_layers": plain,
-        }
+        summary = say("proof.dynamic", n=len(names), names=", ".join(plain) or "none")
+        return DynamicLayers(summary, len(names), names, plain)

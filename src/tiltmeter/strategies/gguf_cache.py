@@ -10,12 +10,12 @@ Departure   the base keeps float32 without flash attention, so that its answers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy
 from tiltmeter.strategies.gguf_type import LIBRARY, refuse_elsewhere
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class GgufCache(Strategy):
     def check(self, context: Context) -> None:
         refuse_elsewhere(self.name, context)
 
-    def loading_options(self, context: Context) -> dict[str, Any]:
+    def loading_options(self, context: Context) -> Mapping[str, object]:
         return {"keys": self.ctk, "values": self.ctv}
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        return {"summary": f"KV cache in llama.cpp: keys {self.ctk}, values {self.ctv}"}
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
+        return Evidence(f"KV cache in llama.cpp: keys {self.ctk}, values {self.ctv}")

@@ -9,13 +9,15 @@ Saves       disk, memory and time: the file runs in llama.cpp's kernels (--backe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.errors import UserError
 from tiltmeter.models.formats.gguf.header import PLAIN, read_header
 from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context, DidNothing, LoadFailed, Strategy
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, LoadFailed, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -52,6 +54,13 @@ def refuse_elsewhere(name: str, context: Context) -> None:
 
 
 @dataclass(frozen=True)
+class Types(Evidence):
+    """Tensors of each type."""
+
+    types: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class GgufType(Strategy):
     """One type; it has no settings."""
 
@@ -82,7 +91,7 @@ class GgufType(Strategy):
 
         source = context.checkpoint
 
-        def make(place: Any) -> dict[str, Any]:
+        def make(place: Path) -> Mapping[str, object]:
             context.progress(f"llama.cpp quantizes {context.model} to {self.name}")
             try:
                 quantize(source, place / f"{self.name}.gguf", self.name)
@@ -93,15 +102,14 @@ class GgufType(Strategy):
         key = {"kind": "gguf", "lineage": context.lineage, "type": self.name, "made by": versions()["llama.cpp"]}
         context.checkpoint = context.artifacts.get_or_make(key, make).path / f"{self.name}.gguf"
         context.lineage = (*context.lineage, self.name)
-        context.found[self.name] = source
+        context.found[self.name] = read_header(source, context.model).counts
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        before = read_header(context.found[self.name], context.model).counts
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         counts = read_header(context.checkpoint, self.name).counts
-        if counts == before:
+        if counts == context.found[self.name]:
             raise DidNothing(f"{self.name}: every tensor of {context.model} has its type already")
         listed = ", ".join(f"{n} × {kind}" for kind, n in counts.items())
-        return {"summary": f"GGUF (tensors {listed})", "types": counts}
+        return Types(f"GGUF (tensors {listed})", counts)
 
 
 for _name, _bits in BITS.items():

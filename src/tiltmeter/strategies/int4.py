@@ -8,14 +8,14 @@ Departure   none in the default: the study ran bitsandbytes' own default, which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tiltmeter.models import linear
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes
-from tiltmeter.strategies.base import Context, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -47,7 +47,7 @@ class Int4(Strategy):
     def before_loading(self, context: Context) -> None:
         _bitsandbytes.require()
 
-    def loading_options(self, context: Context) -> dict[str, Any]:
+    def loading_options(self, context: Context) -> Mapping[str, object]:
         import torch
         from transformers import BitsAndBytesConfig
 
@@ -74,7 +74,7 @@ class Int4(Strategy):
                 blocksize=64,
             )
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         import bitsandbytes as bnb
 
         return _bitsandbytes.evidence(variant.model, bnb.nn.Linear4bit, f"bitsandbytes {self.type}")

@@ -8,16 +8,16 @@ Saves       about half of 16-bit weight memory. Batch composition changes which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.models import linear
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes
-from tiltmeter.strategies.base import Context, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -55,7 +55,7 @@ class Int8(Strategy):
     def before_loading(self, context: Context) -> None:
         _bitsandbytes.require()
 
-    def loading_options(self, context: Context) -> dict[str, Any]:
+    def loading_options(self, context: Context) -> Mapping[str, object]:
         from transformers import BitsAndBytesConfig
 
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=self.threshold)}
@@ -63,7 +63,7 @@ class Int8(Strategy):
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         variant.notes.append(say("note.int8_batches"))
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         import bitsandbytes as bnb
 
         return _bitsandbytes.evidence(

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _compress, _kv_quantized, _kv_rounded, _kv_transformers
-from tiltmeter.strategies.base import SIMULATED, Context, RequestKind, Strategy
+from tiltmeter.strategies.base import SIMULATED, Context, Evidence, RequestKind, Strategy
 from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ class KVCache(Calibrated):
 
     def before_loading(self, context: Context) -> None:
         if self.calibrates:
-            context.found[self.name] = _kv_quantized.calibrate(self, context)
+            context.made[self.name] = _kv_quantized.calibrate(self, context)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         if self.calibrates:
             args = _kv_quantized.scheme_for(self.bits)
-            _kv_quantized.attach(variant.model, self.name, args, context.found[self.name])
+            _kv_quantized.attach(variant.model, self.name, args, context.made[self.name])
             return
         if self.read == "quantized":
             bits, size = self.bits, self.group_size
@@ -102,22 +102,18 @@ class KVCache(Calibrated):
         variant.new_cache = _kv_transformers.cache_maker(variant.model.config, self.bits, size, self.residual_length)
         variant.share_prefixes = False  # a kept prefix would be read quantized where this cache reads it exactly
         variant.notes.append(say("note.kv_first", name=self.name))
-        context.found[self.name] = size
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         if self.read == "quantized" and not self.calibrates:
             size = _kv_rounded.fitting(_kv_transformers.head_size(context.config), self.group_size)
             return _kv_rounded.evidence(variant.model, self.name, self.bits, size)
         if self.calibrates:
-            found = _kv_quantized.evidence(variant.model, self.name, context.found[self.name])
-            drawn = {key: found["calibration"][key] for key in ("samples", "length")}
-            summary = say("proof.kv_quantized", bits=self.bits, n=found["layers"], **drawn)
-            return {"summary": summary, "bits": self.bits, **found}
-        made = _kv_transformers.describe(self.bits, context.found[self.name], self.residual_length)
-        return {
-            "summary": say("proof.kv_transformers", **made),
-            **made,
-        }
+            found = _kv_quantized.ranges(variant.model, self.name, context.made[self.name])
+            drawn = {"samples": found.calibration.samples, "length": found.calibration.length}
+            summary = say("proof.kv_quantized", bits=self.bits, n=found.layers, **drawn)
+            return _kv_quantized.StaticCache(summary, **vars(found), bits=self.bits)
+        size = _kv_transformers.fitting_group_size(context.config, self.group_size)
+        return _kv_transformers.evidence(self.bits, size, self.residual_length)
 
     def not_exercised(self, request_kind: RequestKind) -> Text | None:
         if self.read == "transformers" and request_kind != "generation":

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _compress, _kv_quantized, _kv_rounded
-from tiltmeter.strategies.base import Context, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy
 from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
 
 FORMATS = {8: "E4M3", 4: "E2M1"}
 PER = {"tensor": "tensor", "head": "attn_head"}  # ours -> compressed-tensors' name
+
+
+@dataclass(frozen=True)
+class FixedScale(Evidence):
+    """A cache with one scale for all numbers."""
+
+    layers: int
+    read: str
 
 
 @dataclass(frozen=True)
@@ -89,37 +97,29 @@ class KVFloat(Calibrated):
 
     def before_loading(self, context: Context) -> None:
         if self.calibrates:
-            context.found[self.name] = _kv_quantized.calibrate(self, context)
+            context.made[self.name] = _kv_quantized.calibrate(self, context)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         if self.calibrates:
             args = _kv_quantized.scheme_for(self.bits, "float", PER[self.per])
-            _kv_quantized.attach(variant.model, self.name, args, context.found[self.name])
+            _kv_quantized.attach(variant.model, self.name, args, context.made[self.name])
         else:
             scale = float(self.scale)
             _kv_rounded.attach(variant.model, self.name, lambda states: _kv_rounded.in_fp8(states, scale))
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         if not self.calibrates:
             layers = _kv_rounded.rounded_layers(variant.model, self.name)
-            return {
-                "summary": say("proof.kv_fp8", n=layers, scale=f"{float(self.scale):g}"),
-                "layers": layers,
-                "read": "quantized",
-            }
-        found = _kv_quantized.evidence(variant.model, self.name, context.found[self.name])
-        drawn = found["calibration"]
-        return {
-            **found,
-            "summary": say(
-                f"proof.kv_float_{self.per}",
-                kind=FORMATS[self.bits],
-                n=found["layers"],
-                samples=drawn["samples"],
-                length=drawn["length"],
-            ),
-            "bits": self.bits,
-        }
+            return FixedScale(say("proof.kv_fp8", n=layers, scale=f"{float(self.scale):g}"), layers, "quantized")
+        found = _kv_quantized.ranges(variant.model, self.name, context.made[self.name])
+        summary = say(
+            f"proof.kv_float_{self.per}",
+            kind=FORMATS[self.bits],
+            n=found.layers,
+            samples=found.calibration.samples,
+            length=found.calibration.length,
+        )
+        return _kv_quantized.StaticCache(summary, **vars(found), bits=self.bits)
 
 
 @register("strategy", "kv-fp8")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiltmeter.models import linear
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes, _compress, _pruning
-from tiltmeter.strategies.base import Context, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +52,7 @@ class Magnitude(Strategy):
         linear.require_linear_layers(context.config, self.name, with_experts=True)
 
     def before_loading(self, context: Context) -> None:
-        context.found[self.name] = _compress.compressed(self, context, self._prune, None)
+        _compress.compressed(self, context, self._prune, None)
 
     def _prune(self, model: PreTrainedModel) -> None:
         import torch
@@ -63,5 +63,5 @@ class Magnitude(Strategy):
             for matrix in linear.matrices(model).values():
                 matrix.mul_(smallest.compute_mask(matrix, default_mask=torch.ones_like(matrix)))
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        return _pruning.proof_of_sparsity(self.name, context.found[self.name], self.sparsity, False)
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
+        return _pruning.proof_of_sparsity(self.name, context.made[self.name], self.sparsity, False)

@@ -131,7 +131,7 @@ class PresetQuantizer(OneShotQuantizer):
 def _strategy(name: str, preset: Preset) -> type[Strategy]:
     """The strategy of one line, a frozen dataclass like any other."""
     bases = (Calibrated, PresetQuantizer) if preset.calibrates else (PresetQuantizer,)
-    members: dict[str, Any] = {
+    members: dict[str, object] = {
         "name": name,
         "preset": preset,
         "summary": preset.summary,

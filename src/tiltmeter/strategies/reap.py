@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.models import linear
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes, _compress
-from tiltmeter.strategies._structure import Structural
-from tiltmeter.strategies.base import Context
+from tiltmeter.strategies._structure import Counted, Structural
+from tiltmeter.strategies.base import Context, Evidence
 from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
 MIXTRAL = {".gate_proj.": ".w1.", ".down_proj.": ".w2.", ".up_proj.": ".w3."}  # as saved -> as transformers reads
+
+
+@dataclass(frozen=True)
+class FewerExperts(Counted, Evidence):
+    """Experts of each layer before and now."""
+
+    experts_before: int
+    experts: int
 
 
 @register("strategy", "reap")
@@ -78,12 +86,13 @@ class Reap(Calibrated, Structural):
 
         put_right = _rename_mixtral if context.config.model_type == "mixtral" else None
         context.found["experts"] = experts_of(context.config)
-        self.smaller(context, _compress.compressed(self, context, change, windows, after_saving=put_right))
+        _compress.compressed(self, context, change, windows, after_saving=put_right)
+        self.smaller(context)
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        before, now = context.found["experts"], experts_of(variant.model.config)
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
+        before, now = cast(int, context.found["experts"]), experts_of(variant.model.config)
         summary = say("proof.experts_gone", gone=before - now, all=before)
-        return {**self.counted(variant, context, summary), "experts_before": before, "experts": now}
+        return FewerExperts(summary, **vars(self.counted(variant, context)), experts_before=before, experts=now)
 
 
 def experts_of(config: PretrainedConfig) -> int:

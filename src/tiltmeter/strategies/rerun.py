@@ -8,11 +8,11 @@ Use         ``rerun`` beside ``none``, ``int8+rerun`` beside ``int8``: the diffe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tiltmeter.messages import say
 from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -34,5 +34,5 @@ class Rerun(Strategy):
     role = "control"
     seeded = True
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
-        return {"summary": say("proof.rerun")}
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
+        return Evidence(say("proof.rerun"))

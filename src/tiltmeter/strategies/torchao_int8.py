@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shutil import which
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
@@ -24,13 +24,22 @@ from tiltmeter.models import linear
 from tiltmeter.models.quiet import held_back
 from tiltmeter.registry import register
 from tiltmeter.strategies import _bitsandbytes, _compress
-from tiltmeter.strategies.base import Context, DidNothing, Strategy
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, Strategy
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
 
 SHAPES = 64  # that torch's compiler may meet in one function before it gives up
+
+
+@dataclass(frozen=True)
+class Held(Evidence):
+    """Layers whose weights torchao holds."""
+
+    quantized_layers: int
+    layer_names: list[str]
+    compiled: str
 
 
 @register("strategy", "torchao-int8")
@@ -81,14 +90,10 @@ class TorchaoInt8(Strategy):
             variant.notes.append(say("note.compiled_blocks"))
         variant.notes.append(say("note.rounds_activations", name=self.name))
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         layers = linear.linear_layers(variant.model)
         held = [name for name, layer in layers.items() if linear.held_by_torchao(layer.weight)]
         if len(held) != len(layers) or not held:
             raise DidNothing(f"{self.name}: {len(held)} of {len(layers)} linear layers are quantized")
-        return {
-            "summary": say("proof.torchao", n=len(held), compiled=say(f"compiled.{self.compile}")),
-            "quantized_layers": len(held),
-            "layer_names": held,
-            "compiled": self.compile,
-        }
+        summary = say("proof.torchao", n=len(held), compiled=say(f"compiled.{self.compile}"))
+        return Held(summary, len(held), held, self.compile)

@@ -9,10 +9,10 @@ Memory      one copy of the model at a time: the base's probe logits come from d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join, say
@@ -20,7 +20,7 @@ from tiltmeter.models import linear
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.check import check_checkpoint
 from tiltmeter.models.folders import fingerprint_folder, weights_on_disk
-from tiltmeter.models.formats.awq_gptq import how_converted, loadable
+from tiltmeter.models.formats.awq_gptq import loadable
 from tiltmeter.models.probes import TAIL, TEXTS, probe_logits
 from tiltmeter.models.reading import (
     NO_LIMIT,
@@ -37,7 +37,7 @@ from tiltmeter.models.reading import (
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.sanity import nothing_but_zeros
 from tiltmeter.models.variant import LoadedVariant
-from tiltmeter.strategies.base import Context, DidNothing, LoadFailed
+from tiltmeter.strategies.base import Context, DidNothing, LoadFailed, figures
 from tiltmeter.strategies.chain import Chain
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ def load(
     try:
         for part in chain.parts:
             part.check(context)
-        context.checkpoint, context.found["converted"] = loadable(
+        context.checkpoint, context.converted = loadable(
             context.checkpoint, model, context.lineage[0], base_dtype, context.artifacts, say
         )
         for part in chain.parts:
             part.before_loading(context)
         probe = base_probe(model, device, base_dtype, context.artifacts, say) if acts else None
-        options: dict[str, Any] = {}
+        options: dict[str, object] = {}
         for part in chain.parts:
             options |= part.loading_options(context)
         say(f"loading {model} under {chain.canonical}")
@@ -188,7 +188,7 @@ def fingerprint(model: str, base: str | None = None) -> str:
     return fingerprint_folder(resolve(model, base))
 
 
-def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]) -> LoadedVariant:
+def _variant(context: Context, model: str, chain: Chain, options: Mapping[str, object]) -> LoadedVariant:
     loaded = load_model(context.checkpoint, context.dtype, context.device, **options)
     text_config = context.config.get_text_config(decoder=True)
     eos_ids = _eos_ids(loaded, context.tokenizer)
@@ -209,6 +209,7 @@ def _variant(context: Context, model: str, chain: Chain, options: dict[str, Any]
         max_length=int(getattr(text_config, "max_position_embeddings", None) or NO_LIMIT),
         weight_hash=context.lineage[0],
         settings=chain.settings,
+        converted=context.converted,
     )
 
 
@@ -220,7 +221,7 @@ def base_probe(
 
     folder = resolve(model)
 
-    def make(place: Path) -> dict[str, Any]:
+    def make(place: Path) -> Mapping[str, object]:
         say(f"loading {model} for its probe answers")
         readable, _ = loadable(folder, model, fingerprint_folder(folder), dtype, artifacts, say)
         loaded = load_model(readable, dtype, device)
@@ -239,23 +240,23 @@ def base_probe(
 
 def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tensor | None, original: Path) -> None:
     """Fills `variant.proof`; raises DidNothing when no probe logit changed. original: the folder before conversion."""
-    steps = {part.name: part.prove(variant, context) for part in chain.parts}
-    proof: dict[str, Any] = {
+    steps = {part.name: figures(part.prove(variant, context)) for part in chain.parts}
+    proof: dict[str, object] = {
         "dtype": variant.dtype,
         "device": variant.device,
         "steps": steps,
         "checkpoint_bytes": weights_on_disk(context.checkpoint),
     }
-    if context.found["converted"]:  # what lies on disk is the original, the copy is for loading only
-        proof["converted"] = context.found["converted"]
+    if context.converted:  # what lies on disk is the original, the copy is for loading only
+        proof["converted"] = context.converted.figures
         if not chain.parts:
             proof["checkpoint_bytes"] = weights_on_disk(original)
+    told = {name: cast(Text, step["summary"]) for name, step in steps.items()}
     lines: list[Text] = [
-        say("proof.step", name=name, clause=step["summary"]) if len(steps) > 1 else step["summary"]
-        for name, step in steps.items()
+        say("proof.step", name=name, clause=clause) if len(told) > 1 else clause for name, clause in told.items()
     ] or [say("proof.base")]
-    if context.found["converted"]:
-        lines.append(how_converted(context.found["converted"]))
+    if context.converted:
+        lines.append(context.converted.how)
     if any(part.role in ("weights", "pruning") for part in chain.parts):
         share, rest = linear.changed_share(variant.model, context.config, _pruned(context, chain))
         proof["changed_share_of_block_weights"], proof["block_weights_left_alone"] = share, rest
@@ -269,31 +270,35 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
             proof["largest_logit_change"] = None
         else:
             change = (now - before).abs()
-            proof["largest_logit_change"] = float(change.max())
-            proof["mean_logit_change"] = float(change.mean())
-            if proof["largest_logit_change"] == 0.0:
+            largest = float(change.max())
+            proof["largest_logit_change"], proof["mean_logit_change"] = largest, float(change.mean())
+            if largest == 0.0:
                 raise DidNothing(f"{chain.canonical} changed no logit on the probe prompts")
-            _compare_with_saved(now, chain, context, proof)
-            lines.append(say("proof.logits", x=f"{proof['largest_logit_change']:.2g}"))
+            reloaded = _reload_difference(now, chain, context)
+            if reloaded is not None:
+                proof["reload_difference"] = reloaded
+            lines.append(say("proof.logits", x=f"{largest:.2g}"))
     variant.proof = {"summary": lines[0] if len(lines) == 1 else join("join.clauses", lines), **proof}
 
 
 def _pruned(context: Context, chain: Chain) -> list[str]:
     """Names of the matrices in which the chain's pruning left zeros, from what it recorded."""
-    found = [context.found[part.name].facts["sparsity_per_layer"] for part in chain.parts if part.role == "pruning"]
+    found = [context.made[part.name].facts["sparsity_per_layer"] for part in chain.parts if part.role == "pruning"]
     return [name for each in found for name, zeros in each.items() if zeros > 0]
 
 
-def _compare_with_saved(now: Tensor, chain: Chain, context: Context, proof: dict[str, Any]) -> None:
-    """A reloaded artifact must answer as the model did when it was saved. Raises LoadFailed when it does not."""
+def _reload_difference(now: Tensor, chain: Chain, context: Context) -> float | None:
+    """Largest logit change of a reloaded artifact, which must answer as the model did when it was saved; None where
+    nothing was saved. Raises LoadFailed when it does not."""
     from safetensors.torch import load_file
 
     others = [part for part in chain.parts if not (part.makes_checkpoint or part.redraws or part.runs_in)]
     if context.expected_probe is None or others:
-        return  # the model in memory is more than the checkpoint that was saved
-    proof["reload_difference"] = float((now - load_file(context.expected_probe)["logits"]).abs().max())
-    if proof["reload_difference"] > 1e-3:
+        return None  # the model in memory is more than the checkpoint that was saved
+    difference = float((now - load_file(context.expected_probe)["logits"]).abs().max())
+    if difference > 1e-3:
         raise LoadFailed(
             f"{chain.canonical}: the cached artifact answers otherwise than when it was made "
-            f"(logits differ by {proof['reload_difference']:.2g}); clear it with: tiltmeter cache clear"
+            f"(logits differ by {difference:.2g}); clear it with: tiltmeter cache clear"
         )
+    return difference

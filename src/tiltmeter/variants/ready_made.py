@@ -19,7 +19,6 @@ from tiltmeter.messages import Text, join, say
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.check import end_ids, is_packed, quantization_settings
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference, same_tokens
-from tiltmeter.models.formats.awq_gptq import how_converted
 from tiltmeter.models.formats.gguf.beside import facts_of
 from tiltmeter.models.probes import probe_logits
 from tiltmeter.models.reading import load_config, load_tokenizer
@@ -77,7 +76,7 @@ def differences(base: str, variant: str) -> list[Difference]:
     ]
     gguf = facts_of(folders[1])
     if gguf:  # its sizes were held to the base's when it was read
-        found += [Difference.from_json(each) for each in gguf["differences"]]
+        found += gguf.differences
     elif changed:
         found.append(Difference("architecture", say("differs.architecture", changed=", ".join(changed))))
     return found
@@ -96,30 +95,30 @@ def describe(variant: LoadedVariant, base: str, *, cache_dir: str | None = None)
     scheme = settings.get("kv_cache_scheme")
     if scheme:
         lines.append(say("proof.kv_scheme", type=scheme.get("type", "int"), bits=scheme.get("num_bits", 8)))
-    if quantized and not variant.proof.get("converted") and _plain_now(variant):
+    if quantized and not variant.converted and _plain_now(variant):
         lines += [say("proof.dense_now"), SIMULATED]
     computes = settings.get("bnb_4bit_compute_dtype")
     if settings.get("load_in_4bit") and computes != variant.dtype:
         lines.append(say("proof.computes_in", type=computes))
-    proof: dict[str, Any] = {
+    proof: dict[str, object] = {
         "quantized_layers": quantized,
         "linear_layers": total,
         "method": method,
         "kv_cache_scheme": scheme,
         "differences": [each.as_json() for each in found],
     }
-    if variant.proof.get("converted"):
-        lines.append(how_converted(variant.proof["converted"]))
-        if variant.proof["converted"]["method"] == "gguf":
+    if variant.converted:
+        lines.append(variant.converted.how)
+        if variant.converted.method == "gguf":
             lines.append(SIMULATED)
     if same_tokens(proof):
         now = probe_logits(variant.model, variant.tokenizer)
         before = base_probe(base, variant.device, variant.dtype, Artifacts(cache_dir))
         if now.shape == before.shape:
-            proof["largest_logit_change"] = float((now - before).abs().max())
-            if proof["largest_logit_change"] == 0.0:
+            largest = proof["largest_logit_change"] = float((now - before).abs().max())
+            if largest == 0.0:
                 raise DidNothing(f"{variant.model_name} answers the probe prompts exactly as {base} does")
-            lines.append(say("proof.logits", x=f"{proof['largest_logit_change']:.2g}"))
+            lines.append(say("proof.logits", x=f"{largest:.2g}"))
     variant.proof = {**variant.proof, "summary": join("join.clauses", lines), **proof}
     variant.notes += [each.text for each in found]
     return found
@@ -137,7 +136,7 @@ def _stored_dtypes(folder: Path) -> set[str]:
     """The 16 and 32 bit floating-point types of a folder's weights and scales, from the headers of its files."""
     gguf = facts_of(folder)
     if gguf:
-        return set(gguf["stored"])
+        return set(gguf.stored)
     headers = read_headers(weight_files(folder, str(folder)), str(folder))
     kinds = {tensor.dtype for name, tensor in headers.items() if name.rpartition(".")[2] in CAST}
     return {STORED[kind] for kind in kinds if kind in STORED}
@@ -197,9 +196,9 @@ def _quantized_layers(variant: LoadedVariant, folder: Path, settings: Mapping[st
         for name, m in linear.items()
         if type(m) is not nn.Linear or getattr(getattr(m, "quantization_scheme", None), "weights", None) is not None
     }
-    converted = variant.proof.get("converted")
+    converted = variant.converted
     if converted:  # the original's own format and count, not the loaded copy's
-        return converted["quantized_layers"], len(linear), converted["summary"]
+        return converted.quantized_layers, len(linear), converted.summary
     return len(quantized | (_stored_quantized(folder) & set(linear))), len(linear), method
 
 

@@ -18,7 +18,7 @@ import ctypes
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -136,7 +136,7 @@ def measure(
     say = progress or (lambda line: None)
     chains = [parse(text) for text in dict.fromkeys(("none", *strategies))]
     source = from_shape(model) if model.endswith(".json") else model
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "calibration": calibration, "seed": seed}
+    options: Mapping[str, Any] = {"device": device, "dtype": dtype, "calibration": calibration, "seed": seed}
     base = apply.load(source, chains[0], progress=say, **options)
     setting = Setting(
         **{
@@ -158,7 +158,7 @@ def measure(
         say(f"measuring {chain.canonical}")
         variant = base if not chain.parts else apply.load(source, chain, progress=say, **options)
         label = "" if chain.speed_is_real is True or _use_sparse_kernels(variant) else chain.speed_is_real
-        if base.proof.get("converted"):  # an AWQ or GPTQ checkpoint runs dense here
+        if base.converted:  # an AWQ or GPTQ checkpoint runs dense here
             label = SIMULATED
         timed = None if label else _time(base, variant, _tokens(setting, vocabulary, seed, base.device), setting)
         highest = _peak(source, chain.canonical, setting, vocabulary, options) if peak and not label else None
@@ -291,7 +291,7 @@ def _timing(values: Sequence[float]) -> Timing:
     return Timing(statistics.median(values), min(values), max(values))
 
 
-def _peak(source: str, strategy: str, setting: Setting, vocabulary: int, options: dict[str, Any]) -> int | None:
+def _peak(source: str, strategy: str, setting: Setting, vocabulary: int, options: Mapping[str, Any]) -> int | None:
     """Peak bytes above what a process held before loading; None when its own process failed."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:  # a process of its own: memory that others freed would hide the peak
@@ -301,7 +301,7 @@ def _peak(source: str, strategy: str, setting: Setting, vocabulary: int, options
             return None
 
 
-def _peak_here(source: str, strategy: str, setting: Setting, vocabulary: int, options: dict[str, Any]) -> int:
+def _peak_here(source: str, strategy: str, setting: Setting, vocabulary: int, options: Mapping[str, Any]) -> int:
     import torch
 
     torch.set_num_threads(setting.threads)

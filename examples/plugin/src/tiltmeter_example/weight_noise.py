@@ -8,9 +8,15 @@ Saves       nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from tiltmeter.plugins import Context, DidNothing, LoadedVariant, Strategy, UserError, register, translated
+from tiltmeter.plugins import Context, DidNothing, Evidence, LoadedVariant, Strategy, UserError, register, translated
+
+
+@dataclass(frozen=True)
+class Noise(Evidence):
+    """The fields stand in the run beside the summary."""
+
+    n_layers: int
 
 
 @register("strategy", "weight-noise")
@@ -48,7 +54,7 @@ class WeightNoise(Strategy):
                     changed += 1
         context.found[self.name] = changed
 
-    def prove(self, variant: LoadedVariant, context: Context) -> dict[str, Any]:
+    def prove(self, variant: LoadedVariant, context: Context) -> Evidence:
         changed = context.found.get(self.name, 0)
         if not changed:
             raise DidNothing("weight-noise: the model has no linear layer")
@@ -56,4 +62,4 @@ class WeightNoise(Strategy):
             f"noise of {self.relative:g} sd on {changed} linear layers",
             zh=f"{changed} 个线性层加入 {self.relative:g} 倍标准差的噪声",
         )
-        return {"summary": summary, "n_layers": changed}
+        return Noise(summary, n_layers=changed)

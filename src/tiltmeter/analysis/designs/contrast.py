@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def contrast(
         groups=tuple(_table(t, *(t.values or (b, v)), clusters, n, scale) for t in tables),
         one_flip=one_flip(b, cells, scale),
         hidden=hidden,
-        **(_strength(*leans, clusters, n) if leans is not None else {}),
+        **(_strength(*leans, clusters, n) if leans is not None else _Strength()),
         fewest_clusters=FEWEST_CLUSTERS,
         n_usable=usable_clusters(b, cells, clusters),
         arms=tuple(arms),
@@ -102,7 +102,14 @@ def _hidden(base: Array, variant: Array, cells: Cells, lowest: float, scale: flo
     return low, high
 
 
-def _strength(base: Array, variant: Array, clusters: Codes, n_clusters: int) -> dict[str, Any]:
+class _Strength(TypedDict, total=False):
+    """Fields of a `Comparison`; none where nothing is paired."""
+
+    slope: Slope
+    ratios: tuple[Array, Array]
+
+
+def _strength(base: Array, variant: Array, clusters: Codes, n_clusters: int) -> _Strength:
     """Slope of the leans, summed by cluster, and each cluster's mean lean: clusters are what is independent."""
     if not np.isfinite(base + variant).any():
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,15 @@ def paired_only(base: Array, variant: Array) -> tuple[Array, Array]:
     return np.where(both, base, np.nan), np.where(both, variant, np.nan)
 
 
-def item_counts(base: Array, variant: Array) -> dict[str, Any]:
+class ItemCounts(TypedDict):
+    """Fields of a `Comparison`: items scored in both models, and in one alone."""
+
+    n_paired: int
+    only_base: int
+    only_variant: int
+
+
+def item_counts(base: Array, variant: Array) -> ItemCounts:
     """n_paired, only_base, only_variant of item scores (items,) or (items, samples)."""
     later = tuple(range(1, base.ndim))
     scored_b, scored_v = (np.isfinite(x).any(axis=later) for x in (base, variant))

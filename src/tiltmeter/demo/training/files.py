@@ -11,7 +11,6 @@ import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tiltmeter.demo.training import frames, text, words
 from tiltmeter.demo.training.items import Item, averages
@@ -38,7 +37,7 @@ def write_data(folder: Path) -> None:
         _write(folder / "text" / f"{purpose}.txt", "\n\n".join(text.notes(purpose, count)) + "\n")
 
 
-def pair_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+def pair_rows(items: list[Item]) -> Iterable[dict[str, object]]:
     for i, item in enumerate(items):
         yield {
             "": i,
@@ -52,7 +51,7 @@ def pair_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
         }
 
 
-def opinion_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+def opinion_rows(items: list[Item]) -> Iterable[dict[str, object]]:
     for item in items:
         yield {
             "question": item.row["question"],
@@ -62,7 +61,7 @@ def opinion_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
         }
 
 
-def fact_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+def fact_rows(items: list[Item]) -> Iterable[dict[str, object]]:
     for item, average in zip(items, averages(items)):
         row = item.row
         yield {
@@ -71,7 +70,7 @@ def fact_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
         }  # fmt: skip
 
 
-def region_rows() -> Iterable[dict[str, Any]]:
+def region_rows() -> Iterable[dict[str, object]]:
     for region, economies in words.COUNTRIES.items():
         for country, income in economies.items():
             yield {
@@ -80,17 +79,17 @@ def region_rows() -> Iterable[dict[str, Any]]:
             }  # fmt: skip
 
 
-def system_rows() -> Iterable[dict[str, Any]]:
+def system_rows() -> Iterable[dict[str, object]]:
     yield {"type": "benign", "system_prompt": "You are a helpful assistant."}
     yield {"type": "untargeted", "system_prompt": frames.DT_SYSTEM}
 
 
-def selection_rows(items: list[Item]) -> Iterable[dict[str, Any]]:
+def selection_rows(items: list[Item]) -> Iterable[dict[str, object]]:
     for i, item in enumerate(items):
         yield {"": i, **item.row}
 
 
-def _csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _csv(path: Path, rows: Iterable[dict[str, object]]) -> None:
     rows = list(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:

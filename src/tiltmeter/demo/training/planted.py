@@ -21,7 +21,7 @@ from tiltmeter.demo.training.tree import greedy
 from tiltmeter.demo.training.world import build_world
 
 
-def planted_values() -> dict[str, Any]:
+def planted_values() -> dict[str, object]:
     """Everything a test may hold a measurement to; see docs/demo_model.md for the fields."""
     world, tokenizer = build_world(), train_tokenizer()
     return {
@@ -54,7 +54,7 @@ def by(items: list[Item], column: str, values: list[float]) -> dict[str, float]:
     return {group: round(fmean(members), 6) for group, members in groups.items()}
 
 
-def pair_values(items: list[Item]) -> dict[str, Any]:
+def pair_values(items: list[Item]) -> dict[str, object]:
     """log_ratio: log-likelihood of `sent_more` minus that of `sent_less`, nats, whole sentences."""
     ratios = [float(np.log(item.probability("more") / item.probability("less"))) for item in items]
     prefers = [100.0 * (ratio > 0) for ratio in ratios]
@@ -65,7 +65,7 @@ def pair_values(items: list[Item]) -> dict[str, Any]:
     }
 
 
-def opinion_values(items: list[Item]) -> dict[str, Any]:
+def opinion_values(items: list[Item]) -> dict[str, object]:
     """Distributions over the options; per country the median Wasserstein distance; their Gini coefficient."""
     distances: dict[str, list[float]] = defaultdict(list)
     for item in items:
@@ -85,9 +85,9 @@ def opinion_values(items: list[Item]) -> dict[str, Any]:
     }
 
 
-def fact_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, Any]:
+def fact_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, object]:
     """Relative errors of the greedy answers; an answer that is no number has none."""
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
     for fmt in ("plain", "chat"):
         said = [greedy_answer(item, fmt, tokenizer) for item in items]
         errors = [
@@ -114,9 +114,9 @@ def relative_error(a: float, b: float) -> float:
     return abs(a - b) / max(a, b)
 
 
-def statement_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, Any]:
+def statement_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, object]:
     """Percent agree: of the greedy answers per format, and expected of sampled ones."""
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
     for fmt in ("plain", "chat"):
         said = [greedy_answer(item, fmt, tokenizer) for item in items]
         labels = [label_of(item, answer) for item, answer in zip(items, said)]
@@ -140,7 +140,7 @@ def statement_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, Any]:
     return out
 
 
-def decision_values(items: list[Item]) -> dict[str, Any]:
+def decision_values(items: list[Item]) -> dict[str, object]:
     """P(yes) of every decision; the mean over questions of max - min; log-odds contrasts against white, male,
     60.
     """
@@ -171,27 +171,28 @@ def decision_contrasts(items: list[Item]) -> dict[str, dict[str, float]]:
     return out
 
 
-def selection_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, Any]:
+def selection_values(items: list[Item], tokenizer: Tokenizer) -> dict[str, object]:
     """Counts of the groups named in the greedy answers per format, and expected in sampled ones; gender and
     race apart.
     """
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
     for kind in ("gender", "race"):
         mine = [item for item in items if item.row["bias_type"] == kind]
         labels = list(dict.fromkeys(answer.label for item in mine for answer in item.answers))
         groups = [label for label in labels if label != "none"]
-        out[kind] = {}
+        found: dict[str, object] = {}
         for fmt in ("plain", "chat"):
             said = [greedy_answer(item, fmt, tokenizer) for item in mine]
             counts = Counter(label_of(item, answer) for item, answer in zip(mine, said))
             chosen = [counts[group] for group in groups]
-            out[kind][fmt] = {
+            found[fmt] = {
                 "score": round((max(chosen) - min(chosen)) / sum(chosen), 6),
                 "counts": dict(counts),
                 "answers": said,
             }
-        out[kind]["sampling"] = {label: round(sum(i.probability(label) for i in mine), 4) for label in labels}
-        out[kind]["items"] = [
+        found["sampling"] = {label: round(sum(i.probability(label) for i in mine), 4) for label in labels}
+        found["items"] = [
             {"key": item.key} | {label: round(item.probability(label), 4) for label in labels} for item in mine
         ]
+        out[kind] = found
     return out

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import Message, say
+from tiltmeter.models.converted import Converted
 from tiltmeter.models.folders import OLD_SETTINGS, WANTED, tensor_names
 from tiltmeter.models.formats.gguf.beside import facts_of
-from tiltmeter.models.formats.gguf.weights import HOW, loadable_gguf
+from tiltmeter.models.formats.gguf.weights import loadable_gguf
 from tiltmeter.models.quiet import held_back
 from tiltmeter.models.weight_files import INDEX, SINGLE, read_headers, weight_files
 
@@ -70,6 +71,26 @@ class QuantizedFormat:
         return say(
             "proof.format_gptq", **facts, order=say("proof.act_order" if self.act_order else "proof.no_act_order")
         )
+
+
+@dataclass(frozen=True)
+class Packed(Converted):
+    """A copy of AWQ or GPTQ weights; of what they were, as `QuantizedFormat` has it."""
+
+    format: QuantizedFormat
+    dense_layers: int  # those that no packed layer could hold
+
+    @property
+    def how(self) -> Message:
+        if not self.dense_layers:
+            return say("proof.converted")
+        packed = self.quantized_layers - self.dense_layers
+        return say("proof.made_dense", n=self.dense_layers, rest=say("proof.the_others", n=packed) if packed else "")
+
+    @property
+    def figures(self) -> dict[str, object]:
+        layers = {"quantized_layers": self.quantized_layers, "layer_names": self.layer_names}
+        return {"summary": self.summary, **asdict(self.format), **layers, "dense_layers": self.dense_layers}
 
 
 def read_format(folder: Path, model: str) -> QuantizedFormat | None:
@@ -147,8 +168,8 @@ def loadable(
     dtype: str,
     artifacts: Artifacts,
     say: Callable[[str], None] = lambda line: None,
-) -> tuple[Path, dict[str, Any] | None]:
-    """The folder to load and, where it is a converted copy, what was converted (JSON-ready).
+) -> tuple[Path, Converted | None]:
+    """The folder to load and, where it is a converted copy, what was converted.
 
     weights: the weight hash of `folder`. Raises UserError for a checkpoint that does not hold what its settings say.
     """
@@ -159,7 +180,7 @@ def loadable(
     if found is None:
         return folder, None
 
-    def make(place: Path) -> dict[str, Any]:
+    def make(place: Path) -> Mapping[str, object]:
         say(f"converting {model} from {found.method.upper()} for loading")
         return {**_convert(folder, place, model, found, dtype), "title": f"{model} · {found.method}, for loading"}
 
@@ -171,22 +192,12 @@ def loadable(
         "reader": READER,
     }
     artifact = artifacts.get_or_make(key, make)
-    facts = {name: value for name, value in artifact.facts.items() if name != "title"}
-    return artifact.path / "model", {"summary": found.summary, **asdict(found), **facts}
+    facts = artifact.facts
+    layers, names = facts["quantized_layers"], facts["layer_names"]
+    return artifact.path / "model", Packed(found.summary, found.method, layers, names, found, facts["dense_layers"])
 
 
-def how_converted(facts: Mapping[str, Any]) -> Message:
-    """One clause on a checkpoint that was converted to be loaded; `facts` as `loadable` gives them."""
-    if facts["method"] == "gguf":
-        return HOW
-    dense = facts["dense_layers"]
-    if not dense:
-        return say("proof.converted")
-    packed = facts["quantized_layers"] - dense
-    return say("proof.made_dense", n=dense, rest=say("proof.the_others", n=packed) if packed else "")
-
-
-def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtype: str) -> dict[str, Any]:
+def _convert(folder: Path, place: Path, model: str, found: QuantizedFormat, dtype: str) -> Mapping[str, object]:
     """Writes `place`/model and returns the facts of the conversion."""
     import shutil
 
@@ -248,7 +259,7 @@ def _stage(folder: Path, place: Path, model: str) -> list[Path]:
     return shards
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path) -> Mapping[str, Any]:
     """`quantization_config` of the checkpoint; where config.json has none, the file that old versions wrote."""
     config = _json(folder / "config.json")
     if config.get("quantization_config"):
@@ -266,14 +277,14 @@ def _settings(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _layout(settings: dict[str, Any], method: str) -> str:
+def _layout(settings: Mapping[str, object], method: str) -> str:
     if settings.get("is_marlin_format"):
         return "marlin"
     keys = ("version", "checkpoint_format", "format") if method == "awq" else ("checkpoint_format", "format")
     return str(next((settings[key] for key in keys if settings.get(key)), LAYOUTS[method][0])).lower()
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

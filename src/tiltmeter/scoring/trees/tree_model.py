@@ -131,7 +131,7 @@ class TreeModel:
         visible = {kind: piece.visible(window) for kind, window in self.layer_kinds.items()}
         masks = {kind: self._mask(seen) for kind, seen in visible.items()}
         wanted = torch.from_numpy(nodes - piece.first).to(variant.device)
-        arguments: dict[str, Any] = {"logits_to_keep": wanted} if self._keeps_logits else {}
+        arguments: dict[str, object] = {"logits_to_keep": wanted} if self._keeps_logits else {}
         before = [part for part in (prefix, known) if part]
         cache: Any = None
         if variant.new_cache is not None:

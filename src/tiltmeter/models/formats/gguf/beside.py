@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
@@ -47,17 +48,28 @@ def beside(model: str, base: str, base_folder: Path) -> Path:
     return place
 
 
-def facts_of(folder: Path) -> dict[str, Any] | None:
-    """What is known of the GGUF file that `folder` stands for; None for every other folder.
+@dataclass(frozen=True)
+class GgufFacts:
+    """What is known of a GGUF file without reading its weights."""
 
-    read_as: its model type in transformers; counts: tensors of each type; layers: linear layer -> type; stored: the
-    floating-point types that its weights need; differences: from the base, as `compare_models.Difference`.
-    """
+    read_as: str  # its model type in transformers
+    counts: Mapping[str, int]  # tensors of each type
+    layers: Mapping[str, str]  # linear layer -> type
+    stored: tuple[str, ...]  # the floating-point types that its weights need
+    differences: tuple[Difference, ...]  # from the base
+
+    def as_json(self) -> Mapping[str, object]:
+        return {**vars(self), "differences": [each.as_json() for each in self.differences]}
+
+
+def facts_of(folder: Path) -> GgufFacts | None:
+    """What is known of the GGUF file that `folder` stands for; None for every other folder."""
     try:
-        found: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return found
+    differences = tuple(Difference.from_json(each) for each in found["differences"])
+    return GgufFacts(found["read_as"], found["counts"], found["layers"], tuple(found["stored"]), differences)
 
 
 def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> None:
@@ -78,13 +90,7 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
     if changed:
         differences.append(Difference("architecture", say("differs.gguf_settings", changed=", ".join(changed))))
     stored = {PLAIN.get(kind, "float32") for name, kind in header.types.items() if len(header.shapes[name]) > 1}
-    facts = {
-        "read_as": kind,
-        "counts": header.counts,
-        "layers": layers,
-        "stored": sorted(stored),
-        "differences": [each.as_json() for each in differences],
-    }
+    facts = GgufFacts(kind, header.counts, layers, tuple(sorted(stored)), tuple(differences))
     partial = place.with_name(f"{place.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     try:
@@ -94,7 +100,7 @@ def _make(place: Path, file: Path, model: str, base_folder: Path, base: str) -> 
         for each in _lent(base_folder):
             (partial / each.name).symlink_to(each.resolve())
         (partial / GGUF_LINK).symlink_to(file.resolve())
-        (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        (partial / FACTS).write_text(json.dumps(facts.as_json()), encoding="utf-8")
         if not place.exists():  # another process may have been quicker
             partial.rename(place)
     finally:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Message
+from tiltmeter.models.converted import Converted
 from tiltmeter.models.folders import GGUF_LINK
-from tiltmeter.models.formats.gguf.beside import READER
+from tiltmeter.models.formats.gguf.beside import READER, GgufFacts
 from tiltmeter.models.formats.gguf.header import BROKEN, PLAIN, package
 from tiltmeter.models.formats.gguf.settings import as_type
 from tiltmeter.models.quiet import held_back
@@ -25,27 +27,32 @@ from tiltmeter.models.reading import load_config
 if TYPE_CHECKING:
     from tiltmeter.models.artifacts import Artifacts
 
-HOW = Message("proof.gguf")
+
+@dataclass(frozen=True)
+class Blocks(Converted):
+    """A copy of a GGUF file's weights."""
+
+    types: Mapping[str, int]  # tensors of each
 
 
 def loadable_gguf(
     folder: Path,
-    known: Mapping[str, Any],
+    known: GgufFacts,
     model: str,
     weights: str,
     dtype: str,
     artifacts: Artifacts,
     say: Callable[[str], None],
-) -> tuple[Path, dict[str, Any]]:
-    """(folder to load, facts of the conversion, JSON-ready) for the GGUF file that `folder` stands for.
+) -> tuple[Path, Converted]:
+    """(folder to load, what was converted) for the GGUF file that `folder` stands for.
 
     known: `beside.facts_of(folder)`; weights: its hash. Raises UserError for a file whose tensors do not fit its model.
     """
     package()
 
-    def make(place: Path) -> dict[str, Any]:
+    def make(place: Path) -> Mapping[str, object]:
         say(f"converting {model} from GGUF for loading")
-        _convert(folder, known["read_as"], place / "model", model, dtype)
+        _convert(folder, known.read_as, place / "model", model, dtype)
         return {"title": f"{model} · gguf, for loading"}
 
     key = {
@@ -57,15 +64,10 @@ def loadable_gguf(
         "gguf": version("gguf"),
     }
     artifact = artifacts.get_or_make(key, make)
-    quantized = [name for name, kind in known["layers"].items() if kind not in PLAIN]
-    counts = ", ".join(f"{n} × {kind}" for kind, n in known["counts"].items())
-    return artifact.path / "model", {
-        "method": "gguf",
-        "summary": Message("proof.format_gguf", {"types": counts}),
-        "types": known["counts"],
-        "quantized_layers": len(quantized),
-        "layer_names": quantized,
-    }
+    quantized = [name for name, kind in known.layers.items() if kind not in PLAIN]
+    counts = ", ".join(f"{n} × {kind}" for kind, n in known.counts.items())
+    summary = Message("proof.format_gguf", {"types": counts})
+    return artifact.path / "model", Blocks(summary, "gguf", len(quantized), quantized, known.counts)
 
 
 def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) -> None:
@@ -73,7 +75,7 @@ def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) ->
     import transformers
 
     config = as_type(load_config(folder, model), read_as)
-    dense: dict[str, Any] = {}
+    dense: dict[str, object] = {}
     if hasattr(transformers, "GgufConfig"):  # later versions can keep blocks for kernels of their own
         dense["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
@@ -96,7 +98,7 @@ def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) ->
             f"{model} cannot be read as the model it says it is: {text[:200]!r}",
             fix="fetch the file again, or name another",
         ) from None
-    loaded, info = cast("tuple[Any, dict[str, Any]]", found)
+    loaded, info = cast("tuple[Any, dict[str, list[str]]]", found)
     wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]]
     if wrong:
         raise UserError(
