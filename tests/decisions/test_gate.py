@@ -93,7 +93,7 @@ def test_the_gate_names_the_failed_cell_and_its_reason():
         {"model": "m", "strategy": "rerun", "reason": "a control: not judged"},
     ]
     found = evaluate(document([row()], failures=failures), Policy())
-    assert [(c.cell, c.message) for c in found.checks if c.rule == "finished"] == [
+    assert [(str(c.cell), str(c.message)) for c in found.checks if c.rule == "finished"] == [
         ("m · int8 · plain-greedy crows-pairs", "it failed and has no row: out of memory"),
         ("m · int8 · plain-greedy discrim-eval", "it failed and has no row: no 'yes' token"),
         ("m · awq · every cell", "it failed and has no row: group size"),
@@ -114,7 +114,7 @@ def test_a_cell_that_was_asked_and_is_not_there_is_named_with_the_command_that_c
     )
     assert found.exit_code == 3
     assert "m · int8 · worldbench, plain, greedy" in {c.cell for c in found.checks if c.status == "unjudged"}
-    assert found.summary.endswith("Complete the run with: tiltmeter run m -s int8 --out runs/x")
+    assert str(found.summary).endswith("Complete the run with: tiltmeter run m -s int8 --out runs/x")
     assert code([row()], missing=[{**CELL, "strategy": "rerun", "reason": "a control"}]) == 0
     assert code([row()], missing=[{**CELL, "strategy": "none", "reason": "the base"}]) == 3
     assert code([row()], missing=[{**CELL, "strategy": "awq", "reason": "a variant without any row"}]) == 3

@@ -300,11 +300,12 @@ def gate(
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also a JUnit XML file.")] = None,
     github: Annotated[bool, typer.Option("--github", help="Also GitHub annotations.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+    lang: Language = None,
 ) -> None:
     """Judge a run by a policy, for pipelines."""
     from tiltmeter.cli.decisions import run_gate
 
-    raise typer.Exit(run_gate(run, policy, junit=junit, github=github, as_json=json))
+    raise typer.Exit(run_gate(run, policy, junit=junit, github=github, as_json=json, lang=language(lang)))
 
 
 @app.command()
@@ -315,11 +316,12 @@ def choose(
     ] = None,
     by: Annotated[Literal["speed", "size"], typer.Option(help="What to prefer inside the policy.")] = "speed",
     json: Annotated[bool, typer.Option("--json")] = False,
+    lang: Language = None,
 ) -> None:
     """Name the fastest (or smallest) variant whose change stays inside the policy, and the Pareto set."""
     from tiltmeter.cli.decisions import run_choose
 
-    raise typer.Exit(run_choose(run, policy, by=by, as_json=json))
+    raise typer.Exit(run_choose(run, policy, by=by, as_json=json, lang=language(lang)))
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from tiltmeter.cli.output import say, say_commands
 from tiltmeter.decisions import choose as choosing
 from tiltmeter.decisions import gate as gating
@@ -12,15 +14,17 @@ from tiltmeter.decisions.policy import Policy, read_policy
 from tiltmeter.errors import UserError
 from tiltmeter.files.strict_yaml import read_yaml
 from tiltmeter.files.whole import write_whole
+from tiltmeter.messages import Message, join, told
+from tiltmeter.messages import say as message
 from tiltmeter.printed import json_text, one_line
 from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
 from tiltmeter.results.document import null, read_document
 from tiltmeter.schema import Document
+from tiltmeter.schema.place import NONE
 from tiltmeter.schema.results import Candidate
 
-STANDING = {0: "inside the policy", 1: "outside the policy", 3: "not proven safe"}
-MARKS = {"pass": "ok", "fail": "BROKEN", "unjudged": "not judged"}
+MARK = 10  # columns of a check's status
 
 
 def load_policy(path: Path | None) -> Policy:
@@ -32,15 +36,25 @@ def load_policy(path: Path | None) -> Policy:
 
 
 def run_gate(
-    run: Path, policy: Path | None = None, *, junit: Path | None = None, github: bool = False, as_json: bool = False
+    run: Path,
+    policy: Path | None = None,
+    *,
+    junit: Path | None = None,
+    github: bool = False,
+    as_json: bool = False,
+    lang: str = "en",
 ) -> int:
-    """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2)."""
+    """Judge a run and print every check; returns the exit status 0, 1 or 3. Raises UserError (2).
+
+    policy: YAML file; None: nothing may be worse or shifted. junit: file for the checks as JUnit XML. github: print
+    annotations too. as_json: print JSON, which is English whatever `lang` is.
+    """
     rules = load_policy(policy)
     document = judged(run, rules)
     found = gating.evaluate(document, rules)
     if junit:
         try:
-            write_whole(junit, gating.junit_xml(found) + "\n")
+            write_whole(junit, gating.junit_xml(found, lang) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write {junit}: {error.strerror}", fix="name a file in a folder that exists"
@@ -49,14 +63,17 @@ def run_gate(
         say(json_text(gating.as_json(found), indent=1))
     else:
         for check in found.checks:
-            say(f"{MARKS[check.status]:>10}  {one_line(f'{check.cell}: {check.rule}: {check.message}')}")
-        say(one_line(found.summary))
+            mark = told(message(f"gate_mark.{check.status}"), lang)
+            say(" " * (MARK - cell_len(mark)) + f"{mark}  {one_line(check.line.text(lang))}")
+        say(one_line(found.summary.text(lang)))
     if github:
-        say_commands(gating.github_annotations(found), error=as_json)  # JSON alone stays on stdout
+        say_commands(gating.github_annotations(found, lang), error=as_json)  # JSON alone stays on stdout
     return found.exit_code
 
 
-def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "speed", as_json: bool = False) -> int:
+def run_choose(
+    run: Path, policy: Path | None = None, *, by: choosing.By = "speed", as_json: bool = False, lang: str = "en"
+) -> int:
     """Print the candidates and the choice; 0 when a variant was chosen, 3 when none could be."""
     rules = load_policy(policy)
     document = judged(run, rules)
@@ -67,26 +84,30 @@ def run_choose(run: Path, policy: Path | None = None, *, by: choosing.By = "spee
     chosen = {(c.model, c.strategy) for c in choice.chosen}
     for c in choice.candidates:
         mark = "*" if (c.model, c.strategy) in chosen else "P" if c.pareto else " "
-        say(one_line(f"{mark} {c.strategy}: {', '.join(_figures(c))}"))
-        if c.strategy != "none":
-            say("    " + one_line(f"{STANDING[c.gate]}{': ' + str(c.why_not) if c.why_not else ''}"))
-    say("* chosen   P on the Pareto line (nothing is both better and less changed)")
-    say(one_line(choice.text))
+        figures = join("join.names", _figures(c))
+        say(f"{mark} {one_line(message('choose.candidate', strategy=c.strategy, figures=figures).text(lang))}")
+        if c.strategy != NONE:
+            standing = message(f"choose.standing.{c.gate}")
+            told_why = message("choose.why", standing=standing, why=c.why_not) if c.why_not else standing
+            say("    " + one_line(told_why.text(lang)))
+    say(message("choose.legend").text(lang))
+    say(one_line(told(choice.text, lang)))
     if document.run.missing or document.run.failures:
-        say(one_line(f"This run is not complete. Complete it with: {document.run.command}"))
+        say(one_line(message("choose.incomplete", command=document.run.command).text(lang)))
     return 0 if choice.chosen else 3
 
 
-def _figures(candidate: Candidate) -> list[str]:
-    """What is known of a candidate, in words; what is not known is said."""
-    found = [_figure(candidate.speed, "x base", "speed"), _figure(candidate.size / 1e6, "MB", "size")]
-    if candidate.strategy == "none":
+def _figures(candidate: Candidate) -> list[Message]:
+    """What is known of a candidate; what is not known is said."""
+    found = [_figure("speed", candidate.speed), _figure("size", candidate.size / 1e6)]
+    if candidate.strategy == NONE:
         return found
-    moved = "no change judged"
+    moved = message("choose.not_judged")
     if math.isfinite(candidate.largest_change):
-        moved = f"largest change {candidate.largest_change:.2g} margins"
-    far = f"at most {max(candidate.far, 0.0):.2g}" if math.isfinite(candidate.far) else "harm not bounded"
-    return [*found, f"{moved} ({far})"]
+        moved = message("choose.moved", x=f"{candidate.largest_change:.2g}")
+    if not math.isfinite(candidate.far):
+        return [*found, message("choose.no_far", moved=moved)]
+    return [*found, message("choose.far", moved=moved, far=f"{max(candidate.far, 0.0):.2g}")]
 
 
 def judged(run: Path, rules: Policy) -> Document:
@@ -94,5 +115,5 @@ def judged(run: Path, rules: Policy) -> Document:
     return compute(run, rules.margins) if rules.margins else read_document(run)
 
 
-def _figure(value: float, unit: str, name: str) -> str:
-    return f"{value:.3g} {unit}" if math.isfinite(value) else f"{name} not measured"
+def _figure(name: str, value: float) -> Message:
+    return message(f"choose.{name}", x=f"{value:.3g}") if math.isfinite(value) else message(f"choose.no_{name}")

@@ -16,6 +16,7 @@ from tiltmeter.decisions.gate import Gate, lacking, variant_checks
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.messages import Message, join, say
 from tiltmeter.schema import Change, Choice, Document, Speed
+from tiltmeter.schema.place import NONE
 from tiltmeter.schema.results import Candidate, Chosen
 
 By = Literal["speed", "size"]
@@ -33,7 +34,7 @@ def choose(document: Document, policy: Policy, by: By = "speed") -> Choice:
     for model in dict.fromkeys(model for model, _ in document.asked):
         names = [strategy for where, strategy in document.asked if where == model]
         found = controls_of(document.variants)
-        kept = [name for name in names if name == "none" or not (is_control(name, found) or policy.ignores(name))]
+        kept = [name for name in names if name == NONE or not (is_control(name, found) or policy.ignores(name))]
         candidates += mark_pareto([_candidate(document, policy, model, name) for name in kept], by)
     chosen, sentences = [], []
     for model in dict.fromkeys(c.model for c in candidates):
@@ -65,13 +66,13 @@ def mark_pareto(candidates: Sequence[Candidate], by: By) -> list[Candidate]:
 
 def _candidate(document: Document, policy: Policy, model: str, strategy: str) -> Candidate:
     """One variant of one model, from its rows and what was measured of it and of its base."""
-    facts, base = document.variant(model, strategy), document.variant(model, "none")
+    facts, base = document.variant(model, strategy), document.variant(model, NONE)
     speed = speed_ratio(base.speed if base else None, facts.speed if facts else None)
     size = float(facts.speed.memory_bytes or math.nan) if facts and facts.speed else math.nan
     found = Candidate(model=model, strategy=strategy, gate=0, speed=speed, size=size, largest_change=0.0, far=0.0)
-    if strategy == "none":
+    if strategy == NONE:
         return found
-    gate = Gate((*lacking(document, model, "none"), *variant_checks(document, policy, model, strategy)))
+    gate = Gate((*lacking(document, model, NONE), *variant_checks(document, policy, model, strategy)))
     bad = next((check for check in gate.checks if check.status == "fail"), None)
     bad = bad or next((check for check in gate.checks if check.status == "unjudged"), None)
     rows = [row for row in document.rows if (row.model, row.strategy) == (model, strategy)]
@@ -80,7 +81,7 @@ def _candidate(document: Document, policy: Policy, model: str, strategy: str) ->
         gate=gate.exit_code,
         largest_change=max((moved for c in judged if math.isfinite(moved := in_margins(c))), default=math.nan),
         far=max((c.far for c in judged), default=math.nan) if all(math.isfinite(c.far) for c in judged) else math.nan,
-        why_not=f"{bad.cell}: {bad.message}" if bad else "",
+        why_not=say("gate.of", cell=bad.cell, message=bad.message) if bad else "",
     )
 
 
@@ -106,11 +107,11 @@ def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, Me
     inside = [c for c in candidates if c.gate == 0 and math.isfinite(c.largest_change)]
     measured = [c for c in inside if math.isfinite(gain(c, by))]
     if not measured:
-        names = [c.strategy for c in inside if c.strategy != "none"]
+        names = [c.strategy for c in inside if c.strategy != NONE]
         return None, say(f"choice.unmeasured.{by}", names=join("join.names", names)) if names else say("choice.none")
     best = max(measured, key=lambda c: (gain(c, by), -c.largest_change))
     figure = say(f"choice.figure.{by}", x=f"{best.speed if by == 'speed' else best.size / 1e6:.3g}")
-    if best.strategy == "none":
+    if best.strategy == NONE:
         return best, say(f"choice.base.{by}", figure=figure)
     return best, say(
         f"choice.best.{by}", strategy=best.strategy, figure=figure, change=f"{best.largest_change:.2g}", far=_far(best)
