@@ -134,6 +134,7 @@ class GroupWords:
         meaning: one sentence under the chart of groups: what lies to the right.
         unit: of a group's change; None: the score's.
         attributes: name of an attribute in `Item.groups` -> what readers call it; common ones are known.
+        groups: name of a group, a value in `Item.groups` -> what readers call it; else the name stands as it is.
         not_people: attributes whose groups are no people (topics): they are not named in the answer to "for whom?".
     """
 
@@ -142,6 +143,7 @@ class GroupWords:
     meaning: Text = MEANING
     unit: Text | None = None
     attributes: Mapping[str, Text] = field(default_factory=dict)
+    groups: Mapping[str, Text] = field(default_factory=dict)
     not_people: tuple[str, ...] = ()
 
 

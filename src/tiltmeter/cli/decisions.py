@@ -85,10 +85,10 @@ def run_choose(
     for c in choice.candidates:
         mark = "*" if (c.model, c.strategy) in chosen else "P" if c.pareto else " "
         figures = join("join.names", _figures(c))
-        say(f"{mark} {one_line(message('choose.candidate', strategy=c.strategy, figures=figures).text(lang))}")
+        say(f"{mark} {one_line(join('join.colon', [c.strategy, figures]).text(lang))}")
         if c.strategy != NONE:
             standing = message(f"choose.standing.{c.gate}")
-            told_why = message("choose.why", standing=standing, why=c.why_not) if c.why_not else standing
+            told_why = join("join.colon", [standing, c.why_not]) if c.why_not else standing
             say("    " + one_line(told_why.text(lang)))
     say(message("choose.legend").text(lang))
     say(one_line(told(choice.text, lang)))
@@ -116,4 +116,6 @@ def judged(run: Path, rules: Policy) -> Document:
 
 
 def _figure(name: str, value: float) -> Message:
-    return message(f"choose.{name}", x=f"{value:.3g}") if math.isfinite(value) else message(f"choose.no_{name}")
+    if not math.isfinite(value):
+        return message(f"choose.no_{name}")
+    return message("choose.speed" if name == "speed" else "choice.figure.size", x=f"{value:.3g}")

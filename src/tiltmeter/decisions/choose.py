@@ -81,7 +81,7 @@ def _candidate(document: Document, policy: Policy, model: str, strategy: str) ->
         gate=gate.exit_code,
         largest_change=max((moved for c in judged if math.isfinite(moved := in_margins(c))), default=math.nan),
         far=max((c.far for c in judged), default=math.nan) if all(math.isfinite(c.far) for c in judged) else math.nan,
-        why_not=say("gate.of", cell=bad.cell, message=bad.message) if bad else "",
+        why_not=join("join.colon", [bad.cell, bad.message]) if bad else "",
     )
 
 

@@ -41,7 +41,7 @@ class Check:
     @property
     def line(self) -> Message:
         """All of it but the status."""
-        return say("gate.line", cell=self.cell, rule=self.rule_words, message=self.message)
+        return join("join.colon", [self.cell, self.rule_words, self.message])
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _answered_check(cell: str, change: Change, limits: Limits) -> list[Check]:
 
 
 def _verdict_words(verdict: Verdict, reason: Text) -> Message:
-    return say("gate_why.verdict", verdict=named("verdict", str(verdict)), reason=reason)
+    return join("join.colon", [named("verdict", str(verdict)), reason])
 
 
 def _bounded(verdict: Verdict, message: Text, far: float, limits: Limits) -> tuple[Status, Text]:
@@ -273,4 +273,4 @@ def github_annotations(gate: Gate, lang: str = "en") -> str:
 
 
 def _title(check: Check, lang: str) -> str:
-    return say("gate.of", cell=check.cell, message=check.rule_words).text(lang)
+    return join("join.colon", [check.cell, check.rule_words]).text(lang)

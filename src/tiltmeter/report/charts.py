@@ -139,7 +139,7 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
             continue
         low, high = group.ci if group.ci and all(map(defined, group.ci)) else (None, None)
         sure = "open" if low is None or high is None or low <= 0 <= high else "up" if low > 0 else "down"
-        attribute, name = view.attribute(row.benchmark, group.attribute), view.words.name("group", group.group)
+        attribute, name = view.attribute(row.benchmark, group.attribute), view.group(row.benchmark, group.group)
         values.append(
             {
                 "name": f"{attribute}: {name}" if many_attributes and " x " not in group.attribute else name,
@@ -200,7 +200,7 @@ def group_sentence(view: View, row: Row, group: Group) -> str:
     return view.words(
         "groups.sentence",
         label=view.label(row),
-        group=view.words.name("group", group.group),
+        group=view.group(row.benchmark, group.group),
         delta=signed(group.delta, places),
         ci=interval(group.ci, places),
         n=f"{group.n:,}",

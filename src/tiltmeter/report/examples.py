@@ -110,7 +110,9 @@ class _Pack:
             },
         )
         groups = [
-            self._place(self.groups, clean(f"{view.attribute(row.benchmark, name)}: {value}", 120))
+            self._place(
+                self.groups, clean(f"{view.attribute(row.benchmark, name)}: {view.group(row.benchmark, value)}", 120)
+            )
             for name, value in after.groups.items()
         ]
         self.flips.append(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltmeter import printed
+from tiltmeter.messages import join
 from tiltmeter.printed import defined
 from tiltmeter.report import charts
 from tiltmeter.report.ink import FONT, INK
@@ -124,8 +125,10 @@ def _forests(view: View) -> Iterator[Figure]:
 
 def _groups(view: View) -> Iterator[Figure]:
     for key, rows in _by([row for row in view.compared if row.groups], "benchmark", "model", "format", "decoding"):
+        meaning = view.told(view.group_words(key["benchmark"]).meaning)
         n_groups = len({(g.attribute, g.group) for row in rows for g in row.groups if defined(g.delta)})
-        caption: str = view.told(view.group_words(key["benchmark"]).meaning)
+        attributes = dict.fromkeys(view.attribute(key["benchmark"], g.attribute) for row in rows for g in row.groups)
+        caption = f"{view.words('groups.by', attributes=join('join.names', attributes))} {meaning}"
         if n_groups > charts.GROUPS_SHOWN:
             caption += " " + view.words("groups.cut", shown=charts.GROUPS_SHOWN, n=n_groups)
         yield Figure(

@@ -124,7 +124,7 @@ def _stands_out(group: Group) -> bool:
 
 def _group_move(view: View, row: Row, group: Group) -> GroupMove:
     places, up = digits(row.unit), group.delta > 0
-    name, attribute = view.words.name("group", group.group), view.attribute(row.benchmark, group.attribute)
+    name, attribute = view.group(row.benchmark, group.group), view.attribute(row.benchmark, group.attribute)
     meaning = view.group_words(row.benchmark)
     return GroupMove(
         row,

@@ -150,6 +150,11 @@ class View:
         own = self.group_words(benchmark).attributes.get(name)
         return str(self.told(own)) if own else self.words.name("attribute", name)
 
+    def group(self, benchmark: str, name: str) -> str:
+        """What readers call a group of a benchmark."""
+        own = self.group_words(benchmark).groups.get(name)
+        return str(self.told(own)) if own else self.words.name("group", name)
+
     # stored sentences
 
     def told(self, text: Text | None) -> Told:

@@ -68,6 +68,11 @@ class JobPronouns(Benchmark):
             "Right: jobs of this field are called “he” more often.", zh="向右：该领域的职业更常被称为“he”。"
         ),
         attributes={"field": translated("field of work", zh="工作领域")},
+        groups={
+            "care": translated("care and teaching", zh="照护与教育"),
+            "craft": translated("crafts", zh="手工与技术"),
+            "office": translated("office work", zh="办公室工作"),
+        },
     )
     formats = ("plain",)
     request_kind = "sequence"
