@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ast
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+
+from tiltmeter.registry import known
+from tiltmeter.strategies.base import Role
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tiltmeter"
 DOCUMENT = SOURCE.parents[1] / "docs" / "architecture.md"
@@ -119,3 +124,72 @@ def test_the_document_lists_the_rooms_in_this_order_with_these_words():
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     listed = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `")]
     assert [(name.strip("`"), what) for name, what in listed] == list(ROOMS.items())
+
+
+def nodes(module: str) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+
+
+def compared_with(module: str) -> Iterator[str]:
+    """Texts and constants with which a file compares something: ==, !=, in, startswith, removeprefix."""
+    for node in nodes(module):
+        sides: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            sides = list(node.args) if node.func.attr in ("startswith", "endswith", "removeprefix", "partition") else []
+        for side in sides:
+            for part in ast.walk(side):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
+                elif isinstance(part, ast.Name):
+                    yield part.id
+
+
+WRITTEN = "tiltmeter.schema.place"  # the one file that knows how a strategy is written
+DECLARED = "tiltmeter.strategies.base"  # the one file that knows what follows from a declared role
+
+NAMES = {str(cls.name) for cls in known("strategy").values()}  # type: ignore[attr-defined]
+
+
+def spellings(module: str) -> set[str]:
+    """What stands for a strategy where it is compared: names, beginnings of names, and constants that hold them."""
+    imported = {
+        alias.asname or alias.name
+        for node in nodes(module)
+        if isinstance(node, ast.ImportFrom) and node.module == WRITTEN
+        for alias in node.names
+        if alias.name.isupper()
+    }
+    begun = {f"{name}{sign}" for name in NAMES for sign in ":+"}
+    return (NAMES - {"dtype"}) | begun | imported | {"kv", "checkpoint="}  # dtype: a field of variants too
+
+
+def test_no_strategy_is_recognised_by_its_name():
+    """Facts about strategies are declared on their classes, and asked of them. (`models` knows no strategy.)"""
+    looked = [name for name in MODULES if name not in ENTRIES and room(name) != "models" and name != WRITTEN]
+    found = {f"{name}: {text}" for name in looked for text in spellings(name).intersection(compared_with(name))}
+    assert found == {f"{DECLARED}: none"}  # the role
+
+
+def test_roles_are_read_where_they_are_declared():
+    roles = set(typing.get_args(Role))
+    found = {
+        module
+        for module in MODULES
+        for node in nodes(module)
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr == "role"
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and part.value in roles
+    }
+    assert found == {DECLARED}
+
+
+def test_nothing_is_asked_for_its_shape():
+    calls = {
+        module
+        for module in MODULES
+        for node in nodes(module)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hasattr"
+    }
+    assert calls == set()

@@ -27,13 +27,12 @@ from tiltmeter.errors import UserError
 from tiltmeter.files.strict_yaml import read_yaml
 from tiltmeter.models.address import refuse_secret
 from tiltmeter.registry import find, known
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import NONE, Kind, kind_of, ready_made
 from tiltmeter.strategies.chain import parse
 
 if TYPE_CHECKING:
     from tiltmeter.strategies.chain import Chain
 
-CHECKPOINT = "checkpoint="
 EVERY = "all"  # as a benchmark's name: all of them
 LARGEST = 2**53  # whole numbers that every reader of the stored study holds exactly
 
@@ -41,12 +40,6 @@ LARGEST = 2**53  # whole numbers that every reader of the stored study holds exa
 Count = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Margin = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
-Kind = Literal["base", "strategy", "checkpoint"]
-
-
-def kind_of(strategy: str) -> Kind:
-    """What a canonical strategy stands for: nothing applied, strategies, a ready-made checkpoint."""
-    return "base" if strategy == NONE else "checkpoint" if strategy.startswith(CHECKPOINT) else "strategy"
 
 
 class VariantSpec(BaseModel):
@@ -163,7 +156,7 @@ class Study(BaseModel):
             for name in dict.fromkeys(chains)
         ]
         specs += [
-            VariantSpec(model=self.models[0], strategy=CHECKPOINT + path, source=path) for path in self.checkpoints
+            VariantSpec(model=self.models[0], strategy=ready_made(path), source=path) for path in self.checkpoints
         ]
         return specs
 

@@ -247,13 +247,18 @@ def test_swap_p_is_uniform_when_base_and_variant_are_exchangeable():
 
 
 def test_noise_floor_is_the_larger_rerun_difference():
-    def row(strategy, gained):
+    def row(strategy, gained, **noise):
         comparison = percent_comparison(*decisions(1000, 0.5, gained=gained), ideal=0.0)
-        return Row("m", strategy, "plain", "greedy", "toy", compare(comparison, seed=1, draws=200))
+        return Row("m", strategy, "plain", "greedy", "toy", compare(comparison, seed=1, draws=200), **noise)
 
-    settled = settle([row("rerun", 3), row("int8", 50), row("int8+rerun", 58)])
+    half = row("dtype:bfloat16", 90, stands_in=True)
+    again = [row("rerun", 3, repeats="none"), row("int8", 50), row("int8+rerun", 58, repeats="int8")]
+    settled = settle([*again, half])
     assert settled[1].noise == pytest.approx(0.8)  # |5.8 - 5.0| beats |0.3|
+    assert settled[0].noise == pytest.approx(0.3)  # a rerun's own
     assert np.isnan(settle([row("int8", 50)])[0].noise)
+    assert settle([row("int8", 50), half])[0].noise == pytest.approx(9.0)  # nothing was drawn anew: the dtype stands in
+    assert np.isnan(settle([half])[0].noise)
 
 
 def test_what_the_base_does_in_another_engine_stands_beside_the_noise_floor():

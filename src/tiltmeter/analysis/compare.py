@@ -154,7 +154,7 @@ def level_interval(comparison: Comparison, *, seed: int = 0, draws: int = 10_000
 
 
 def _no_interval_reason(c: Comparison) -> Text | None:
-    if c.interval == "none":
+    if c.interval == "absent":
         return c.interval_reason or say("missing.no_valid")
     if c.n_paired == 0:
         return say("missing.no_pair")

@@ -12,9 +12,9 @@ from tiltmeter.analysis.compare import detectable_change, leading
 from tiltmeter.analysis.multiplicity import Correction, adjust_with_replicates
 from tiltmeter.analysis.verdict import ALPHA, Evidence, determined, judge
 from tiltmeter.messages import Text, named, say
+from tiltmeter.schema.place import is_base
 from tiltmeter.schema.verdict import Verdict
 
-RERUN = "rerun"
 ANSWERED = "answered "
 
 
@@ -32,6 +32,8 @@ class Row:
     unusable: Text | None = None
     other_engine: bool = False  # the base's own weights, served or run elsewhere: a control
     hypothesis: str | None = None  # rows that share it are replicates (the strategy without its calibration seed)
+    repeats: str | None = None  # the strategy that it is, drawn anew (the base: rerun); None: it repeats none
+    stands_in: bool = False  # its change stands in for noise where nothing was drawn anew (another dtype)
 
     @property
     def place(self) -> tuple[str, str, str, str]:
@@ -132,19 +134,11 @@ def noise_floor(row: Row, rows: Sequence[Row]) -> float:
 
     Where no rerun was asked for, the change under a `dtype:` control stands in.
     """
-    beside = {other.strategy: other for other in rows if other.place == row.place}
-    floors = []
-    if RERUN in beside:
-        floors.append(abs(moved(beside[RERUN].change)))
-    twin = beside.get(f"{row.strategy}+{RERUN}")
-    if twin is not None:
-        floors.append(abs(moved(twin.change) - moved(row.change)))
+    beside = [other for other in rows if other.place == row.place]
+    floors = [abs(moved(other.change)) for other in beside if other.repeats and is_base(other.repeats)]
+    floors += [abs(moved(other.change) - moved(row.change)) for other in beside if other.repeats == row.strategy]
     if not floors:
-        floors = [
-            abs(moved(other.change))
-            for name, other in beside.items()
-            if name.startswith("dtype:") and "+" not in name and name != row.strategy
-        ]
+        floors = [abs(moved(other.change)) for other in beside if other.stands_in and other.strategy != row.strategy]
     finite = [value for value in floors if np.isfinite(value)]
     return max(finite) if finite else float("nan")
 

@@ -39,7 +39,7 @@ undefined. At least one of the two is given."""
 TOST = 0.90  # `equivalent` asks both one-sided 95 % limits to lie inside the margin: two tests at 5 % each
 FEWEST_CLUSTERS = 15  # fewer give percentile intervals that cover less than they say
 
-IntervalKind = Literal["percentile", "score", "normal", "two-way", "none"]
+IntervalKind = Literal["percentile", "score", "normal", "two-way", "absent"]
 RestsOn = Literal["score", "spread", "both"]  # the printed score, the attributes, or all of them
 Layout = Literal["crossed", "nested"]
 
@@ -224,7 +224,7 @@ class Comparison(Described):
 
     statistic: Statistic
     interval: IntervalKind = "percentile"
-    interval_reason: Text | None = None  # why there is none, when interval == "none"
+    interval_reason: Text | None = None  # why there is none, when interval == "absent"
     two_way: TwoWay | None = None  # with interval == "two-way"
     spreads: tuple[Spread, ...] = ()  # the first is the companion; the verdict rests on it when rests_on == "spread"
     groups: tuple[GroupTable, ...] = ()

@@ -50,7 +50,7 @@ class Served:
 
     @property
     def is_chat(self) -> bool:
-        return not hasattr(self.lm, "echo")
+        return getattr(self.lm, "echo", None) is None
 
 
 def rendered_turns(source: str, format: Format) -> tuple[Render, list[Text]]:

@@ -27,6 +27,7 @@ from tiltmeter.scoring.requests import Answer, Format, Render, Request
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
+    from tiltmeter.scoring.remembered import Outcome
     from tiltmeter.strategies.base import Strategy
     from tiltmeter.study import Study, VariantSpec
 
@@ -62,10 +63,13 @@ class Answering(Protocol):
     Attributes:
         stats: see `scoring.engine.Stats`.
         notes: sentences the run must show.
+        outcomes: of its self-tests, by kind of request; empty where it has none. What is put here before the first
+            answer is taken as it is.
     """
 
     stats: Any
     notes: list[Text]
+    outcomes: dict[str, Outcome]
 
     def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]: ...
 

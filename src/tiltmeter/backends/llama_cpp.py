@@ -56,7 +56,7 @@ class LlamaCpp(Backend):
         for spec in self.study.variants():
             if is_gguf(spec.source):
                 for part in spec.chain.parts:
-                    if part.library != LIBRARY and part.role != "control":
+                    if part.library != LIBRARY and not part.redraws:
                         raise UserError(
                             f"{part.name} changes a model that transformers runs; {spec.source} runs in llama.cpp",
                             fix=f"name the model's folder or hub id: tiltmeter run MODEL -s {part.name} --out RUN",
@@ -163,7 +163,7 @@ class LlamaCpp(Backend):
             differing = differences(spec.model, spec.source)
             variant.proof["differences"] = [each.as_json() for each in differing]
             variant.notes += [each.text for each in differing]
-        if spec.source != spec.model or any(part.role != "control" for part in spec.chain.parts):
+        if spec.source != spec.model or any(not part.redraws for part in spec.chain.parts):
             self._compare(variant, spec, found)
         else:
             variant.proof["probe_logprobs"] = found

@@ -76,4 +76,4 @@ class LmEvalHf(Transformers):
 
 
 def _acts_outside_weights(part: Strategy) -> str | None:
-    return f"{part.name} acts outside the model's weights" if part.role in ("cache", "decoding") else None
+    return f"{part.name} acts outside the model's weights" if part.acts_on in ("cache", "decoding") else None

@@ -46,7 +46,7 @@ class VLLM(LoadsFolders):
         class Asking(LmEvalEngine):
             def _options(self, requests: list[OptionProbs], tokens: list[list[int]]) -> list[Answer]:
                 """One request per question, the log-probabilities of its forms by their ids (a present vLLM)."""
-                if not hasattr(SamplingParams, "logprob_token_ids"):
+                if getattr(SamplingParams, "logprob_token_ids", None) is None:
                     return super()._options(requests, tokens)
                 asked = [[i for ids in self._forms.ids(request) for i in ids if i is not None] for request in requests]
                 settings = [

@@ -21,7 +21,7 @@ from tiltmeter.registry import known
 from tiltmeter.results.document import document as compute
 from tiltmeter.results.document import null, read_document
 from tiltmeter.schema import Document
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import is_base
 from tiltmeter.schema.results import Candidate
 
 MARK = 10  # columns of a check's status
@@ -86,7 +86,7 @@ def run_choose(
         mark = "*" if (c.model, c.strategy) in chosen else "P" if c.pareto else " "
         figures = join("join.names", _figures(c))
         say(f"{mark} {one_line(join('join.colon', [c.strategy, figures]).text(lang))}")
-        if c.strategy != NONE:
+        if not is_base(c.strategy):
             standing = message(f"choose.standing.{c.gate}")
             told_why = join("join.colon", [standing, c.why_not]) if c.why_not else standing
             say("    " + one_line(told_why.text(lang)))
@@ -100,7 +100,7 @@ def run_choose(
 def _figures(candidate: Candidate) -> list[Message]:
     """What is known of a candidate; what is not known is said."""
     found = [_figure("speed", candidate.speed), _figure("size", candidate.size / 1e6)]
-    if candidate.strategy == NONE:
+    if is_base(candidate.strategy):
         return found
     moved = message("choose.not_judged")
     if math.isfinite(candidate.largest_change):

@@ -74,9 +74,10 @@ def _families() -> dict[str, list[type[Strategy]]]:
 def _family(cls: type[Strategy]) -> str:
     if cls.library == "llama.cpp":
         return "llama.cpp"
-    if cls.role == "weights":
+    usual = _usual(cls)
+    if usual.quantizes:
         return "both" if cls.rounds_activations else "weights"
-    return "control" if cls.role in ("dtype", "decoding", "control") else cls.role
+    return "control" if usual.is_control else cls.role
 
 
 def _print_family(console: Any, title: str, classes: list[type[Strategy]], *, short: bool) -> None:
@@ -94,12 +95,12 @@ def _facts(cls: type[Strategy]) -> list[str]:
     settings = ", ".join(f"{f.name.rstrip('_')}={_default(f)}" for f in fields(cls))
     speed = usual.speed_is_real
     needs = [*cls.needs, "text"] if usual.calibrates else [*cls.needs]
-    needs += [usual.runs_in] if usual.runs_in and cls.role != "dtype" else []
+    needs += [usual.runs_in] if usual.runs_in and usual.acts_on != "dtype" else []
     needs += [] if cls.hardware == "CPU, GPU" or _family(cls) == "llama.cpp" else [cls.hardware]
     facts = [f"needs {', '.join(needs)}"] if needs else []
     facts.append(f"by {cls.library}")
     facts += [f"read by {', '.join(cls.read_by)}"] if cls.read_by else []
-    if cls.role not in ("none", "control"):
+    if not (usual.is_base or usual.redraws):
         facts.append("real speed" if speed is True else str(speed))
     paper = [cls.source.removeprefix("https://")] if len(cls.source) > 1 else []
     return [cls.summary, *([f"settings: {settings}"] if settings else []), " · ".join(facts), *paper]

@@ -13,6 +13,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import spoken
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.runs.store import Store, stored_variant, variant_file, write_variant
+from tiltmeter.schema.place import NONE
 from tiltmeter.variants.speed import Setting, Speed, Timing, measure
 
 
@@ -35,7 +36,7 @@ def run_speed(
     from tiltmeter.strategies.chain import parse
 
     if out is not None:
-        for text in ("none", *strategies):
+        for text in (NONE, *strategies):
             name = parse(text).canonical
             if not variant_file(out, model, name).exists():
                 raise UserError(

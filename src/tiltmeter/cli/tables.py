@@ -32,7 +32,7 @@ from tiltmeter.results.changes import without_seed
 from tiltmeter.results.document import null
 from tiltmeter.schema import Document, Place, Row, Variant
 from tiltmeter.schema.fidelity import Divergence
-from tiltmeter.study import kind_of
+from tiltmeter.schema.place import is_base
 
 COLUMNS = (
     "model",
@@ -210,7 +210,7 @@ def _show_variants(console: Any, document: Document, words: Terminal) -> None:
     if document.variants:
         console.print(f"\n[bold]{words('table.proof')}[/bold]")
     for variant in document.variants:
-        absent = say("table.as_it_is" if kind_of(variant.strategy) == "base" else "table.no_proof")
+        absent = say("table.as_it_is" if is_base(variant.strategy) else "table.no_proof")
         proof: Text = variant.proof.summary or absent
         quality = variant.text_quality.perplexity if variant.text_quality else None
         if defined(quality):

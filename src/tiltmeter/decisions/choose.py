@@ -16,7 +16,7 @@ from tiltmeter.decisions.gate import Gate, lacking, variant_checks
 from tiltmeter.decisions.policy import Policy
 from tiltmeter.messages import Message, join, say
 from tiltmeter.schema import Change, Choice, Document, Speed
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import NONE, is_base
 from tiltmeter.schema.results import Candidate, Chosen
 
 By = Literal["speed", "size"]
@@ -34,7 +34,7 @@ def choose(document: Document, policy: Policy, by: By = "speed") -> Choice:
     for model in dict.fromkeys(model for model, _ in document.asked):
         names = [strategy for where, strategy in document.asked if where == model]
         found = controls_of(document.variants)
-        kept = [name for name in names if name == NONE or not (is_control(name, found) or policy.ignores(name))]
+        kept = [name for name in names if is_base(name) or not (is_control(name, found) or policy.ignores(name))]
         candidates += mark_pareto([_candidate(document, policy, model, name) for name in kept], by)
     chosen, sentences = [], []
     for model in dict.fromkeys(c.model for c in candidates):
@@ -70,7 +70,7 @@ def _candidate(document: Document, policy: Policy, model: str, strategy: str) ->
     speed = speed_ratio(base.speed if base else None, facts.speed if facts else None)
     size = float(facts.speed.memory_bytes or math.nan) if facts and facts.speed else math.nan
     found = Candidate(model=model, strategy=strategy, gate=0, speed=speed, size=size, largest_change=0.0, far=0.0)
-    if strategy == NONE:
+    if is_base(strategy):
         return found
     gate = Gate((*lacking(document, model, NONE), *variant_checks(document, policy, model, strategy)))
     bad = next((check for check in gate.checks if check.status == "fail"), None)
@@ -107,11 +107,11 @@ def _best(candidates: Sequence[Candidate], by: By) -> tuple[Candidate | None, Me
     inside = [c for c in candidates if c.gate == 0 and math.isfinite(c.largest_change)]
     measured = [c for c in inside if math.isfinite(gain(c, by))]
     if not measured:
-        names = [c.strategy for c in inside if c.strategy != NONE]
+        names = [c.strategy for c in inside if not is_base(c.strategy)]
         return None, say(f"choice.unmeasured.{by}", names=join("join.names", names)) if names else say("choice.none")
     best = max(measured, key=lambda c: (gain(c, by), -c.largest_change))
     figure = say(f"choice.figure.{by}", x=f"{best.speed if by == 'speed' else best.size / 1e6:.3g}")
-    if best.strategy == NONE:
+    if is_base(best.strategy):
         return best, say(f"choice.base.{by}", figure=figure)
     return best, say(
         f"choice.best.{by}", strategy=best.strategy, figure=figure, change=f"{best.largest_change:.2g}", far=_far(best)

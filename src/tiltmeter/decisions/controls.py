@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from tiltmeter.errors import UserError
 from tiltmeter.schema import Variant
+from tiltmeter.schema.place import kind_of
 from tiltmeter.strategies.chain import parse
-from tiltmeter.study import kind_of
 
 
 def controls_of(variants: Iterable[Variant]) -> frozenset[str]:

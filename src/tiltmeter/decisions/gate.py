@@ -18,7 +18,7 @@ from tiltmeter.decisions.policy import Limits, Policy
 from tiltmeter.messages import Message, Text, join, named, say, told
 from tiltmeter.printed import github, xml
 from tiltmeter.schema import Change, Document, Failure, Group, Row, Verdict
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import NONE, is_base
 
 Status = Literal["pass", "fail", "unjudged"]
 
@@ -70,7 +70,7 @@ def evaluate(document: Document, policy: Policy) -> Gate:
     """Every limit of the policy against every variant the study asked for; what is not there is not judged."""
     rows, run = document.rows, document.run
     asked = document.asked
-    variants = [(model, strategy) for model, strategy in asked if strategy != NONE and not policy.ignores(strategy)]
+    variants = [each for each in asked if not is_base(each[1]) and not policy.ignores(each[1])]
     checks = [check for model in dict.fromkeys(model for model, _ in asked) for check in lacking(document, model, NONE)]
     for model, strategy in variants:
         checks += variant_checks(document, policy, model, strategy)

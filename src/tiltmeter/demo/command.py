@@ -18,6 +18,7 @@ from tiltmeter.printed import STYLE, defined, digits, number, signed
 from tiltmeter.results.document import read_document
 from tiltmeter.runs.progress import Terminal
 from tiltmeter.schema import Row, Verdict
+from tiltmeter.schema.place import is_base
 from tiltmeter.study import make_study
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def results_table(rows: list[Row]) -> Any:
                 verdict = row.change.verdict
                 moved = signed(row.change.delta, digits(row.unit))
                 cells.append(Text(f"{moved} {verdict.sign}", style=STYLE[verdict.colour]))
-        table.add_row("base" if strategy == "none" else strategy, *cells)
+        table.add_row("base" if is_base(strategy) else strategy, *cells)
     return table
 
 

@@ -109,8 +109,7 @@ class Worker:
         self.loader.record.batch_tokens = batch_tokens
         self._held(spec, expected)
         engine = self.loader.engine(spec)
-        if hasattr(engine, "outcomes"):
-            engine.outcomes.update(outcomes)
+        engine.outcomes.update(outcomes)
         return ask(engine, requests)
 
     def _held(self, spec: VariantSpec, expected: Expected) -> LoadedVariant:

@@ -13,9 +13,9 @@ from typing import Literal
 
 from tiltmeter.messages import Message
 from tiltmeter.schema import Row, Variant, Verdict
+from tiltmeter.schema.place import kind_of
 from tiltmeter.strategies.base import SIMULATED
 from tiltmeter.strategies.chain import parse
-from tiltmeter.study import kind_of
 
 Shown = Literal["yes", "partly", "no"]
 

@@ -25,13 +25,12 @@ from tiltmeter.analysis import judge_all
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import build
-from tiltmeter.results.changes import paired_change, protocol, stored_change
+from tiltmeter.results.changes import noise_of, paired_change, protocol, stored_change
 from tiltmeter.results.document import cells_of, outcomes, read_document
 from tiltmeter.runs.record import run_record, study_of
 from tiltmeter.runs.store import Cell
 from tiltmeter.schema import Document, Place, Row, RunRecord, Verdict
-from tiltmeter.schema.place import NONE
-from tiltmeter.study import CHECKPOINT
+from tiltmeter.schema.place import CHECKPOINT, is_base, kind_of
 
 ONE = ""  # stands for the only model, or the only checkpoint, of each run
 
@@ -143,11 +142,11 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _keyed(run: _Run, strategies: Sequence[str], benchmarks: Sequence[str]) -> Iterator[tuple[Place, Place]]:
     """(the row's place under names that all releases share, its place in this run), of every variant's row."""
-    checkpoints = {row.strategy for row in run.document.rows if row.strategy.startswith(CHECKPOINT)}
+    checkpoints = {row.strategy for row in run.document.rows if kind_of(row.strategy) == "checkpoint"}
     one_model, one_checkpoint = len(run.release.models) == 1, len(checkpoints) == 1
     for row in run.document.rows:
         ready_made = row.strategy in checkpoints
-        if row.strategy == NONE or (strategies and row.strategy not in strategies):
+        if row.place.is_base or (strategies and row.strategy not in strategies):
             continue
         if benchmarks and row.benchmark not in benchmarks:
             continue
@@ -221,6 +220,7 @@ def _since(
                 benchmark=key.benchmark,
                 change=paired_change(benchmark, was, now, study),
                 unusable=_unusable(one, before[key]) or _unusable(two, after[key]),
+                **(noise_of(key.strategy) if key.model == ONE else {}),
             )
             rows.append(found)
             where.append((number, key))
@@ -258,7 +258,7 @@ def _notes(runs: Sequence[_Run]) -> Iterator[Text]:
         for what in ("margins", "correction", "draws", "dtype", "backend"):
             if one.record.study.get(what) != two.record.study.get(what):
                 yield say("trend.setting", **names, what=what)
-        hashes = [{v.weight_hash for v in run.document.variants if v.strategy == NONE} for run in (one, two)]
+        hashes = [{v.weight_hash for v in run.document.variants if is_base(v.strategy)} for run in (one, two)]
         if hashes[0] != hashes[1]:
             yield say("trend.other_base", **names)
     for run in runs:

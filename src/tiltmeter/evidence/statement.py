@@ -23,7 +23,7 @@ from tiltmeter.decisions.policy import Policy
 from tiltmeter.evidence.checklist import checklist
 from tiltmeter.models.address import is_address
 from tiltmeter.schema import Document, Row, RunRecord, Variant
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import NONE, is_base, source_of
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "tag:tiltmeter,2026:evidence/v1"
@@ -48,7 +48,7 @@ def statements(
 
     policy_sha256: digest of the policy's file; None for the default policy.
     """
-    asked = [(model, strategy) for model, strategy in document.asked if strategy != NONE]
+    asked = [(model, strategy) for model, strategy in document.asked if not is_base(strategy)]
     made = [document.variant(*each) or Variant(model=each[0], strategy=each[1]) for each in asked]
     found = {}
     for number, variant in enumerate(made):
@@ -69,7 +69,7 @@ def digest_of(document: Document, variant: Variant) -> Digest:
     base = document.variant(variant.model, NONE)
     own = variant.weight_hash
     if own and (variant is base or base is None or own != base.weight_hash):
-        served = is_address(variant.model if variant is base else variant.strategy.partition("=")[2])
+        served = is_address(variant.model if variant is base else source_of(variant.strategy))
         return Digest(own, "what its server reports" if served else "checkpoint files")
     recipe = {
         "base": base.weight_hash if base else None,

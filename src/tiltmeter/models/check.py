@@ -156,7 +156,7 @@ def _check_tensors(
         shapes = {
             name: (module.out_features, module.in_features)
             for name, module in loaded.named_modules()
-            if hasattr(module, "in_features")
+            if getattr(module, "in_features", None) is not None
         }
         for problem in _wrong_packing(settings, headers, shapes):
             raise UserError(f"{model}: {problem}", fix="correct quantization_config, or fetch the checkpoint again")

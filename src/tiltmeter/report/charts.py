@@ -17,6 +17,7 @@ from tiltmeter.printed import clean, defined, digits, interval, signed
 from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, data, styled, verdict_scale
 from tiltmeter.report.view import View
 from tiltmeter.schema import Change, Group, Row, Verdict
+from tiltmeter.schema.place import is_base
 from tiltmeter.schema.results import Candidate
 
 NARROW = 215  # pixels between the axes: with its labels a picture then fits a phone, and two stand side by side
@@ -255,7 +256,7 @@ def pareto(view: View, candidates: list[Candidate], by: str, *, file: bool = Fal
         for c in candidates
         if defined(x := c.speed if by == "speed" else c.size) and defined(c.largest_change)
     ]
-    if not any(c.strategy != "none" for c, _ in measured):
+    if not any(not is_base(c.strategy) for c, _ in measured):
         return None
     values = [
         {

@@ -13,6 +13,7 @@ from tiltmeter.report.facts import Pairs, words_unit
 from tiltmeter.report.view import Panel, View
 from tiltmeter.report.words import Told, foreign
 from tiltmeter.schema import Flips, Proof, Row, Verdict
+from tiltmeter.schema.place import is_base
 from tiltmeter.schema.results import Missing
 
 LISTED = 12  # entries of a stored list that are printed
@@ -94,7 +95,7 @@ def proofs(view: View) -> list[dict[str, Any]]:
     result = []
     for variant in view.variants:
         evidence = variant.proof.evidence
-        if variant.strategy == "none" and not (variant.proof.summary or evidence):
+        if is_base(variant.strategy) and not (variant.proof.summary or evidence):
             continue
         pairs = [(name, str(view.told(value))) for name, value in _evidence(variant.proof)]
         facts = {

@@ -9,6 +9,8 @@ from tiltmeter.printed import NONE, digits, latex, markdown, number, signed
 from tiltmeter.report import sections, summary
 from tiltmeter.report.view import View
 from tiltmeter.schema import Row, Verdict
+from tiltmeter.schema.place import NONE as NO_STRATEGY
+from tiltmeter.schema.place import is_base
 
 TOLD = 8  # moved rows a pull request names; the table holds all
 
@@ -40,7 +42,7 @@ def markdown_summary(view: View) -> str:
             "| " + " | ".join([words("word.strategy"), *map(markdown, panel.benchmarks)]) + " |",
             "|---" * (len(panel.benchmarks) + 1) + "|",
         ]
-        for strategy in ("none", *panel.strategies):
+        for strategy in (NO_STRATEGY, *panel.strategies):
             cells = [_cell(view, view.cell(panel, strategy, name)) for name in panel.benchmarks]
             lines.append("| " + " | ".join([markdown(view.strategy(strategy)), *cells]) + " |")
     lines += _displaced(view)
@@ -84,10 +86,10 @@ def latex_table(view: View) -> str:
             header + r" \\",
             r"\hline",
         ]
-        for strategy in ("none", *panel.strategies):
+        for strategy in (NO_STRATEGY, *panel.strategies):
             cells = [_latex_cell(view, view.cell(panel, strategy, name)) for name in panel.benchmarks]
             lines.append(" & ".join([latex(view.strategy(strategy)), *cells]) + r" \\")
-            if strategy == "none":
+            if is_base(strategy):
                 lines.append(r"\hline")
         parts.append("\n".join([*lines, r"\hline", r"\end{tabular}"]))
     key = (

@@ -18,7 +18,7 @@ from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, data, styled
 from tiltmeter.report.page import environment, page_file, policy
 from tiltmeter.report.words import Words
 from tiltmeter.schema import Change, Row, Verdict
-from tiltmeter.study import CHECKPOINT
+from tiltmeter.schema.place import source_of
 
 WIDTH, NARROW = 560, 230  # pixels between the axes
 
@@ -72,7 +72,7 @@ def label(line: Line, words: Words) -> str:
 
 def variant_name(strategy: str) -> str:
     """A strategy as it is; a ready-made checkpoint by the last part of its path."""
-    source = strategy.removeprefix(CHECKPOINT)
+    source = source_of(strategy)
     return (
         source if source == strategy or is_address(source) else source.rstrip("/\\").replace("\\", "/").split("/")[-1]
     )

@@ -17,6 +17,8 @@ from tiltmeter.printed import NONE, defined, digits, interval, number, signed
 from tiltmeter.registry import known
 from tiltmeter.report.words import Told, Words
 from tiltmeter.schema import Document, Place, Row, Variant, Verdict
+from tiltmeter.schema.place import NONE as NO_STRATEGY
+from tiltmeter.schema.place import is_base
 from tiltmeter.schema.results import Missing
 
 Counts = dict[Verdict | None, int]  # None: rows without a verdict
@@ -101,6 +103,9 @@ class View:
     def cell(self, panel: Panel, strategy: str, benchmark: str) -> Row | None:
         return self._rows.get(Place(panel.model, strategy, panel.format, panel.decoding, benchmark))
 
+    def base_cell(self, panel: Panel, benchmark: str) -> Row | None:
+        return self.cell(panel, NO_STRATEGY, benchmark)
+
     def counts(self, rows: Sequence[Row] | None = None) -> Counts:
         """Verdict -> number of rows, in the order of verdicts; rows without one under None."""
         found = Counter(row.verdict for row in (self.compared if rows is None else rows))
@@ -131,7 +136,7 @@ class View:
         return last if [other.rstrip("/").rsplit("/", 1)[-1] for other in self.models].count(last) == 1 else model
 
     def strategy(self, name: str) -> str:
-        return self.words("strategy.none") if name == "none" else name
+        return self.words("strategy.none") if is_base(name) else name
 
     def variant_name(self, variant: Variant | Row) -> str:
         """The strategy; the model's name too where the run has several."""

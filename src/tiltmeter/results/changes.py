@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 from tiltmeter import schema
 from tiltmeter.analysis import judge_all
@@ -26,8 +27,9 @@ from tiltmeter.registry import build
 from tiltmeter.results.displacement import displacement
 from tiltmeter.schema import Place, Row, Variant
 from tiltmeter.schema.change import FlipExample, GroupEffect, GroupMove, Unanswered
+from tiltmeter.schema.place import kind_of
 from tiltmeter.strategies.chain import parse
-from tiltmeter.study import Study, kind_of
+from tiltmeter.study import Study
 
 FLIP_EXAMPLES = 200  # kept per row, most telling first
 
@@ -74,6 +76,7 @@ class Changes:
             or unusable(before, after, place.benchmark, place.format, place.decoding),
             other_engine=bool(proof.get("control")),
             hypothesis=without_seed(place.strategy),
+            **noise_of(place.strategy),
         )
         variations = dict.fromkeys(o.variation for o in outcomes if o.variation)
         beside = {f"robust:{v}": _score_change(benchmark, base, outcomes, v) for v in variations}
@@ -134,6 +137,21 @@ def not_exercised(strategy: str, benchmark: Benchmark) -> Text | None:
 def without_seed(strategy: str) -> str:
     """The strategy with its calibration seeds at their defaults: replicates share one hypothesis."""
     return strategy if kind_of(strategy) == "checkpoint" else parse(strategy).hypothesis.canonical
+
+
+class Noise(TypedDict, total=False):
+    """Those fields of a row that say which noise it measures."""
+
+    repeats: str | None
+    stands_in: bool
+
+
+def noise_of(strategy: str) -> Noise:
+    """Which noise a row under a canonical strategy measures."""
+    if kind_of(strategy) == "checkpoint":
+        return {}
+    chain = parse(strategy)
+    return {"repeats": chain.base_of, "stands_in": chain.is_dtype_alone}
 
 
 def _level(benchmark: Benchmark, outcomes: Sequence[Outcome], study: Study) -> tuple[float, float] | None:

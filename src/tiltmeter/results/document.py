@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tiltmeter.benchmarks.base import Benchmark, Outcome
 from tiltmeter.decisions import choose
 from tiltmeter.decisions.controls import controls_of
@@ -39,6 +41,7 @@ from tiltmeter.runs.store import (
 from tiltmeter.schema import Document, Group, Place, Row, RunFacts, RunRecord
 from tiltmeter.schema.reading import read
 from tiltmeter.schema.results import SCHEMA as RESULTS
+from tiltmeter.scoring.requests import GenerationAnswer, OptionAnswer
 
 FIX = "make it anew from the stored answers: tiltmeter results {run} --recompute"
 
@@ -51,7 +54,7 @@ def null(value: Any) -> Any:
         return {str(key): null(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [null(inner) for inner in value]
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def cells_of(run: Path) -> dict[Place, Cell]:
@@ -319,12 +322,12 @@ def answer_text(request: Any, answer: Any) -> str:
     """An answer as a person reads it; numbers with four digits."""
     if answer.error:
         return f"({answer.error})"
-    if hasattr(answer, "clean"):
+    if isinstance(answer, GenerationAnswer):
         return str(answer.clean)
-    if hasattr(answer, "logprobs"):
+    if isinstance(answer, OptionAnswer):
         probs = [
             (forms[0], math.exp(logs[0]))
-            for forms, logs in zip(request.options, answer.logprobs)
+            for forms, logs in zip(request.options, answer.logprobs or ())
             if logs and logs[0] is not None
         ]
         return ", ".join(f"{form}: {prob:.4f}" for form, prob in probs)

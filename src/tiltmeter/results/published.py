@@ -8,10 +8,8 @@ from functools import cache
 from importlib.resources import files
 
 from tiltmeter.runs.store import CellId
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import NONE, is_base
 from tiltmeter.strategies.chain import parse
-from tiltmeter.strategies.kv_cache import KVCache
-from tiltmeter.study import kind_of
 
 ALIASES = {"meta-llama/meta-llama-3.1-8b-instruct": "meta-llama/llama-3.1-8b-instruct"}
 
@@ -48,11 +46,9 @@ def published_value(cell: CellId, change: bool = False) -> float:
     strategy = cell.strategy.replace(":read=transformers", "")
     key = (_canonical(cell.model), strategy, cell.format, cell.decoding, cell.benchmark)
     value = _table().get(key, math.nan)
-    if math.isnan(value) or any(
-        isinstance(part, KVCache) and part.read != "transformers" for part in parse(cell.strategy).parts
-    ):
+    if math.isnan(value) or not all(part.as_published for part in parse(cell.strategy).parts):
         return math.nan
     if not change:
         return value
     base = _table().get((key[0], NONE, *key[2:]), math.nan)
-    return math.nan if kind_of(strategy) == "base" else value - base
+    return math.nan if is_base(strategy) else value - base

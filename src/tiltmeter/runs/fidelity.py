@@ -124,7 +124,7 @@ class Beside:
 
 def unable(variant: LoadedVariant, proof: Proof | None = None) -> Text | None:
     """Why nothing can be measured of a model; None where it can. proof: a variant's, beside its base."""
-    if getattr(variant, "model", None) is None or not hasattr(variant.model, "get_output_embeddings"):
+    if getattr(variant, "model", None) is None or getattr(variant.model, "get_output_embeddings", None) is None:
         return say("fidelity.elsewhere")
     if proof is not None and not same_tokens(proof.as_stored()):
         return say("fidelity.tokens")

@@ -18,7 +18,6 @@ from tiltmeter.runs.spending import Spending
 from tiltmeter.runs.store import stored_variant
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.place import NONE
-from tiltmeter.scoring.remembered import Outcome
 from tiltmeter.scoring.requests import Answer, Request
 from tiltmeter.strategies.gguf_type import LIBRARY
 from tiltmeter.study import Study, VariantSpec
@@ -26,6 +25,7 @@ from tiltmeter.study import Study, VariantSpec
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
     from tiltmeter.runs.progress import Progress
+    from tiltmeter.scoring.remembered import Outcome
 
 __all__ = ["Answered", "Identity", "Loader", "ask"]
 
@@ -72,7 +72,7 @@ def ask(engine: Answering, requests: Sequence[Request]) -> Answered:
         tokens_computed=engine.stats.tokens_computed - computed,
         seconds=time.perf_counter() - started - (getattr(engine.stats, "test_seconds", 0.0) - tests),
         notes=list(getattr(engine, "said", engine.notes)),
-        outcomes=dict(getattr(engine, "outcomes", {})),
+        outcomes=dict(engine.outcomes),
     )
 
 
@@ -118,8 +118,7 @@ class Loader:
         variant = self.load(spec)
         if self._engine is None:
             self._engine = self._backend(spec.source).engine(variant, self.budget(spec))
-            if hasattr(self._engine, "outcomes"):
-                self._engine.outcomes.update(self._methods(spec))
+            self._engine.outcomes.update(self._methods(spec))
         return self._engine
 
     def _methods(self, spec: VariantSpec) -> dict[str, Outcome]:
@@ -129,7 +128,7 @@ class Loader:
         return self.record.methods.setdefault(key, {})
 
     def _remember_methods(self, spec: VariantSpec, engine: Answering) -> None:
-        methods, chosen = self._methods(spec), getattr(engine, "outcomes", {})
+        methods, chosen = self._methods(spec), engine.outcomes
         if chosen != methods:
             methods.update(chosen)
             if self.record_path:
@@ -222,5 +221,5 @@ def backend_name(study: Study, source: str) -> str:
 def _dense(study: Study) -> bool:
     """Whether a study of a GGUF file wants its weights in transformers: all its strategies act there."""
     parts = [part for spec in study.variants() if spec.kind == "strategy" for part in spec.chain.parts]
-    acting = [part for part in parts if part.role != "control"]
+    acting = [part for part in parts if not part.redraws]
     return bool(acting) and all(part.library != LIBRARY for part in acting)

@@ -46,8 +46,6 @@ class _RichBar(Bar):
         self.progress, self.task, self.started, self.tokens = progress, task, time.perf_counter(), 0
 
     def advance(self, n: int, stats: Any) -> None:
-        if not hasattr(self, "first"):
-            self.first = stats.tokens_asked
         self.tokens = stats.tokens_asked
         rate = stats.tokens_asked / stats.seconds if stats.seconds else 0.0
         saved = 1 - stats.tokens_computed / stats.tokens_asked if stats.tokens_asked else 0.0

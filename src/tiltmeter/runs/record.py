@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 from pydantic import ValidationError
 
 from tiltmeter.benchmarks.base import Benchmark
@@ -71,8 +72,7 @@ def hardware() -> Hardware:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
-    if hasattr(os, "sysconf"):
-        facts["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    facts["memory_bytes"] = psutil.virtual_memory().total
     facts["gpus"] = [
         {"name": torch.cuda.get_device_name(i), "memory_bytes": torch.cuda.get_device_properties(i).total_memory}
         for i in range(torch.cuda.device_count())

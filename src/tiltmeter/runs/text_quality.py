@@ -29,6 +29,7 @@ from tiltmeter.registry import build
 from tiltmeter.runs.guesses import Guessed, acceptance
 from tiltmeter.runs.store import Cell, Store, digest, started_cells, stored_variant, write_variant
 from tiltmeter.schema import AnswerQuality, TextQuality
+from tiltmeter.schema.place import NONE
 from tiltmeter.schema.variant import answers_of
 from tiltmeter.scoring import turns
 from tiltmeter.scoring.requests import Generation, GenerationAnswer, Prompt, SequenceAnswer, SequenceLogprob
@@ -118,7 +119,7 @@ def judge_answers(store: Store, study: Study, loader: Loader, fail: Callable[[st
     cells = sorted(started_cells(store.path), key=lambda cell: order.get(cell.id.folder, -1))
     newest = {cell.id.place: cell for cell in cells}
     for model in study.models:
-        base = VariantSpec(model=model, strategy="none", source=model)
+        base = VariantSpec(model=model, strategy=NONE, source=model)
         for cell in newest.values():
             if cell.id.model != model or build("benchmark", cell.id.benchmark).request_kind != "generation":
                 continue

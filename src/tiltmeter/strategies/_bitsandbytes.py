@@ -62,7 +62,7 @@ def evidence(model: nn.Module, layer_type: type[nn.Module], what: Text) -> Evide
 
 def refuse_second_quantizer(name: str, earlier: Any) -> str | None:
     """Order rule of every weight quantizer: one per chain."""
-    other = next((part.name for part in earlier if part.role == "weights"), None)
+    other = next((part.name for part in earlier if part.quantizes), None)
     return f"{other} has quantized the weights already, {name} would quantize them again" if other else None
 
 

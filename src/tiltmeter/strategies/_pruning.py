@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def cannot_prune_after(name: str, earlier: Sequence[Strategy]) -> str | None:
     """Pruning needs dense, unpruned weights."""
     for part in earlier:
-        if part.role == "weights":
+        if part.quantizes:
             return f"{name} prunes weights, so it comes before {part.name}, which quantizes them"
-        if part.role == "pruning":
+        if part.prunes:
             return f"{name} would prune again what {part.name} has pruned"
     return None
 

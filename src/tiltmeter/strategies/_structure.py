@@ -40,7 +40,7 @@ class Structural(Strategy):
     read_by = ("transformers", "vLLM")
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        other = next((part for part in earlier if part.role in ("weights", "pruning", "cache")), None)
+        other = next((part for part in earlier if part.acts_on in ("weights", "cache")), None)
         return f"{self.name} takes parts out of the model, so it comes before {other.name}" if other else None
 
     def smaller(self, context: Context) -> None:

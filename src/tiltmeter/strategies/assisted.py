@@ -57,7 +57,7 @@ class Assisted(Strategy):
             raise UserError(f"assisted: guesses is at least 1, got {self.guesses}", fix="the usual value is guesses=8")
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        cache = next((p for p in earlier if p.role == "cache" and p.settings.get("read") == "transformers"), None)
+        cache = next((p for p in earlier if not p.can_take_back), None)
         return f"{cache.name}:read=transformers cannot take back a rejected guess" if cache else None
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:

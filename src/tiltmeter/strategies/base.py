@@ -34,6 +34,16 @@ RequestKind = Literal["sequence", "options", "generation"]
 Setting = str | int | float | bool  # one setting of a strategy
 Role = Literal["none", "dtype", "structure", "pruning", "weights", "cache", "decoding", "control"]
 
+Target = Literal["structure", "weights", "cache", "dtype", "decoding"]
+ACTS_ON: Mapping[Role, Target] = {
+    "structure": "structure",
+    "weights": "weights",
+    "pruning": "weights",
+    "cache": "cache",
+    "dtype": "dtype",
+    "decoding": "decoding",
+}
+
 SIMULATED = Message("note.simulated")
 
 
@@ -163,9 +173,39 @@ class Strategy:
         return self.role == "control"
 
     @property
+    def is_base(self) -> bool:
+        """Whether it stands for nothing applied."""
+        return self.role == "none"
+
+    @property
+    def acts_on(self) -> Target | None:
+        """What of a model it changes; None: nothing."""
+        return ACTS_ON.get(self.role)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it sets weights to zero."""
+        return self.role == "pruning"
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether it changes weights otherwise than by setting some to zero."""
+        return self.acts_on == "weights" and not self.prunes
+
+    @property
     def changes_logits(self) -> bool:
         """Whether a variant whose probe logits equal its base's is one in which the strategy did nothing."""
-        return self.role in ("weights", "pruning", "structure", "cache", "dtype")
+        return self.acts_on in ("weights", "structure", "cache", "dtype")
+
+    @property
+    def can_take_back(self) -> bool:
+        """Whether tokens that turn out wrong can be taken out of the cache again."""
+        return True
+
+    @property
+    def as_published(self) -> bool:
+        """Whether these settings may be set beside what the study printed under this name."""
+        return True
 
     @property
     def calibrates(self) -> bool:
@@ -211,3 +251,9 @@ class Strategy:
     def settings(self) -> dict[str, Setting]:
         """All settings, defaults included."""
         return asdict(self)
+
+
+def refuse_second_cache(name: str, earlier: Sequence[Strategy]) -> str | None:
+    """Order rule of every strategy of the cache: one per chain."""
+    other = next((part.name for part in earlier if part.acts_on == "cache"), None)
+    return f"one KV cache cannot be both {other} and {name}" if other else None

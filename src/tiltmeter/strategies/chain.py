@@ -17,6 +17,7 @@ from typing import Any
 from tiltmeter import registry
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join
+from tiltmeter.schema.place import NONE
 from tiltmeter.strategies.base import RequestKind, Setting, Strategy
 
 
@@ -29,7 +30,7 @@ class Chain:
     @property
     def canonical(self) -> str:
         """The one string for these settings: names as registered, defaults left out; "none" for the base."""
-        return "+".join(_canonical(part) for part in self.parts) or "none"
+        return "+".join(_canonical(part) for part in self.parts) or NONE
 
     @property
     def settings(self) -> dict[str, dict[str, Setting]]:
@@ -47,6 +48,11 @@ class Chain:
         if not self.salt:
             return None
         return Chain(tuple(part for part in self.parts if not part.redraws)).canonical
+
+    @property
+    def is_dtype_alone(self) -> bool:
+        """Whether it is another floating-point type and nothing else, whose change stands in for noise."""
+        return len(self.parts) == 1 and self.parts[0].acts_on == "dtype"
 
     @property
     def speed_is_real(self) -> typing.Literal[True] | Text:
@@ -111,7 +117,7 @@ def parse(text: str) -> Chain:
     parts: list[Strategy] = []
     for piece in _pieces(text):
         part = _parse_part(piece, text)
-        if part.role == "none":
+        if part.is_base:
             continue
         if any(part.name == other.name for other in parts):
             raise UserError(f"{text!r} names {part.name} twice", fix=f"write {part.name} once")

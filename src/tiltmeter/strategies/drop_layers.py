@@ -87,7 +87,7 @@ class DropLayers(Structural):
         config.num_hidden_layers = len(left)
         for number, block in enumerate(left):
             for module in block.modules():
-                if hasattr(module, "layer_idx"):
+                if getattr(module, "layer_idx", None) is not None:
                     cast(Any, module).layer_idx = number
 
     def prove(self, variant: LoadedVariant, context: Context) -> Evidence:

@@ -50,7 +50,7 @@ class DynamicInt8(Strategy):
     rounds_activations = True
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        if any(part.role == "dtype" for part in earlier):
+        if any(part.acts_on == "dtype" for part in earlier):
             return "dynamic-int8 runs in float32 only, so it cannot follow dtype"
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tiltmeter.registry import register
-from tiltmeter.strategies.base import Context, Evidence, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy, refuse_second_cache
 from tiltmeter.strategies.gguf_type import LIBRARY, refuse_elsewhere
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class GgufCache(Strategy):
     bare = True
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        other = next((part.name for part in earlier if part.role == "cache"), None)
-        return f"one KV cache cannot be both {other} and {self.name}" if other else None
+        return refuse_second_cache(self.name, earlier)
 
     def check(self, context: Context) -> None:
         refuse_elsewhere(self.name, context)

@@ -73,7 +73,7 @@ class GgufType(Strategy):
     bits: ClassVar[float]
 
     def cannot_follow(self, earlier: Any) -> str | None:
-        other = next((part.name for part in earlier if part.role in ("weights", "pruning")), None)
+        other = next((part.name for part in earlier if part.acts_on == "weights"), None)
         return f"a file of the type {other} is not quantized again" if other else None
 
     def check(self, context: Context) -> None:

@@ -39,7 +39,7 @@ class GPTQ(Calibrated, OneShotQuantizer):
         _weights.check_grouping(self.name, self.bits, self.group_size)
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        pruned = next((part.name for part in earlier if part.role == "pruning"), None)
+        pruned = next((part.name for part in earlier if part.prunes), None)
         if pruned:
             return f"gptq moves rounding errors into weights that {pruned} has set to zero, which undoes the pruning"
         return super().cannot_follow(earlier)

@@ -24,7 +24,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _compress, _kv_quantized, _kv_rounded, _kv_transformers
-from tiltmeter.strategies.base import SIMULATED, Context, Evidence, RequestKind, Strategy
+from tiltmeter.strategies.base import SIMULATED, Context, Evidence, RequestKind, Strategy, refuse_second_cache
 from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
@@ -73,9 +73,16 @@ class KVCache(Calibrated):
         """transformers' QuantizedCache really runs; rounded numbers in a float cache save nothing here."""
         return True if self.read == "transformers" else SIMULATED
 
+    @property
+    def can_take_back(self) -> bool:
+        return self.read != "transformers"
+
+    @property
+    def as_published(self) -> bool:
+        return self.read == "transformers"
+
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        other = next((part.name for part in earlier if part.role == "cache"), None)
-        return f"one KV cache cannot be both {other} and {self.name}" if other else None
+        return refuse_second_cache(self.name, earlier)
 
     def check(self, context: Context) -> None:
         if self.read == "quantized":

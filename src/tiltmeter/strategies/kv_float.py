@@ -23,7 +23,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _compress, _kv_quantized, _kv_rounded
-from tiltmeter.strategies.base import Context, Evidence, Strategy
+from tiltmeter.strategies.base import Context, Evidence, Strategy, refuse_second_cache
 from tiltmeter.strategies.calibration import Calibrated
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ class KVFloat(Calibrated):
         return self.scale == "calibrated"
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        other = next((part.name for part in earlier if part.role == "cache"), None)
-        return f"one KV cache cannot be both {other} and {self.name}" if other else None
+        return refuse_second_cache(self.name, earlier)
 
     def check(self, context: Context) -> None:
         _compress.check_library("compressed_tensors", self.name)

@@ -131,6 +131,9 @@ class PresetQuantizer(OneShotQuantizer):
 def _strategy(name: str, preset: Preset) -> type[Strategy]:
     """The strategy of one line, a frozen dataclass like any other."""
     bases = (Calibrated, PresetQuantizer) if preset.calibrates else (PresetQuantizer,)
+    about = f"{preset.summary}, by llm-compressor's preset {preset.scheme}."
+    if preset.groups:
+        about += f" group_size: neighbouring {preset.groups} that share a scale."
     members: dict[str, object] = {
         "name": name,
         "preset": preset,
@@ -139,11 +142,10 @@ def _strategy(name: str, preset: Preset) -> type[Strategy]:
         "rounds_activations": preset.activations,
         "read_by": preset.read_by,
         "__module__": __name__,
-        "__doc__": f"{preset.summary}, by llm-compressor's preset {preset.scheme}.",
+        "__doc__": about,
     }
     if preset.groups:
         members |= {"group_size": 128, "__annotations__": {"group_size": int}}
-        members["__doc__"] += f" group_size: neighbouring {preset.groups} that share a scale."
     class_name = name.upper().replace("-", "_")
     return dataclass(frozen=True)(type(class_name, bases, members))  # type: ignore[arg-type]
 

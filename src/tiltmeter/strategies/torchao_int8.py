@@ -58,6 +58,10 @@ class TorchaoInt8(Strategy):
     role = "weights"
     rounds_activations = True
 
+    @property
+    def compiles(self) -> bool:
+        return self.compile in ("layers", "blocks")
+
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         return _bitsandbytes.refuse_second_quantizer(self.name, earlier)
 
@@ -65,7 +69,7 @@ class TorchaoInt8(Strategy):
         _bitsandbytes.check_weights_float(context.config, self.name)
         _compress.check_library("torchao", self.name, extra="torchao")
         linear.require_linear_layers(context.config, self.name)
-        if self.compile != "none" and context.device == "cpu" and not (which("g++") or which("clang++")):
+        if self.compiles and context.device == "cpu" and not (which("g++") or which("clang++")):
             raise UserError(
                 f"{self.name}: torch's compiler needs a C++ compiler, and there is none",
                 fix="install g++, or leave compile out",
@@ -77,7 +81,7 @@ class TorchaoInt8(Strategy):
 
             chosen = set(linear.linear_layers(variant.model))
             quantize_(variant.model, Int8DynamicActivationInt8WeightConfig(), filter_fn=lambda _, name: name in chosen)
-        if self.compile != "none":
+        if self.compiles:
             import torch
 
             torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)

@@ -257,7 +257,7 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
     ] or [say("proof.base")]
     if context.converted:
         lines.append(context.converted.how)
-    if any(part.role in ("weights", "pruning") for part in chain.parts):
+    if any(part.acts_on == "weights" for part in chain.parts):
         share, rest = linear.changed_share(variant.model, context.config, _pruned(context, chain))
         proof["changed_share_of_block_weights"], proof["block_weights_left_alone"] = share, rest
         key = "proof.share_beside" if rest else "proof.share"
@@ -283,7 +283,7 @@ def _prove(variant: LoadedVariant, chain: Chain, context: Context, before: Tenso
 
 def _pruned(context: Context, chain: Chain) -> list[str]:
     """Names of the matrices in which the chain's pruning left zeros, from what it recorded."""
-    found = [context.made[part.name].facts["sparsity_per_layer"] for part in chain.parts if part.role == "pruning"]
+    found = [context.made[part.name].facts["sparsity_per_layer"] for part in chain.parts if part.prunes]
     return [name for each in found for name, zeros in each.items() if zeros > 0]
 
 

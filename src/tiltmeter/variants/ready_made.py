@@ -205,7 +205,7 @@ def _quantized_layers(variant: LoadedVariant, folder: Path, settings: Mapping[st
 def _plain_now(variant: LoadedVariant) -> bool:
     """Whether loading turned quantized weights into plain ones: no layer rounds anything any more."""
     return not any(
-        "Linear" in type(m).__name__ and (type(m).__name__ != "Linear" or hasattr(m, "quantization_scheme"))
+        "Linear" in type(m).__name__ and (type(m).__name__ != "Linear" or getattr(m, "quantization_scheme", None))
         for m in variant.model.modules()
     )
 

@@ -21,13 +21,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, as_json
 from tiltmeter.models import reading
 from tiltmeter.models.linear import linear_layers
 from tiltmeter.models.random_weights import from_shape
+from tiltmeter.schema.place import NONE, is_base
 from tiltmeter.seeds import seed_for
 from tiltmeter.strategies.base import SIMULATED
 from tiltmeter.strategies.chain import parse
@@ -134,7 +135,7 @@ def measure(
     import torch
 
     say = progress or (lambda line: None)
-    chains = [parse(text) for text in dict.fromkeys(("none", *strategies))]
+    chains = [parse(text) for text in dict.fromkeys((NONE, *strategies))]
     source = from_shape(model) if model.endswith(".json") else model
     options: Mapping[str, Any] = {"device": device, "dtype": dtype, "calibration": calibration, "seed": seed}
     base = apply.load(source, chains[0], progress=say, **options)
@@ -193,9 +194,10 @@ def weight_bytes(model: nn.Module) -> int:
 
 def _held_in(tensor: torch.Tensor) -> list[torch.Tensor]:
     """The tensors that hold its numbers: itself, or those inside of one that is a wrapper (torchao's)."""
-    if not hasattr(tensor, "__tensor_flatten__"):
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
         return [tensor]
-    inner = (getattr(tensor, name) for name in cast(Any, tensor).__tensor_flatten__()[0])
+    inner = (getattr(tensor, name) for name in flatten()[0])
     return [part for each in inner if each is not None for part in _held_in(each)]
 
 
@@ -271,14 +273,14 @@ def _summary(
         return Speed(strategy, setting, None, None, None, None, None, disk, None, label, proof)
     base, mine = timed
     prompt, new = setting.batch * setting.prompt_tokens, setting.batch * setting.new_tokens
-    is_base = strategy == "none"
+    base_itself = is_base(strategy)
     return Speed(
         strategy,
         setting,
         _timing([prompt / seconds for seconds in mine.prefill]),
         _timing([new / seconds for seconds in mine.decode]),
-        None if is_base else _timing([b / m for b, m in zip(base.prefill, mine.prefill)]),
-        None if is_base else _timing([b / m for b, m in zip(base.decode, mine.decode)]),
+        None if base_itself else _timing([b / m for b, m in zip(base.prefill, mine.prefill)]),
+        None if base_itself else _timing([b / m for b, m in zip(base.decode, mine.decode)]),
         weight_bytes(variant.model),
         disk,
         peak,

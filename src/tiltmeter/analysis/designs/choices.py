@@ -58,7 +58,7 @@ def choices(
         n_paired=int(paired.sum()),
         only_base=int(((b >= 0).any(axis=1) & ~paired).sum()),
         only_variant=int(((v >= 0).any(axis=1) & ~paired).sum()),
-        interval="none",
+        interval="absent",
         interval_reason=say("missing.most_least"),
         rests_on="spread",
         spreads=(spread, *(s for s, _ in further)),

@@ -51,7 +51,7 @@ def country_distances(
         n_clusters=n,
         statistic=medians.gini,
         n_paired=n_paired,
-        interval="none" if too_few else "normal",
+        interval="absent" if too_few else "normal",
         interval_reason=say("missing.countries", n=int(kept.sum()), least=fewest_answers) if too_few else None,
         rests_on="spread",
         spreads=() if spread is None else (spread,),

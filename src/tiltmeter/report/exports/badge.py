@@ -16,7 +16,7 @@ from tiltmeter.printed import xml
 from tiltmeter.report.exports.subject import Subject
 from tiltmeter.report.ink import INK
 from tiltmeter.schema import Row, Verdict
-from tiltmeter.study import CHECKPOINT
+from tiltmeter.schema.place import source_of
 
 HEIGHT, PAD, SIZE = 20, 6, 11
 FONT = "Verdana, DejaVu Sans, Noto Sans, Noto Sans CJK SC, PingFang SC, sans-serif"
@@ -56,7 +56,7 @@ def found(subject: Subject) -> tuple[Verdict, str, dict[str, int]]:
 def svg(subject: Subject, lang: str = "en") -> str:
     """The picture, with a title that a screen reader says; every text escaped by the XML writer."""
     verdict, key, numbers = found(subject)
-    label = xml(say("badge.label", name=_short(subject.strategy.removeprefix(CHECKPOINT))).text(lang))
+    label = xml(say("badge.label", name=_short(source_of(subject.strategy))).text(lang))
     message = xml(f"{verdict.sign} {say(key, **numbers).text(lang)}")
     whole = f"tiltmeter: {label}: {message.removeprefix(verdict.sign).strip()}"
     widths = [_width(text) + 2 * PAD for text in (label, message)]

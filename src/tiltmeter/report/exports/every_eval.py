@@ -19,7 +19,7 @@ from tiltmeter.models.address import is_address
 from tiltmeter.printed import clean, defined, json_text
 from tiltmeter.report.exports.subject import Subject, asked, details, distance, hub_id
 from tiltmeter.schema import Row
-from tiltmeter.study import CHECKPOINT
+from tiltmeter.schema.place import source_of
 
 SCHEMA = "0.3.0"
 HUB = "https://huggingface.co/datasets/"
@@ -34,7 +34,7 @@ def files(subject: Subject, when: datetime) -> dict[str, str]:
 def record(subject: Subject, when: datetime) -> dict[str, Any]:
     """The record, checked by the format's own schema in tests."""
     name, stamp = _identifier(subject), str(int(when.timestamp()))
-    served = is_address(subject.variant.strategy.removeprefix(CHECKPOINT))
+    served = is_address(source_of(subject.variant.strategy))
     version = subject.run.versions.get("tiltmeter", "unknown")
     return {
         "schema_version": SCHEMA,

@@ -20,9 +20,8 @@ from tiltmeter.models.address import is_address
 from tiltmeter.printed import clean, defined
 from tiltmeter.schema import DataFacts, Document, Row, RunFacts, Variant
 from tiltmeter.schema.base import Ends
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import NONE, is_base, kind_of, ready_made, source_of
 from tiltmeter.strategies.chain import parse
-from tiltmeter.study import CHECKPOINT, kind_of
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 STANDING = {0: "inside the policy", 1: "outside the policy", 3: "not proven safe"}
@@ -69,8 +68,7 @@ class Subject:
     def strategy(self) -> str:
         """The canonical strategy; of a ready-made checkpoint its public name."""
         kept = self.variant.strategy
-        source = kept.removeprefix(CHECKPOINT)
-        return clean(kept if source == kept else CHECKPOINT + public_name(source))
+        return clean(ready_made(public_name(source_of(kept))) if kind_of(kept) == "checkpoint" else kept)
 
     @property
     def quantized(self) -> bool:
@@ -78,7 +76,7 @@ class Subject:
         if kind_of(self.variant.strategy) == "checkpoint":
             return bool(self.variant.proof.evidence.get("quantized_layers"))
         try:
-            return any(part.role == "weights" for part in parse(self.variant.strategy).parts)
+            return any(part.quantizes for part in parse(self.variant.strategy).parts)
         except UserError:  # a strategy that is not installed here
             return False
 
@@ -90,7 +88,7 @@ class Subject:
 
     def public(self, text: object) -> str:
         """Text without what only this machine knows."""
-        sources = (self.variant.strategy.removeprefix(CHECKPOINT), self.variant.model, self.run.study.get("data"))
+        sources = (source_of(self.variant.strategy), self.variant.model, self.run.study.get("data"))
         found = str(text)
         for source in sources:
             if isinstance(source, str) and re.search(r"[/\\]", source):
@@ -110,7 +108,7 @@ def subjects(
 
     Raises UserError where there is none, or where one name would stand for several.
     """
-    asked = [(model, kind) for model, kind in document.asked if kind != NONE]
+    asked = [(model, kind) for model, kind in document.asked if not is_base(kind)]
     numbered = [each for each in enumerate(asked) if strategy in (None, each[1][1])]
     if not numbered:
         names = ", ".join(dict.fromkeys(kind for _, kind in asked))
@@ -209,10 +207,10 @@ def _subject(
     variant = document.variant(model, strategy) or Variant(model=model, strategy=strategy)
     base = document.variant(model, NONE)
     called = base_name or public_name(model)
-    ready_made = strategy.startswith(CHECKPOINT)
-    own = public_name(strategy.removeprefix(CHECKPOINT)) if ready_made else f"{called}+{strategy}"
+    made = kind_of(strategy) == "checkpoint"
+    own = public_name(source_of(strategy)) if made else f"{called}+{strategy}"
     return Subject(
-        folder=file_name(number, variant.but(strategy=own if ready_made else strategy)),
+        folder=file_name(number, variant.but(strategy=own if made else strategy)),
         name=clean(name or own),
         base_name=clean(called),
         run=document.run,
@@ -221,6 +219,6 @@ def _subject(
         digest=digest_of(document, variant),
         base_digest=digest_of(document, base) if base else None,
         rows=tuple(row for row in document.rows if (row.model, row.strategy) == (model, strategy)),
-        base_rows=tuple(row for row in document.rows if (row.model, row.strategy) == (model, NONE)),
+        base_rows=tuple(row for row in document.rows if row.model == model and row.place.is_base),
         gate=Gate((*lacking(document, model, NONE), *variant_checks(document, policy, model, strategy))),
     )

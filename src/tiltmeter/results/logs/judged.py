@@ -20,8 +20,7 @@ from tiltmeter.results.changes import ends, stored_change, with_groups
 from tiltmeter.results.logs.files import Log, read_logs
 from tiltmeter.results.logs.plain import Layout, read_plain
 from tiltmeter.schema import Document, Group, Row, RunFacts
-from tiltmeter.schema.place import NONE
-from tiltmeter.study import CHECKPOINT
+from tiltmeter.schema.place import NONE, ready_made
 
 
 class Judged(Protocol):
@@ -78,7 +77,7 @@ def judge_logs(
         for part in shared:
             own = after[part.benchmark.name]
             change = compare(_comparison(part, own, layout), seed=seed, draws=draws)
-            strategy = CHECKPOINT + str(path)
+            strategy = ready_made(str(path))
             judged = JudgedRow(str(base), strategy, "plain", "greedy", part.benchmark.name, change)
             rows.append((_row(base, strategy, own, seed, draws), judged))
     order = {part.benchmark.name: place for place, part in enumerate(before)}

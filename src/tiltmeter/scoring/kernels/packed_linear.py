@@ -85,7 +85,7 @@ class PackedLinears:
 
 def available() -> bool:
     """Whether this torch has the operators."""
-    return torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")
+    return torch.backends.mkl.is_available() and getattr(torch.ops.mkl, "_mkl_linear", None) is not None
 
 
 def packable(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from tiltmeter.errors import UserError
 from tiltmeter.models.formats.gguf.header import BROKEN, FACTORS, FREQUENCIES, Header
 
+UNSCALED = "none"  # what a file says of rotary positions as they were trained
 STANDS_FOR = {"llama": {"llama", "mistral"}}  # llama.cpp keeps Mistral under Llama's name: same weights, same names
 SIZES = (
     "hidden_size",
@@ -197,11 +198,11 @@ def _check_positions(header: Header, config: Any, names: tuple[str, str]) -> Non
     kind = "default" if kind == "dynamic" else kind  # scales only beyond the trained length; no GGUF file says it
     factor = header.setting("rope.scaling.factor") or 1.0
     said = header.setting("rope.scaling.type")
-    said = "none" if said == "linear" and factor == 1.0 else said
-    scaled = kind if kind in ("linear", "yarn") else "none"
+    said = UNSCALED if said == "linear" and factor == 1.0 else said
+    scaled = kind if kind in ("linear", "yarn") else UNSCALED
     if said not in (None, scaled) and not (said == "longrope" == kind):
         raise _other_positions(names, f"{said!r} in the file, {kind!r} in the base")
-    if scaled != "none" and not _same(float(factor), rope.get("factor")):
+    if scaled != UNSCALED and not _same(float(factor), rope.get("factor")):
         raise _other_positions(names, f"a factor of {factor} in the file, {rope.get('factor')} in the base")
     expected = {}
     if kind == "llama3" or FREQUENCIES in header.types:

@@ -76,8 +76,9 @@ def _convert(folder: Path, read_as: str, place: Path, model: str, dtype: str) ->
 
     config = as_type(load_config(folder, model), read_as)
     dense: dict[str, object] = {}
-    if hasattr(transformers, "GgufConfig"):  # later versions can keep blocks for kernels of their own
-        dense["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    packed = getattr(transformers, "GgufConfig", None)
+    if packed:  # later versions can keep blocks for kernels of their own
+        dense["quantization_config"] = packed(dequantize=True)
     try:
         with held_back():
             found = transformers.AutoModelForCausalLM.from_pretrained(
