@@ -281,8 +281,8 @@ def render(document: Document, kind: str, lang: str = "en") -> str:
     )
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(row: dict[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in row.items():
         if isinstance(value, dict):
             flat.update(
@@ -297,7 +297,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return {name: json.dumps(value) if isinstance(value, list) else value for name, value in flat.items()}
 
 
-def write_items(items: Iterable[dict[str, Any]], out: IO[str], *, as_json: bool) -> None:
+def write_items(items: Iterable[dict[str, object]], out: IO[str], *, as_json: bool) -> None:
     """Item rows as JSON lines, or as CSV with formulas made harmless; streamed."""
     writer = None
     for item in items:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import Any
 
 from tiltmeter.decisions.policy import AMOUNTS, CHOICES, SHARES, Limits
 
@@ -17,7 +16,7 @@ _AMOUNT = {"type": "number", "minimum": 0, "exclusiveMaximum": LARGEST}
 _PATTERN = {"type": "string", "description": "a name; * and ? stand for any"}
 
 
-def schema() -> dict[str, Any]:
+def schema() -> dict[str, object]:
     """JSON Schema (2020-12) of what `read_policy` takes."""
     limits = {name: _limit(name) for name in (field.name for field in fields(Limits))}
     block = {"type": ["object", "null"], "additionalProperties": False, "properties": limits}
@@ -53,7 +52,7 @@ def text() -> str:
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def _limit(name: str) -> dict[str, Any]:
+def _limit(name: str) -> dict[str, object]:
     """What a limit of this name may be; one that no rule here knows is a mistake of this file."""
     if name in CHOICES:
         return {"enum": list(CHOICES[name])}

@@ -89,7 +89,7 @@ class _Pack:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.rows: dict[str, dict[str, object]] = {}
         self.texts: dict[str, int] = {}
         self.groups: dict[str, int] = {}
         self.flips: list[list[Any]] = []

@@ -20,7 +20,7 @@ SPEED_COLUMNS = (
     "peak_bytes",
 )
 RANKS = ("rank_of_size", "rank_of_change")
-Table = dict[str, Any]  # {"names": columns, "rows": [(variant, printed cells)]}
+Table = dict[str, object]  # {"names": columns, "rows": [(variant, printed cells)]}
 
 
 def quality(view: View) -> Table:

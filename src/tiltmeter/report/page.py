@@ -153,9 +153,9 @@ def environment(**known: Any) -> Environment:
     return made
 
 
-def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[str, Any]]]:
+def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[str, object]]]:
     """section -> figures as markup, or the reason there is none."""
-    result: dict[str, list[dict[str, Any]]] = {name: [] for name in ("forest", "groups", "published", "pareto")}
+    result: dict[str, list[dict[str, object]]] = {name: [] for name in ("forest", "groups", "published", "pareto")}
     shown = [figure for figure in figures(view) if figure.on_page]
     for place, figure in enumerate(shown, 1):
         progress(f"drawing picture {place} of {len(shown)}")
@@ -163,7 +163,7 @@ def _drawn(view: View, progress: Callable[[str], None]) -> dict[str, list[dict[s
     return result
 
 
-def _draw(figure: Figure) -> dict[str, Any]:
+def _draw(figure: Figure) -> dict[str, object]:
     chart = figure.draw(file=False)
     narrow = figure.draw(file=False, narrow=True) if figure.for_phones else None
     empty = {"benchmark": "", "model": "", "asked": ""}

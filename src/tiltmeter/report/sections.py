@@ -90,9 +90,9 @@ def started(view: View) -> str:
     return (view.run.started or view.words("page.unknown"))[:16].replace("T", " ")
 
 
-def proofs(view: View) -> list[dict[str, Any]]:
+def proofs(view: View) -> list[dict[str, object]]:
     """Evidence that each strategy acted, one readable line and the facts behind it."""
-    result = []
+    result: list[dict[str, object]] = []
     for variant in view.variants:
         evidence = variant.proof.evidence
         if is_base(variant.strategy) and not (variant.proof.summary or evidence):
@@ -235,7 +235,7 @@ def _together(labels: list[str]) -> str:
     return "; ".join(labels)
 
 
-def about_benchmarks(view: View) -> list[dict[str, Any]]:
+def about_benchmarks(view: View) -> list[dict[str, object]]:
     """Each benchmark's question, source, licence and known limits, from its class."""
     classes = known("benchmark")
     result = []
@@ -264,7 +264,7 @@ def _data_notes(view: View, benchmark: str) -> list[Told]:
     return [view.told(note) for note in facts.notes] if facts else []
 
 
-def method_values(view: View) -> dict[str, Any]:
+def method_values(view: View) -> dict[str, object]:
     study = view.run.study
     correction = view.words.name("correction", study.get("correction", "holm"))
     return {"draws": f"{study.get('draws', 10_000):,}", "correction": correction}

@@ -104,7 +104,7 @@ def _change(change: Change, row: Row) -> str:
     return signed(change.delta, places) + ("" if ends == NONE else f" {ends}")
 
 
-def _drawn(line: Line, words: Words) -> dict[str, Any]:
+def _drawn(line: Line, words: Words) -> dict[str, object]:
     wide, narrow = (chart(line, words, width) for width in (WIDTH, NARROW))
     row = line.rows[-1]
     unit = words("unit.points") if row.unit == "percent" else words.name("unit", row.unit)
@@ -160,7 +160,7 @@ def _has_band(line: Line) -> bool:
     return change is not None and change.rests_on == "score" and defined(change.margin)
 
 
-def _mark(step: Step, row: Row, change: Change, words: Words) -> dict[str, Any]:
+def _mark(step: Step, row: Row, change: Change, words: Words) -> dict[str, object]:
     low, high = change.ci if change.ci and all(map(defined, change.ci)) else (None, None)
     return {
         "release": step.release.name,

@@ -95,7 +95,7 @@ class Speed:
     proof: str = ""
     first_token: Timing | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """The `speed` block of a variant: medians under plain names, everything else beside them."""
         return {
             "prefill_tokens_per_s": self.prefill.median if self.prefill else None,

@@ -15,7 +15,6 @@ import json
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from tiltmeter.evidence.statement import Digest
 from tiltmeter.printed import clean, defined, json_text
@@ -30,7 +29,7 @@ def files(subject: Subject, when: datetime) -> dict[str, str]:
     return {"bom.cdx.json": json_text(bom(subject), indent=1) + "\n"}
 
 
-def bom(subject: Subject) -> dict[str, Any]:
+def bom(subject: Subject) -> dict[str, object]:
     """The bill of materials, checked by the format's own schema in tests."""
     tool = {"type": "application", "name": "tiltmeter", "version": clean(subject.run.versions.get("tiltmeter", ""))}
     content = {
@@ -51,7 +50,7 @@ def bom(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _component(subject: Subject) -> dict[str, Any]:
+def _component(subject: Subject) -> dict[str, object]:
     base = {"type": "machine-learning-model", "name": subject.base_name, **_hashes(subject.base_digest)}
     return {
         "type": "machine-learning-model",
@@ -78,14 +77,14 @@ def _component(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _hashes(digest: Digest | None) -> dict[str, Any]:
+def _hashes(digest: Digest | None) -> dict[str, object]:
     """Only of files: a recipe's digest is none of anything that could be hashed again."""
     if digest is None or digest.of != "checkpoint files" or len(digest.sha256) != 64:
         return {}
     return {"hashes": [{"alg": "SHA-256", "content": digest.sha256}]}
 
 
-def _datasets(subject: Subject) -> Iterator[dict[str, Any]]:
+def _datasets(subject: Subject) -> Iterator[dict[str, object]]:
     for name in dict.fromkeys(row.benchmark for row in subject.rows):
         data = subject.run.data.get(name)
         source = data.source if data and data.source.startswith("https://") else ""
@@ -99,7 +98,7 @@ def _datasets(subject: Subject) -> Iterator[dict[str, Any]]:
         }
 
 
-def _of_rows(subject: Subject) -> Iterator[dict[str, Any]]:
+def _of_rows(subject: Subject) -> Iterator[dict[str, object]]:
     for row in subject.rows:
         what = f"{row.benchmark}, {asked(row)}"
         if defined(row.score):
@@ -112,7 +111,7 @@ def _of_rows(subject: Subject) -> Iterator[dict[str, Any]]:
         yield _metric(f"{what}: verdict", str(row.change.verdict))
 
 
-def _of_groups(subject: Subject) -> Iterator[dict[str, Any]]:
+def _of_groups(subject: Subject) -> Iterator[dict[str, object]]:
     for row, group, score, delta, ci in slices(subject.rows):
         what = f"{row.benchmark}, {asked(row)}"
         if defined(score):
@@ -121,8 +120,8 @@ def _of_groups(subject: Subject) -> Iterator[dict[str, Any]]:
             yield _metric(f"{what}: change of the group against the base", figure(delta), group, ci)
 
 
-def _metric(kind: str, value: str, group: str = "", ci: Ends | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": clean(kind), "value": clean(value)}
+def _metric(kind: str, value: str, group: str = "", ci: Ends | None = None) -> dict[str, object]:
+    found: dict[str, object] = {"type": clean(kind), "value": clean(value)}
     if group:
         found["slice"] = group
     if ci and all(map(defined, ci)):

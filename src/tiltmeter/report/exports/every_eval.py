@@ -31,7 +31,7 @@ def files(subject: Subject, when: datetime) -> dict[str, str]:
     return {"every_eval_ever.json": json_text(record(subject, when), indent=1) + "\n"}
 
 
-def record(subject: Subject, when: datetime) -> dict[str, Any]:
+def record(subject: Subject, when: datetime) -> dict[str, object]:
     """The record, checked by the format's own schema in tests."""
     name, stamp = _identifier(subject), str(int(when.timestamp()))
     served = is_address(source_of(subject.variant.strategy))
@@ -70,9 +70,9 @@ def record(subject: Subject, when: datetime) -> dict[str, Any]:
     }
 
 
-def _result(subject: Subject, row: Row) -> dict[str, Any]:
+def _result(subject: Subject, row: Row) -> dict[str, object]:
     value, ends = distance(row)
-    uncertainty: dict[str, Any] = {"num_samples": row.n_scored}
+    uncertainty: dict[str, object] = {"num_samples": row.n_scored}
     if ends:
         uncertainty["confidence_interval"] = {"lower": ends[0], "upper": ends[1], "confidence_level": 0.95}
     return {
@@ -94,7 +94,7 @@ def _result(subject: Subject, row: Row) -> dict[str, Any]:
     }
 
 
-def _source(subject: Subject, row: Row) -> dict[str, Any]:
+def _source(subject: Subject, row: Row) -> dict[str, object]:
     """Where the items are from: a hub data set, an address, or neither."""
     data, name = subject.data(row), clean(row.benchmark)
     hashes = {clean(str(path)): clean(str(_hash(kept))) for path, kept in data.files.items()}

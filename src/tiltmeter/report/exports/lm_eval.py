@@ -12,7 +12,6 @@ Missing     A number that is undefined is "N/A". Rows that are not there are no 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from tiltmeter.printed import clean, defined, json_text
 from tiltmeter.report.exports.subject import Subject, asked, details, distance
@@ -26,7 +25,7 @@ def files(subject: Subject, when: datetime) -> dict[str, str]:
     return {"results.json": json_text(results(subject, when), indent=1) + "\n"}
 
 
-def results(subject: Subject, when: datetime) -> dict[str, Any]:
+def results(subject: Subject, when: datetime) -> dict[str, object]:
     """The document, whose table the harness' own printer makes in tests."""
     tasks: dict[str, list[Row]] = {}
     for row in subject.rows:
@@ -64,7 +63,7 @@ def results(subject: Subject, when: datetime) -> dict[str, Any]:
     }
 
 
-def _metrics(row: Row) -> dict[str, Any]:
+def _metrics(row: Row) -> dict[str, object]:
     change = row.change
     low, high = change.ci if change and change.ci else (float("nan"), float("nan"))
     numbers = {
@@ -72,7 +71,8 @@ def _metrics(row: Row) -> dict[str, Any]:
         "distance_from_ideal": distance(row)[0],
         **({"change": change.delta, "change_low": low, "change_high": high} if change else {}),
     }
-    way, found = asked(row), {}
+    way = asked(row)
+    found: dict[str, object] = {}
     for name, value in numbers.items():
         found[f"{name},{way}"] = value if defined(value) else UNKNOWN
         found[f"{name}_stderr,{way}"] = UNKNOWN
