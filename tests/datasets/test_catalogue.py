@@ -250,9 +250,9 @@ def test_a_run_is_told_about_differing_data_and_records_the_hashes(shared):
     assert "1,825 of 2,556" in note and "must not stand beside published" in note
     assert dataset_notes(shared / "data", "worldbench") == []
     record = describe("crows-pairs", shared / "data")
-    assert record["published"] is True and record["rows"] == 1508
-    assert record["files"] == {f.path: f.sha256 for f in DATASETS["crows-pairs"].files}
-    json.dumps(record)
+    assert record.published is True and record.rows == 1508
+    assert record.files == {f.path: f.sha256 for f in DATASETS["crows-pairs"].files}
+    json.dumps(record.as_json())
 
 
 def test_verify_tells_missing_malformed_changed_and_unverified_apart(tmp_path):

@@ -31,6 +31,7 @@ def test_every_sentence_exists_in_both_languages_with_the_same_placeholders():
 def test_chinese_sentences_are_chinese():
     same = [key for key, texts in catalogue().items() if not re.search(r"[\u4e00-\u9fff]", texts["zh"])]
     signs = {
+        "arm.as_bias",
         "choice.figure.size",
         "choice.of",
         "data.of_file",
@@ -42,8 +43,10 @@ def test_chinese_sentences_are_chinese():
         "proof.dtype",
         "proof.step",
         "reason.spread_open",
+        "table.arm",
         "table.missing_cell",
         "table.reason",
+        "trend.unusable",
         "unit.percent",
         "who.group",
     }
