@@ -64,7 +64,7 @@ def _terminating_interrupts() -> Iterator[None]:
     half-made files are cleared away, and it says what is kept. Whoever set a handler, or ignores one, keeps that."""
     ours = []
     if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        numbers = [vars(signal)[name] for name in ("SIGTERM", "SIGHUP") if name in vars(signal)]
         ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, signal.default_int_handler)

@@ -264,7 +264,7 @@ def quantization_settings(model: str, config: PretrainedConfig) -> dict[str, Any
     settings = getattr(config, "quantization_config", None)
     if settings is None or isinstance(settings, dict):
         return settings or {}
-    if not hasattr(settings, "to_json_string"):
+    if getattr(settings, "to_json_string", None) is None:
         raise UserError(
             f"{model}: quantization_config in config.json is no set of settings: {str(settings)[:50]}",
             fix="copy the model's own config.json",
