@@ -14,7 +14,7 @@ from unittest import mock
 import tiltmeter.files.whole as whole
 from tiltmeter.runs.store import Cell
 
-LONGEST_S = 120
+LONGEST_S = 500
 
 
 def killed(work: Callable[[], object], instant: mock._patch[Any]) -> bool:
