@@ -40,13 +40,6 @@ def batches(study):
     return study.model_copy(update={"batch_tokens": 16, **asked})
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(study, tmp_path_factory):
-    out = tmp_path_factory.mktemp("uninterrupted") / "run"
-    run(study, out)
-    return out
-
-
 def lines(out):
     """(whole lines of answers that a run holds, torn ones)."""
     whole = torn = 0
@@ -71,12 +64,13 @@ def test_a_run_killed_at_its_commits_again_and_again_ends_with_the_same_results(
     assert lines(out) == (total, 0)  # no batch was asked twice
 
 
-def test_a_run_killed_while_it_writes_that_a_cell_is_done_ends_with_the_same_results(study, uninterrupted, tmp_path):
+def test_a_run_killed_while_it_writes_that_a_cell_is_done_ends_with_the_same_results(batches, tmp_path):
+    run(batches, tmp_path / "whole")
     out = tmp_path / "run"
     for how in ("half", "after"):
-        assert killed(lambda how=how: run(study, out), at_file(2, how, "done.json"))
-    run(study, out)
-    assert without_times(read_results(out)) == without_times(read_results(uninterrupted))
+        assert killed(lambda how=how: run(batches, out), at_file(1, how, "done.json"))
+    run(batches, out)
+    assert without_times(read_results(out)) == without_times(read_results(tmp_path / "whole"))
     assert not list(out.rglob("*.part"))
 
 
