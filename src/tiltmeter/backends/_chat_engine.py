@@ -27,6 +27,7 @@ from tiltmeter.scoring.requests import (
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
+    from tiltmeter.scoring.remembered import Outcome
 
 BATCH = 32  # requests between two commits: what an interruption costs at most
 
@@ -53,6 +54,7 @@ class ChatEngine:
     ) -> None:
         self.variant, self.chat, self.obstacles = variant, chat, dict(obstacles)
         self.stats = Stats()
+        self.outcomes: dict[str, Outcome] = {}  # it tests nothing itself
         self.notes: list[Text] = [note for note in variant.notes if getattr(note, "key", "") != "served.served_note"]
         self._at_once, self._waiting = at_once, waiting
 
