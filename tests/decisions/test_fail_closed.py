@@ -121,10 +121,13 @@ def test_the_plan_is_every_cell_that_will_be_asked():
 
 
 def test_every_setting_of_a_study_is_in_the_command_that_completes_it():
-    given = {"models", "checkpoints", "strategies", "benchmarks", "robust"}
+    given = {"models", "checkpoints", "strategies", "benchmarks", "robust", "fidelity"}
     assert given | set(SWITCHES) | set(IN_A_FILE) == set(Study.model_fields)
     switches = {switch for each in get_command(app).commands["run"].params for switch in each.opts}
     assert {*SWITCHES.values(), "--robust"} <= switches
+    assert "--no-fidelity" in {
+        switch for each in get_command(app).commands["run"].params for switch in each.secondary_opts
+    }
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,7 @@ def test_every_setting_of_a_study_is_in_the_command_that_completes_it():
         ({"orders": "all"}, "run m --orders all --out r"),
         ({"strategies": ["int8", "kv4:read=transformers"]}, "run m -s int8 -s kv4:read=transformers --out r"),
         ({"limit": 20, "seed": 3, "robust": True}, "run m --limit 20 --seed 3 --robust --out r"),
+        ({"fidelity": False}, "run m --no-fidelity --out r"),
         ({"models": ["a b"], "data": "/my data"}, "run 'a b' --data '/my data' --out r"),
         ({"checkpoints": ["./q"]}, "compare m ./q --out r"),
         ({"margins": {"crows-pairs": 1.0}}, "run STUDY.yaml --out r"),
