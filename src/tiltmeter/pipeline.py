@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +43,7 @@ from tiltmeter.runs.store import (
     write_json,
     write_variant,
 )
+from tiltmeter.runs.summary import RunSummary
 from tiltmeter.runs.text_quality import judge_answers, measure_text, text_key
 from tiltmeter.schema import Failure, Proof, RunRecord, Variant
 from tiltmeter.schema.run import cell_of
@@ -57,21 +58,6 @@ if TYPE_CHECKING:
 
 
 WITHOUT_BASE = "check the model, and whether its libraries know it; --debug shows where it fails"
-
-
-@dataclass
-class RunSummary:
-    """What a run did: folder, cells finished now and before, failures."""
-
-    path: Path
-    computed: int = 0
-    reused: int = 0
-    failures: list[Failure] = field(default_factory=list)
-
-    def add(self, part: RunSummary) -> None:
-        self.computed += part.computed
-        self.reused += part.reused
-        self.failures += part.failures
 
 
 @dataclass(frozen=True)
