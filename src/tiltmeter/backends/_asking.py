@@ -101,7 +101,7 @@ def _writes(
 
 
 def _answered(
-    lm: Completions, extras: dict[str, Any], ids: list[int], waiting: Waiting
+    lm: Completions, extras: dict[str, object], ids: list[int], waiting: Waiting
 ) -> tuple[Completion | None, Text | None]:
     """(two new tokens under `extras`, which stay set; or why there are none)."""
     lm.extras = extras

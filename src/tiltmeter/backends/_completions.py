@@ -82,7 +82,7 @@ class Completions(LocalCompletionsAPI):
         )
         self.tokenized_requests = True  # ids made by our own tokenizer
         self.address, self.names, self.seconds = address, {name, *also}, seconds
-        self.extras: dict[str, Any] = {"stop_token_ids": list(eos_ids), **IDS}
+        self.extras: dict[str, object] = {"stop_token_ids": list(eos_ids), **IDS}
         self.tops: tuple[int, ...] = ()
         self.by_id = self.echoes = False
         self.gone: str | None = None  # why the last request got no answer
@@ -135,7 +135,7 @@ class Completions(LocalCompletionsAPI):
 
         Greedy: a token drawn from elsewhere would stand among the likeliest in some servers' answers.
         """
-        settings: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "logprobs": n}
+        settings: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "logprobs": n}
         if ids is not None:
             settings["logprob_token_ids"] = list(ids)
         return await self._asked(session, prompt, attempts, generate=True, gen_kwargs=settings)

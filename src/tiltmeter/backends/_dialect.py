@@ -24,9 +24,9 @@ from tiltmeter.scoring.prompts import encode
 SILENT = "served.silent"
 NEW_TOKENS = 8
 REPEATS = "one two three " * 8
-GREEDY: dict[str, Any] = {"temperature": 0.0}
-HOT: dict[str, Any] = {"temperature": 2.0, "seed": 1}
-NARROW: dict[str, dict[str, Any]] = {  # under HOT, each gives the greedy text
+GREEDY: dict[str, object] = {"temperature": 0.0}
+HOT: dict[str, object] = {"temperature": 2.0, "seed": 1}
+NARROW: dict[str, dict[str, object]] = {  # under HOT, each gives the greedy text
     "top_p": {"top_p": 1e-6},
     "top_k": {"top_k": 1},
     "min_p": {"min_p": 1.0},
@@ -72,7 +72,7 @@ def find_settings(lm: Completions, tokenizer: Any, waiting: Callable[[str], None
     return [say(SILENT, names=", ".join(silent))] if silent else []
 
 
-def acted_on(wrote: Try, waiting: Callable[[str], None]) -> tuple[dict[str, Any], Sequence[str]]:
+def acted_on(wrote: Try, waiting: Callable[[str], None]) -> tuple[dict[str, object], Sequence[str]]:
     """(settings to send at their neutral values, names of wished settings without a visible effect).
 
     The names of a request's own settings (temperature, top_p, seed) are among the latter where they show none.
@@ -89,7 +89,7 @@ def acted_on(wrote: Try, waiting: Callable[[str], None]) -> tuple[dict[str, Any]
     warm = found["hot"] not in (None, found["greedy"])
     acts = {name for name in NARROW if warm and found[name] == found["greedy"]}
     acts |= {name for name in PENALTIES if found[name] not in (None, found["repeats"])}
-    extras: dict[str, Any] = {}
+    extras: dict[str, object] = {}
     for name, values in NEUTRAL.items():
         if name in acts:
             taken = together([wrote(TEXTS[0], GREEDY | {name: value}) for value in values], waiting=waiting)

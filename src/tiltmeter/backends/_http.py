@@ -136,7 +136,7 @@ async def get(session: Session, url: str, seconds: float, attempts: int = 1) -> 
     return await _patient(session, "GET", url, None, seconds, attempts)
 
 
-async def post(session: Session, url: str, body: dict[str, Any], seconds: float, attempts: int) -> Any:
+async def post(session: Session, url: str, body: dict[str, object], seconds: float, attempts: int) -> Any:
     """The JSON that a server answers with. Raises HttpStatus, Unreachable or Nonsense, all BackendFailed."""
     return await _patient(session, "POST", url, body, seconds, attempts)
 

@@ -74,7 +74,7 @@ def front_matter(subjects: Sequence[Subject]) -> str:
     return yaml.safe_dump({**data, "model-index": index}, sort_keys=False, allow_unicode=True)
 
 
-def model_index(subject: Subject) -> list[dict[str, Any]]:
+def model_index(subject: Subject) -> list[dict[str, object]]:
     """The variant's entry of `model-index`, made by the Hub's own library; without results where no row has a score."""
     results = [
         EvalResult(
