@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tiltmeter.backends.base import BackendFailed, is_address
+from tiltmeter.backends.base import BackendFailed
 from tiltmeter.benchmarks.base import Benchmark, Item
 from tiltmeter.distributed.cluster import connect
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text
+from tiltmeter.models.address import is_address
 from tiltmeter.registry import build
 from tiltmeter.results.document import write_results
 from tiltmeter.runs import record as run_record

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tiltmeter.analysis.change import NAN, Change
+from tiltmeter.analysis.change import Change
 from tiltmeter.analysis.compare import compare
 from tiltmeter.analysis.designs.grouping import Codes, Grouping
 from tiltmeter.analysis.designs.outcomes import outcomes
 from tiltmeter.analysis.judge_all import Row, settle
-from tiltmeter.analysis.types import Comparison
+from tiltmeter.analysis.types import NAN, Comparison
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltmeter.analysis.bootstrap import sign_flip_test
-from tiltmeter.analysis.change import NAN, UNDEFINED, Interval, SlopeChange, SpreadChange
+from tiltmeter.analysis.change import UNDEFINED, Interval, SlopeChange, SpreadChange
 from tiltmeter.analysis.movement import Square, carried_by, detectable, movement_p, square
 from tiltmeter.analysis.spread import one_flip_variance, quadratic_change
-from tiltmeter.analysis.types import Spread
+from tiltmeter.analysis.types import NAN, Spread
 from tiltmeter.messages import Text, say
 
 FEWEST_CLUSTERS = 5  # below, nothing is computed; for a verdict a design asks for more (`Spread.fewest_clusters`)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tiltmeter.analysis.change import NAN, Change
+from tiltmeter.analysis.change import Change
 from tiltmeter.analysis.compare import detectable_change, leading
 from tiltmeter.analysis.multiplicity import Correction, adjust_with_replicates
+from tiltmeter.analysis.types import NAN
 from tiltmeter.analysis.verdict import ALPHA, Evidence, determined, judge
 from tiltmeter.messages import Text, named, say
 from tiltmeter.schema.place import is_base

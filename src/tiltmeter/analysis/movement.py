@@ -118,7 +118,8 @@ def _quadratic(totals: Array, squares: Array, n: Array, n2: Array, weights: Arra
         return (totals**2 - squares) @ (weights * scale)
     within = (totals**2 - squares) @ (weights * (1 - weights) * scale)
     shares = totals * (weights / n)
-    return within - (shares.sum(axis=-1) ** 2 - np.sum(shares**2, axis=-1))
+    between: Array = shares.sum(axis=-1) ** 2 - np.sum(shares**2, axis=-1)
+    return within - between
 
 
 def movement_p(table: Array, counts: Array, weights: Array, layout: Layout, *, seed: int, draws: int) -> float:

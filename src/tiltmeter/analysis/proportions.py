@@ -19,9 +19,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltmeter.analysis.change import NAN, Interval
+from tiltmeter.analysis.change import Interval
 from tiltmeter.analysis.distributions import norm
-from tiltmeter.analysis.types import TOST
+from tiltmeter.analysis.types import NAN, TOST
 from tiltmeter.messages import say
 
 NOMINAL = 0.92  # level of Tango's interval whose ends are each exceeded in no more than 5 %

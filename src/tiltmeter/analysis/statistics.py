@@ -55,7 +55,8 @@ def mean_statistic(
     samples = sums_b.shape[1] // 2
 
     def function(sums: Array) -> Array:
-        return scale * divide(sums[:, :samples], sums[:, samples:]).mean(axis=1)
+        means: Array = divide(sums[:, :samples], sums[:, samples:]).mean(axis=1)
+        return scale * means
 
     return SumStatistic(sums_b, sums_v, function)
 

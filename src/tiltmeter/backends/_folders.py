@@ -15,10 +15,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tiltmeter.backends import _probe
-from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.backends.base import Answering, Backend, Identity
 from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.models import folders, reading
+from tiltmeter.models.address import is_address
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.models.resolve import resolve
 from tiltmeter.models.variant import LoadedVariant

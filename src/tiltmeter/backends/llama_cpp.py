@@ -15,9 +15,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.backends import _probe
-from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.backends.base import Answering, Backend, Identity
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join
+from tiltmeter.models.address import is_address
 from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.difference import READS_TOKENS, WRITES, Difference
 from tiltmeter.models.folders import fingerprint_files

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.backends import _probe
-from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.backends.base import Answering, Backend, Identity
 from tiltmeter.errors import UserError, together
 from tiltmeter.messages import say
 from tiltmeter.models import reading
+from tiltmeter.models.address import is_address
 from tiltmeter.models.check import check_checkpoint
 from tiltmeter.models.formats.awq_gptq import read_format
 from tiltmeter.models.formats.gguf.source import is_gguf

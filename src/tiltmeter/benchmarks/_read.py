@@ -41,7 +41,8 @@ class Row:
         value = self.cells.get(column)
         if not isinstance(value, str) or not value.strip():
             raise self.wrong(column, f"expected text, found {_short(value)}")
-        return self._checked(column, value)
+        self._checked(column, value)
+        return value
 
     def number_in(self, column: str) -> float:
         """A cell that must hold a finite number."""

@@ -23,9 +23,9 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter.backends.base import is_address
 from tiltmeter.distributed.places import places_for
 from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.models.address import is_address
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.runs.progress import Progress
 from tiltmeter.schema import RunRecord

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from tiltmeter.backends.base import Answering, Backend, Identity, is_address
+from tiltmeter.backends.base import Answering, Backend, Identity
 from tiltmeter.messages import Text
+from tiltmeter.models.address import is_address
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.registry import build
 from tiltmeter.runs.record import write_record

@@ -43,7 +43,8 @@ def choices(
 
     def score(sums: Array) -> Array:
         counts = sums.reshape(len(sums), samples, k)
-        return divide(counts.max(axis=2) - counts.min(axis=2), counts.sum(axis=2)).mean(axis=1)
+        gaps: Array = divide(counts.max(axis=2) - counts.min(axis=2), counts.sum(axis=2)).mean(axis=1)
+        return gaps
 
     tables = [h.reshape(n, samples * k) for h in hot]
     spread, per_group = _choice_spread(attribute, names, b, v, margin, fewest)

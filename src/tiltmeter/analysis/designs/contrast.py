@@ -198,7 +198,8 @@ def by_group(
 
     def function(totals: Array) -> Array:
         means = divide(totals[:, : g * k], totals[:, g * k :]).reshape(len(totals), g, k)
-        return scale * means @ weights
+        contrasts: Array = scale * means @ weights
+        return contrasts
 
     return SumStatistic(sums(base), sums(variant), function)
 

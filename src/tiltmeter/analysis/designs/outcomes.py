@@ -163,7 +163,8 @@ def _gap(
 
 def _per_item(found: NDArray[np.bool_]) -> Array:
     """How many of an item's samples, (items,)."""
-    return found.reshape(len(found), -1).sum(axis=1).astype(float)
+    counts: Array = found.reshape(len(found), -1).sum(axis=1).astype(float)
+    return counts
 
 
 def _flips(

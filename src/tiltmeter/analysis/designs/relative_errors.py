@@ -80,7 +80,8 @@ def _less_statistic(errors: Array, statistic: Codes | None) -> Array:
         return errors
     n = int(statistic.max()) + 1
     sums = cluster_sums(np.stack([np.where(scored, errors, 0.0), scored], axis=1), statistic, n)
-    return errors - divide(sums[:, 0], sums[:, 1])[statistic] + errors[scored].mean()
+    centred: Array = errors - divide(sums[:, 0], sums[:, 1])[statistic] + errors[scored].mean()
+    return centred
 
 
 def _lost_share(base: Array, variant: Array, country: Codes, n: int) -> Array:
