@@ -180,6 +180,7 @@ class Cramped:
         self.held, self.alive = [], []
         self.stats = Engine(tiny_variant(), batch_tokens=8).stats
         self.notes = []
+        self.outcomes = {}
 
     def answer(self, requests):
         gc.collect()

@@ -247,9 +247,9 @@ def test_a_model_without_the_layers_a_method_knows(tmp_path, stories):
 
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=2048, n_positions=64)).save_pretrained(
-        tmp_path
-    )
+    GPT2LMHeadModel(
+        GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=2048, n_positions=64, eos_token_id=1, bos_token_id=1)
+    ).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(stories) / name, tmp_path / name)
     with pytest.raises(UserError, match="this gpt2 model has none"):

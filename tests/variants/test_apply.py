@@ -199,10 +199,11 @@ def test_running_out_of_memory_is_a_mistake_with_a_fix(stories, monkeypatch):
 
 def test_a_strategy_that_changes_no_logit_is_no_variant(stories, monkeypatch):
     from tiltmeter.strategies import _kv_quantized
+    from tiltmeter.strategies.calibration import Drawn
 
     monkeypatch.setattr(_kv_quantized, "attach", lambda *_: None)
-    claim = {"layers": 2, "calibration": {"samples": 2, "length": 32}}
-    monkeypatch.setattr(_kv_quantized, "evidence", lambda *_: claim)
+    claim = _kv_quantized.Ranges("quantized", 2, "int", (0.1, 0.2), Drawn("built-in", 999, 2, 32, 0, "0"))
+    monkeypatch.setattr(_kv_quantized, "ranges", lambda *_: claim)
     with pytest.raises(DidNothing, match="changed no logit"):
         apply.load(str(stories), parse("kv8:scale=static,samples=2,length=32"))
 

@@ -207,7 +207,7 @@ class Pool:
                 self._accept(found)
                 member.greeted = True
                 self._failed_starts = 0
-                self._progress.note(f"worker {len(self._members)} of at most {self.room}: {found.get('host')}")
+                self._progress.note(f"worker {len(self._members)} of at most {self.room}: {found.host}")
             except UserError as error:
                 if not self._retire(member, error):
                     self._drop(member)
