@@ -15,10 +15,10 @@ def executed(cells: list[dict[str, Any]]) -> dict[str, Any]:
     names: dict[str, Any] = {}
     for cell in cells:
         tree = ast.parse("".join(cell["source"]))
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, str(NOTEBOOK), "exec"), names)
-        if last is not None:
-            repr(eval(compile(ast.Expression(last.value), str(NOTEBOOK), "eval"), names))  # noqa: S307 (our own file)
+        if tree.body and isinstance(last := tree.body[-1], ast.Expr):
+            show = ast.Call(ast.Name("repr", ast.Load()), [last.value], [])
+            tree.body[-1] = ast.copy_location(ast.Expr(show), last)
+        exec(compile(ast.fix_missing_locations(tree), str(NOTEBOOK), "exec"), names)  # our own file
     return names
 
 

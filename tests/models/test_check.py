@@ -221,6 +221,9 @@ def test_masks_that_older_models_keep_beside_their_weights_are_no_weights(copy, 
     mask = torch.ones(1, 1, 64, 64).tril().to(kind)
     change(copy, lambda t: t.update({f"gpt_neox.layers.{n}.attention.bias": mask.clone() for n in range(2)}))
     enter(copy)
+    loaded, saved = reading.load_model(copy, "float32", "cpu"), load_file(copy / "model.safetensors")
+    kept = [name for name, _ in loaded.named_parameters() if name in saved]
+    assert len(kept) > 20 and all(torch.equal(saved[name], loaded.get_parameter(name)) for name in kept)
 
 
 @pytest.mark.parametrize(

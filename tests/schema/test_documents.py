@@ -60,7 +60,7 @@ def test_a_document_of_today_and_one_of_before_fit_the_schema(old):
         null(document([row(), row("shifted", "int4")]).as_json()),
         json.loads((OLD / "results.json").read_text()),
     ):
-        jsonschema.validate(written, schema)
+        assert not list(jsonschema.validators.validator_for(schema)(schema).iter_errors(written))
 
 
 def test_a_run_folder_written_before_the_schema_is_read_value_for_value(old):

@@ -87,7 +87,6 @@ class LlamaCpp(Backend):
             part.before_loading(context)
         for part in spec.chain.parts:
             options |= part.loading_options(context)
-        self.say(f"loading {spec.source} under {spec.strategy} in llama.cpp")
         weights = library.Weights(context.checkpoint)
         types = library.CacheTypes(**options)
         running = library.Context(weights, types, threads=threads())

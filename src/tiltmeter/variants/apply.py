@@ -86,7 +86,6 @@ def load(
         options: dict[str, object] = {}
         for part in chain.parts:
             options |= part.loading_options(context)
-        say(f"loading {model} under {chain.canonical}")
         variant = _variant(context, model, chain, options)
         for part in chain.parts:
             part.after_loading(variant, context)

@@ -138,6 +138,7 @@ def measure(
     chains = [parse(text) for text in dict.fromkeys((NONE, *strategies))]
     source = from_shape(model) if model.endswith(".json") else model
     options: Mapping[str, Any] = {"device": device, "dtype": dtype, "calibration": calibration, "seed": seed}
+    say(f"loading {source}")
     base = apply.load(source, chains[0], progress=say, **options)
     setting = Setting(
         **{
