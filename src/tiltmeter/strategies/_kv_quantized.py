@@ -17,14 +17,14 @@ Departure   The study used read=transformers. Scales come from the largest value
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.models.reading import load_model
-from tiltmeter.strategies.base import Context, DidNothing, Evidence
+from tiltmeter.strategies.base import Context, DidNothing, Evidence, Strategy, refuse_second_cache
 from tiltmeter.strategies.calibration import Calibrated, Drawn
 
 if TYPE_CHECKING:
@@ -35,6 +35,32 @@ if TYPE_CHECKING:
 
 
 OFF_THE_TIE = 1 - 2**-6  # more than bfloat16's rounding
+
+
+@dataclass(frozen=True)
+class RangedCache(Calibrated):
+    """A cache whose scales are calibrated where its settings say so; what such caches share."""
+
+    role = "cache"
+    hardware = "CPU, GPU"
+
+    def refuse_unused(self, scale: str, why: str, **defaults: object) -> None:
+        """Raises UserError for settings that only the calibrated `scale` has, where this cache has another."""
+        defaults = {"samples": 128, "length": 512, "seed": 0, "calibration": "", **defaults}
+        unused = [key for key, default in defaults.items() if getattr(self, key) != default]
+        if unused and not self.calibrates:
+            given = f"{unused[0]}={getattr(self, unused[0])}"
+            raise UserError(
+                f"{self.name}: {unused[0]} belongs to scale={scale}, which calibrates; {why}",
+                fix=f"write {self.name}:scale={scale},{given}, or leave {unused[0]} out",
+            )
+
+    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
+        return refuse_second_cache(self.name, earlier)
+
+    def before_loading(self, context: Context) -> None:
+        if self.calibrates:
+            context.made[self.name] = calibrate(self, context)
 
 
 def calibrate(strategy: Calibrated, context: Context) -> Artifact:

@@ -16,7 +16,6 @@ Departure   read=transformers uses quanto axis 0 (4 bit) and hqq axis 1 (8 bit),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -24,15 +23,14 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _compress, _kv_quantized, _kv_rounded, _kv_transformers
-from tiltmeter.strategies.base import SIMULATED, Context, Evidence, RequestKind, Strategy, refuse_second_cache
-from tiltmeter.strategies.calibration import Calibrated
+from tiltmeter.strategies.base import SIMULATED, Context, Evidence, RequestKind
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
 
 
 @dataclass(frozen=True)
-class KVCache(Calibrated):
+class KVCache(_kv_quantized.RangedCache):
     """Calibration (samples, length, seed, calibration) is of scale=static only."""
 
     read: Literal["quantized", "transformers"] = "quantized"  # who sees quantized keys and values: see the module
@@ -43,8 +41,6 @@ class KVCache(Calibrated):
     bits: ClassVar[int]
     source = "https://arxiv.org/abs/2402.02750"
     library = "compressed-tensors (read=quantized), transformers + quanto/hqq (read=transformers)"
-    hardware = "CPU, GPU"
-    role = "cache"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,14 +50,7 @@ class KVCache(Calibrated):
                     f"{self.name}: {key} is at least 1, got {getattr(self, key)}",
                     fix=f"leave {key} out for its default",
                 )
-
-        drawn = {"samples": 128, "length": 512, "seed": 0, "calibration": ""}
-        unused = [key for key, default in drawn.items() if getattr(self, key) != default]
-        if unused and not self.calibrates:
-            raise UserError(
-                f"{self.name}: {unused[0]} belongs to scale=static, which calibrates; this cache looks at no text",
-                fix=f"write {self.name}:scale=static,{unused[0]}={getattr(self, unused[0])}, or leave {unused[0]} out",
-            )
+        self.refuse_unused("static", "this cache looks at no text")
 
     @property
     def calibrates(self) -> bool:
@@ -81,18 +70,11 @@ class KVCache(Calibrated):
     def as_published(self) -> bool:
         return self.read == "transformers"
 
-    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        return refuse_second_cache(self.name, earlier)
-
     def check(self, context: Context) -> None:
         if self.read == "quantized":
             _compress.check_library("compressed_tensors", self.name)
         if self.calibrates:
             self.check_text(context)
-
-    def before_loading(self, context: Context) -> None:
-        if self.calibrates:
-            context.made[self.name] = _kv_quantized.calibrate(self, context)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         if self.calibrates:

@@ -15,7 +15,6 @@ Departure   compressed-tensors' own path calibrates with llm-compressor; here th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -23,8 +22,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import say
 from tiltmeter.registry import register
 from tiltmeter.strategies import _compress, _kv_quantized, _kv_rounded
-from tiltmeter.strategies.base import Context, Evidence, Strategy, refuse_second_cache
-from tiltmeter.strategies.calibration import Calibrated
+from tiltmeter.strategies.base import Context, Evidence
 
 if TYPE_CHECKING:
     from tiltmeter.models.variant import LoadedVariant
@@ -42,7 +40,7 @@ class FixedScale(Evidence):
 
 
 @dataclass(frozen=True)
-class KVFloat(Calibrated):
+class KVFloat(_kv_quantized.RangedCache):
     """Calibration (samples, length, seed, calibration) and `per` are of scale=calibrated only."""
 
     scale: str = "1"  # a number, or "calibrated"
@@ -51,9 +49,7 @@ class KVFloat(Calibrated):
     bits: ClassVar[int]
     source = "https://docs.vllm.ai/en/latest/features/quantization/quantized_kvcache.html"
     library = "compressed-tensors"
-    hardware = "CPU, GPU"
     paper_setting = "not part of the study"
-    role = "cache"
     simulated = True
 
     def __post_init__(self) -> None:
@@ -74,29 +70,16 @@ class KVFloat(Calibrated):
                 f"{self.name}: eight magnitudes from 0 to 6 need a calibrated scale, got scale={self.scale}",
                 fix="leave scale out",
             )
-        drawn = {"samples": 128, "length": 512, "seed": 0, "calibration": "", "per": "tensor"}
-        unused = [key for key, default in drawn.items() if getattr(self, key) != default]
-        if unused:
-            raise UserError(
-                f"{self.name}: {unused[0]} belongs to scale=calibrated; one scale of {self.scale} looks at no text",
-                fix=f"write {self.name}:scale=calibrated,{unused[0]}={getattr(self, unused[0])}, or leave it out",
-            )
+        self.refuse_unused("calibrated", f"one scale of {self.scale} looks at no text", per="tensor")
 
     @property
     def calibrates(self) -> bool:
         return self.scale == "calibrated"
 
-    def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
-        return refuse_second_cache(self.name, earlier)
-
     def check(self, context: Context) -> None:
         _compress.check_library("compressed_tensors", self.name)
         if self.calibrates:
             self.check_text(context)
-
-    def before_loading(self, context: Context) -> None:
-        if self.calibrates:
-            context.made[self.name] = _kv_quantized.calibrate(self, context)
 
     def after_loading(self, variant: LoadedVariant, context: Context) -> None:
         if self.calibrates:

@@ -10,7 +10,7 @@ from typing import Protocol
 from tiltmeter.analysis.compare import compare, level_interval
 from tiltmeter.analysis.judge_all import Row as JudgedRow
 from tiltmeter.analysis.judge_all import settle
-from tiltmeter.analysis.types import Comparison, align
+from tiltmeter.analysis.types import Comparison, Measure, align
 from tiltmeter.benchmarks.base import Outcome, Score
 from tiltmeter.benchmarks.logged import CountTokens, read_task
 from tiltmeter.decisions.findings import findings
@@ -23,15 +23,9 @@ from tiltmeter.schema import Document, Group, Row, RunFacts
 from tiltmeter.schema.place import NONE, ready_made
 
 
-class Judged(Protocol):
+class Judged(Measure, Protocol):
     """What a benchmark is here: a name, a unit, an ideal, a score and a comparison."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def ideal(self) -> float: ...
     @property
     def margin(self) -> float: ...
 
