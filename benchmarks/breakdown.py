@@ -53,7 +53,7 @@ def main() -> None:
     found["seconds of a forward: own element-wise code, in place"] = rows, own, in_place
     print(f"one row of {rows} tokens through the model: {own:.3f} s, with element-wise code in place {in_place:.3f} s")
     engine = Engine(variant)
-    for work in all_work(options.shared, variant, options.scale):
+    for work in all_work(options.shared, variant.tokenizer, options.scale):
         if work.name in WORK:
             answer_all(engine, work.requests)  # the self-test, and weights are packed
             found[work.name] = shares = measured(engine, work.requests)

@@ -43,7 +43,7 @@ def main() -> None:
         print(json.dumps(measure(options)))
         return
     found: dict[str, Any] = {
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"cpu": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "shape": options.shape,
         "scale": options.scale,
         "rounds": options.rounds,
@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     engine = Engine(variant)
     rows: list[dict[str, Any]] = []
     best: dict[str, int] = {}  # generate's best batch size, greedy and sampled
-    for work in all_work(options.shared, variant, options.scale):
+    for work in all_work(options.shared, variant.tokenizer, options.scale):
         if options.only in work.name:
             rows.append(_time_work(variant, engine, work, options.rounds, clock, best))
             print(table({"work": rows[-1:]}), file=sys.stderr, flush=True)
@@ -305,7 +305,7 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cpu() -> str:
+def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 

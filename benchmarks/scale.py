@@ -26,6 +26,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shared_data import linked
+
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("model-a", "model-b", "model-c")
 STRATEGIES = (
@@ -232,17 +234,6 @@ def measure(shared: Path, limit: int, grid: Grid) -> dict[str, float]:
         "statistics_seconds": spent["statistics"],
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-
-
-def linked(data: Path) -> Path:
-    """One folder with links to all data sets, under the names that `tiltmeter data fetch` gives them."""
-    folder = Path(tempfile.mkdtemp())
-    for source in (*data.iterdir(), *(data / "extra").iterdir()):
-        if source.is_dir() and source.name != "extra":
-            (folder / source.name).mkdir(exist_ok=True)
-            for file in source.iterdir():
-                (folder / source.name / file.name.replace(".trimmed.csv", ".csv")).symlink_to(file.resolve())
-    return folder
 
 
 if __name__ == "__main__":

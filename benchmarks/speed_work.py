@@ -46,7 +46,7 @@ def random_variant(shared: Path, shape: str) -> LoadedVariant:
     return LoadedVariant(shape, "none", model, tokenizer, "cpu", "float32", frozenset(), 2048, "random")
 
 
-def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
+def all_work(shared: Path, tokenizer: Any, scale: float) -> list[Work]:
     """The seven kinds of work; `scale` shrinks or enlarges them (generation keeps 64 sequences from 0.5 on).
 
     Each is a part of the whole benchmark as a full run meets it: runs of neighbours in the order of the token ids, for
@@ -55,13 +55,13 @@ def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
 
     def prompts(name: str, count: int) -> list[Any]:
         benchmark = registry.build("benchmark", name)
-        render, _ = renderer("plain", variant.tokenizer)
+        render, _ = renderer("plain", tokenizer)
         requests = [
             request
             for item in benchmark.load(shared / "data")
             for request in benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)
         ]
-        return neighbours(variant, requests, max(4, int(count * scale)))
+        return neighbours(tokenizer, requests, max(4, int(count * scale)))
 
     crows = prompts("crows-pairs", 256)
     dt = [request.prompt for request in prompts("dt-stereotyping", 192)]
@@ -69,7 +69,7 @@ def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
     few = 64 if scale >= 0.5 else max(4, int(64 * scale))
     world = [request.prompt for request in prompts("worldbench", 128)][:few]
     words = " ".join(" ".join(request.text for request in crows).split()[: SYSTEM_TOKENS * 3])
-    system = variant.tokenizer.decode(variant.tokenizer(words).input_ids[1 : SYSTEM_TOKENS + 1])
+    system = tokenizer.decode(tokenizer(words).input_ids[1 : SYSTEM_TOKENS + 1])
     return [
         Work("CrowS-Pairs log-likelihood", "lm-eval", 1.45, crows),
         Work("DT-Stereotyping first token", "lm-eval", 12, [OptionProbs(prompt, YES_NO) for prompt in dt]),
@@ -95,9 +95,9 @@ def all_work(shared: Path, variant: LoadedVariant, scale: float) -> list[Work]:
     ]
 
 
-def neighbours(variant: LoadedVariant, requests: Sequence[Request], count: int) -> list[Request]:
+def neighbours(tokenizer: Any, requests: Sequence[Request], count: int) -> list[Request]:
     """About `count` of the requests, without repeats, in RUNS runs from all over the order of their token ids."""
-    ordered = sorted(dict.fromkeys(requests), key=lambda request: encode(variant.tokenizer, text_of(request)))
+    ordered = sorted(dict.fromkeys(requests), key=lambda request: encode(tokenizer, text_of(request)))
     each = -(-count // RUNS)
     if count >= len(ordered):
         return ordered

@@ -1,6 +1,7 @@
-"""`--backend vllm` over the real vLLM, on the CPU: held to transformers.
+"""`--backend vllm` over the real vLLM, on the CPU: held to transformers, the checkpoints that tiltmeter makes too.
 
-Run by the environment that has vLLM (`make engines-test`); anywhere else it skips.
+Run by the environment that has vLLM (`make engines-test`); anywhere else it skips. TILTMETER_CHECKPOINTS names the
+folder that `python -m benchmarks.checkpoints` filled in the project's own environment.
 """
 
 import os
@@ -16,6 +17,10 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(3600)]
 REAL = Path(os.environ.get("TILTMETER_REAL", "build/real")).resolve()
 MODEL = REAL / "SmolLM2-135M-Instruct"
 
+CHECKPOINTS = Path(os.environ.get("TILTMETER_CHECKPOINTS", "build/checkpoints")).resolve()
+# largest difference of a log-probability, nats: kernels round activations in another order, and integers as coarsely
+# as their format does. Weights alone: float32 products of the same numbers.
+NOISE = {"w8a8": 0.5, "w4a16": 0.05, "w8a16": 0.05}
 DATA = str(Path(os.environ.get("TILTMETER_SHARED", "../shared")) / "data")
 
 
@@ -25,3 +30,16 @@ def test_vllm_answers_as_transformers_does():
     for row in measure(make_study(**settings), make_study(backend="vllm", **settings)):
         assert row.answered == row.requests > 0, row
         assert not row.worst > 1e-3 and not row.equal < 0.95, row
+
+
+@pytest.mark.skipif(find_spec("vllm") is None, reason="runs in the environment of vLLM")
+@pytest.mark.parametrize("strategy", NOISE)
+def test_vllm_reads_what_tiltmeter_made_and_answers_as_transformers_does(strategy):
+    checkpoint = CHECKPOINTS / strategy
+    if not checkpoint.exists():
+        pytest.skip(f"needs {checkpoint}: python -m benchmarks.checkpoints {MODEL} --to {CHECKPOINTS}")
+    settings = {"models": [str(checkpoint)], "dtype": "float32", "limit": 8, "data": DATA}
+    asked = ("crows-pairs", "global-opinion-qa")
+    for row in measure(make_study(**settings), make_study(backend="vllm", **settings), asked):
+        assert row.answered == row.requests > 0, row
+        assert row.worst < NOISE[strategy], row
