@@ -28,7 +28,8 @@ def made(model: str, to: Path, strategies: Sequence[str] = USUAL, text: str | No
         link = to / strategy.replace(":", "_")
         if not link.exists():
             reading.release(apply.load(model, parse(strategy), calibration=text, cache_dir=str(to / "cache")))
-            [newest, *_] = [e.path for e in Artifacts(to / "cache").entries() if (e.path / "config.json").exists()]
+            entries = [entry.path / "model" for entry in Artifacts(to / "cache").entries()]
+            newest = next(path for path in entries if path.is_dir())
             link.symlink_to(newest)
         found[strategy] = link
         print(f"{strategy}: {link}", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -210,7 +211,7 @@ def _run_and_show(
         from tiltmeter.cli.exports import log_to
 
         log_to(mlflow, out, document)
-    say(f"\nRun folder: {one_line(out)}   Next: tiltmeter report {one_line(out)}", error=True)
+    say(f"\nRun folder: {one_line(out)}   Next: tiltmeter report {quote(one_line(out))}", error=True)
     if summary.failures:
         for failure in summary.failures:
             line = f"failed: {failure.model} · {failure.strategy}: {failure.reason}"

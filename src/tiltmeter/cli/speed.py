@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -41,7 +42,7 @@ def run_speed(
             if not variant_file(out, model, name).exists():
                 raise UserError(
                     f"the run {out} has no variant {name} of {model}",
-                    fix=f"tiltmeter run {model} -s {name} --out {out}",
+                    fix=shlex.join(["tiltmeter", "run", model, "-s", name, "--out", str(out)]),
                 )
     progress = partial(print, file=sys.stderr)
     if is_gguf(model):

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
@@ -33,6 +33,7 @@ from tiltmeter.results.document import null
 from tiltmeter.schema import Document, Place, Row, Variant
 from tiltmeter.schema.fidelity import Divergence
 from tiltmeter.schema.place import is_base
+from tiltmeter.schema.results import Missing
 
 COLUMNS = (
     "model",
@@ -107,12 +108,29 @@ def _show_missing(console: Any, document: Document, words: Terminal) -> None:
     run = document.run
     if run.missing:
         console.print(f"[bold yellow]{words('table.incomplete', n=len(run.missing))}[/bold yellow]")
-        for each in run.missing:
-            console.print("  " + words("table.missing_cell", cell=str(each.place), reason=each.reason))
+        for cells in _alike(run.missing):
+            first, names = cells[0], join("join.names", dict.fromkeys(each.benchmark for each in cells))
+            variant = f"{first.model} · {first.strategy}"
+            console.print(
+                "  "
+                + (
+                    words("table.missing_cell", cell=str(first.place), reason=first.reason)
+                    if len(cells) == 1
+                    else words("table.missing_variant", variant=variant, n=len(cells), names=names, reason=first.reason)
+                )
+            )
         console.print("  " + words("table.complete_with", command=run.command))
     earlier = dict.fromkeys(f"{row.strategy} · {row.benchmark}" for row in document.rows if row.earlier)
     if earlier:
         console.print(f"[yellow]{words('table.earlier')}[/yellow] {words.safe(', '.join(earlier))}")
+
+
+def _alike(missing: Sequence[Missing]) -> list[list[Missing]]:
+    """The missing cells of one variant that lack for one reason, together."""
+    found: dict[tuple[str, str, Text], list[Missing]] = {}
+    for each in missing:
+        found.setdefault((each.model, each.strategy, each.reason), []).append(each)
+    return list(found.values())
 
 
 def _show_reasons(console: Any, document: Document, words: Terminal) -> None:

@@ -10,6 +10,7 @@ import json
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from tiltmeter.errors import UserError
@@ -240,9 +241,10 @@ def next_steps(run: Path | None) -> str:
     if run is None:
         mine = ["  tiltmeter demo --keep runs/demo      the same, kept for report and gate"]
     else:
+        shown = quote(str(run)).replace("[", r"\[")  # rich's markup is on
         mine = [
-            f"  tiltmeter report {run}      one page with every number, picture and limit",
-            f"  tiltmeter results {run}     the full table with intervals and reasons",
+            f"  tiltmeter report {shown}      one page with every number, picture and limit",
+            f"  tiltmeter results {shown}     the full table with intervals and reasons",
         ]
     lines = [
         "",

@@ -34,6 +34,11 @@ NO_DECODING = (  # of a generation configuration: they change no text, or are re
     "use_cache",
     "cache_implementation",
     "trust_remote_code",
+    "output_attentions",
+    "output_hidden_states",
+    "output_logits",
+    "output_scores",
+    "return_dict_in_generate",
 )
 
 Read = TypeVar("Read")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -251,10 +252,10 @@ def read_document(run: Path) -> Document:
     """
     run_record(run)
     stored = run / "results.json"
-    content = read_json(stored, fix=FIX.format(run=run))
+    content = read_json(stored, fix=FIX.format(run=quote(str(run))))
     if content is None:
         return document(run)
-    found = read(Document, content, where=str(stored), fix=FIX.format(run=run), schema=RESULTS)
+    found = read(Document, content, where=str(stored), fix=FIX.format(run=quote(str(run))), schema=RESULTS)
     if found.run.made_from:
         return found if found.run.made_from == _made_from(run) else document(run)
     if _newer_answers(run):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiltmeter.benchmarks.base import Benchmark
+from tiltmeter.messages import Text, say
 from tiltmeter.registry import build
 from tiltmeter.schema import Failure, Place
 from tiltmeter.schema.results import Missing
@@ -75,11 +76,11 @@ def missing(study: Study, finished: set[Place], started: set[Place], failures: t
     ]
 
 
-def _why(place: Place, started: set[Place], failures: tuple[Failure, ...]) -> str:
+def _why(place: Place, started: set[Place], failures: tuple[Failure, ...]) -> Text:
     failed = next((failure for failure in failures if failure.concerns(place)), None)
     if failed:
-        return f"it failed: {failed.reason}"
-    return "the run ended before it was finished" if place in started else "the run ended before it was begun"
+        return say("missing.failed", reason=failed.reason)
+    return say("missing.not_finished" if place in started else "missing.not_begun")
 
 
 def command(study: Study, run: Path) -> str:

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tiltmeter.errors import UserError
@@ -101,7 +102,7 @@ def _make(place: Path, file: Path, header: Header, model: str) -> None:
 def _too_little(model: str, missing: list[str]) -> UserError:
     return UserError(
         f"{model} alone does not say enough to run in transformers: it lacks {'; '.join(missing)}",
-        fix=f"name the model it was made from: tiltmeter compare BASE {model} --out RUN; "
+        fix=f"name the model it was made from: tiltmeter compare BASE {quote(model)} --out RUN; "
         "or run it in llama.cpp, with its own strategies (q8_0, q4_k_m …)",
     )
 
@@ -132,7 +133,7 @@ def _write(folder: Path, file: Path, header: Header, model: str) -> None:
     if tokenizer.decode(ids).strip() != SAMPLE:
         raise UserError(
             f"{model}: transformers reads its tokenizer wrongly (a sentence becomes {len(ids)} tokens)",
-            fix=f"name the model it was made from: tiltmeter compare BASE {model} --out RUN",
+            fix=f"name the model it was made from: tiltmeter compare BASE {quote(model)} --out RUN",
         )
     known = {key: value for key, value in settings.items() if value is not None and not key.startswith("_")}
     model_type = known.pop("model_type")
