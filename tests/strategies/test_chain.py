@@ -1,8 +1,12 @@
 """Strategy strings: grammar, canonical form, and the mistakes that must be caught before a model is loaded."""
 
+import typing
+from dataclasses import fields
+
 import pytest
 
 from tiltmeter.errors import UserError
+from tiltmeter.registry import known
 from tiltmeter.strategies.chain import parse
 
 
@@ -82,3 +86,24 @@ def test_replicates_count_calibration_seeds_up_and_leave_the_rest_alone():
         "int4+kv4:seed=7,scale=static",
     ]
     assert [c.canonical for c in parse("int4+kv4:read=transformers").replicates(3)] == ["int4+kv4:read=transformers"]
+
+
+def numbers(kind):
+    """(strategy, setting) of every registered strategy's numeric settings."""
+    for name, cls in known("strategy").items():
+        types = typing.get_type_hints(cls)
+        yield from ((name, field.name) for field in fields(cls) if types[field.name] is kind)
+
+
+@pytest.mark.parametrize(("name", "setting"), [*numbers(int), *numbers(float)])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "9" * 400, "-" + "9" * 5000])
+def test_no_setting_takes_what_is_no_number_of_any_use(name, setting, value):
+    with pytest.raises(UserError):
+        parse(f"{name}:{setting}={value}")
+
+
+@pytest.mark.parametrize(("name", "setting"), [pair for pair in numbers(int) if pair[1] != "seed"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_size_and_no_count_is_less_than_one(name, setting, value):
+    with pytest.raises(UserError):
+        parse(f"{name}:{setting}={value}")

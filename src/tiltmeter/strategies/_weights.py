@@ -61,6 +61,12 @@ class OneShotQuantizer(Strategy):
     def __post_init__(self) -> None:
         super().__post_init__()
         _keep.check_grammar(self.name, self.keep)
+        size = self.grouped_by
+        if size is not None and size < 1:
+            raise UserError(
+                f"{self.name}: group_size is at least 1, got {size}",
+                fix=f"the usual value is group_size={_default(self, 'group_size')}",
+            )
 
     def recipe(self, ignore: list[str]) -> list[Any]:
         """llm-compressor modifiers; `ignore`: linear layers to leave alone."""
@@ -135,12 +141,10 @@ class OneShotQuantizer(Strategy):
         return Quantized(summary, scheme, kept, **vars(facts))
 
 
-def check_grouping(name: str, bits: int, group_size: int) -> None:
-    """Raises UserError for bit widths and group sizes that the packed format does not know."""
+def check_bits(name: str, bits: int) -> None:
+    """Raises UserError for bit widths that the packed format does not know."""
     if not 2 <= bits <= 8:
         raise UserError(f"{name}: bits is 2 to 8, got {bits}", fix="write bits=4")
-    if group_size < 1:
-        raise UserError(f"{name}: group_size is at least 1, got {group_size}", fix="the usual value is group_size=128")
 
 
 def integer_weights(bits: int, group_size: int, symmetric: bool) -> dict[str, QuantizationScheme]:

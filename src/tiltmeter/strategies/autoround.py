@@ -48,7 +48,7 @@ class AutoRound(Calibrated, OneShotQuantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _weights.check_grouping(self.name, self.bits, self.group_size)
+        _weights.check_bits(self.name, self.bits)
         if self.iters < 1:
             raise UserError(f"autoround: iters is at least 1, got {self.iters}", fix="the usual value is iters=200")
 

@@ -9,6 +9,7 @@ Grammar: the longest registered name at the start (``wanda-2:4`` is a name), the
 from __future__ import annotations
 
 import keyword
+import math
 import typing
 from dataclasses import MISSING, dataclass, fields, replace
 from difflib import get_close_matches
@@ -19,6 +20,8 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join
 from tiltmeter.schema.place import NONE
 from tiltmeter.strategies.base import RequestKind, Setting, Strategy
+
+LARGEST = 2**31 - 1  # whole number that every library takes
 
 
 @dataclass(frozen=True)
@@ -225,9 +228,12 @@ def _convert(strategy: str, key: str, value: str, kind: Any) -> Any:
     if kind is str:
         return value
     try:
-        return kind(value)
-    except ValueError:
-        noun = "a whole number" if kind is int else "a number"
+        number = kind(value)
+        if not math.isfinite(number) or (kind is int and abs(number) > LARGEST):
+            raise ValueError
+        return number
+    except (ValueError, OverflowError):
+        noun = f"a whole number up to {LARGEST:,}" if kind is int else "a finite number"
         raise UserError(
             f"{strategy}: {key} is {noun}, got {value!r}",
             fix="see the settings with: tiltmeter list strategies",

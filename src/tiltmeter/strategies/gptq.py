@@ -36,7 +36,7 @@ class GPTQ(Calibrated, OneShotQuantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _weights.check_grouping(self.name, self.bits, self.group_size)
+        _weights.check_bits(self.name, self.bits)
 
     def cannot_follow(self, earlier: Sequence[Strategy]) -> str | None:
         pruned = next((part.name for part in earlier if part.prunes), None)

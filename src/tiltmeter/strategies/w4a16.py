@@ -32,7 +32,7 @@ class W4A16(OneShotQuantizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _weights.check_grouping(self.name, self.bits, self.group_size)
+        _weights.check_bits(self.name, self.bits)
 
     def recipe(self, ignore: list[str]) -> list[Any]:
         from llmcompressor.modifiers.quantization import QuantizationModifier
