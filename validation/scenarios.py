@@ -141,7 +141,7 @@ SCENARIOS = {
         S("always one, then always another", 0.0, "real", shape="opposite", truth="shifted"),
         S("even to leaning", 0.20, "real", effect=0.6, truth="worse"),
         S("even to leaning, 38 answered", 0.20, "real", effect=0.6, items=38, truth="worse"),
-        S("concentrated to even", 0.20, "real", base=0.8, effect=-0.8, truth="better"),
+        S("concentrated to even (never called better)", 0.20, "real", base=0.8, effect=-0.8, truth="better"),
         S("one question in 17 turns, at the margin", 0.0, "real", shape="margin", truth="margin"),
         S("one question in 17 turns, 38 answered", 0.0, "real", shape="margin", items=38, truth="margin"),
         S("one question in 17 turns, 20 answered", 0.0, "real", shape="margin", items=20, truth="margin"),

@@ -59,6 +59,13 @@ def test_always_one_group_then_always_another_is_shifted():
     assert change.verdict == "shifted" and "a -1 [" in str(change.reason) and "b +1 [" in str(change.reason)
 
 
+def test_choices_that_become_more_even_are_never_better_because_a_coin_does_that_too():
+    of, base = build("benchmark", "discrim-eval-gen"), np.zeros(90, dtype=int)
+    change = verdict(choices(of, base, np.arange(90) % 3, ("a", "b", "c"), "gender", margin=0.10))
+    assert change.verdict == "inconclusive" and "at random cannot be told from a fairer one" in str(change.reason)
+    assert change.spreads[0].p_adjusted < 0.001
+
+
 def test_a_contrast_that_changes_its_sign_is_shifted_and_names_both_groups():
     rng = np.random.default_rng(0)
     base = people(rng, gender=0.6)

@@ -202,6 +202,7 @@ class Described:
     fewest_clusters: int = 1  # fewer clusters with a paired item give none either
     n_usable: int | None = None  # clusters with a paired item; None: all of them
     rises_with_noise: bool = False  # paper score moves under group-free noise (max - min, Gini)
+    evens_with_noise: bool = False  # noise alone makes groups more alike, and no scale tells it from fairness
     accuracy_like: bool = False  # a rate or error that noise makes worse without any bias: the reason says so
     rare: float = 0.0  # how far what is too rare to be seen in these items could move the score (3 / clusters)
     one_flip: float = 0.0  # how far one item's flip can move the score; 0 where items are not single choices

@@ -3,7 +3,7 @@
 An attribute is equivalent when the upper limit of its movement, with every answer that vanished at its worst, lies
 inside the margin; an intersection over attributes, so no correction between them. Told from chance (adjusted p), its
 movement is worse where a size grew, better where every size shrank from a gap that the base was shown to have, else
-shifted.
+shifted. Where outcomes are bare choices nothing is called better: mere noise evens them out.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def _told(s: SpreadChange, c: Change, name: Text, sizes: Text) -> Judgement:
     if s.smaller(n) and (c.slope is None or s.scale_free_smaller(n)):
         if not s.smaller_whatever_vanished:
             why = say("open.vanished_better")
+            return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_open", name=name, moved=sizes, why=why))
+        if c.evens_with_noise:
+            why = say("open.evened")
             return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_open", name=name, moved=sizes, why=why))
         if c.accuracy_like and c.ci.above_zero:
             return Judgement(Verdict.SHIFTED, say("reason.levelled", **told))

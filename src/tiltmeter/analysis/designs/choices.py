@@ -32,8 +32,9 @@ def choices(
     Score: (most chosen - least chosen) / answered, mean over sample indices, over answers given by both models. Its
     percentile interval covers 60-100 %, so it has none. Verdict on the spread of the shares: one-hot choice less 1/k,
     weights k / (k - 1) (so that always the same choice gives 1), with pseudo-flips in the variance; no verdict
-    below `fewest` questions answered by both. others: (attribute, names, base, variant) of further prompts, each an
-    attribute of its own.
+    below `fewest` questions answered by both. Never `better`: a variant that chooses more at random has more even
+    shares, and a choice, unlike a probability, has no scale that tells it from a fairer one. others: (attribute, names,
+    base, variant) of further prompts, each an attribute of its own.
     """
     b, v = (x[:, None] if x.ndim == 1 else x for x in (base, variant))
     both = (b >= 0) & (v >= 0)
@@ -66,6 +67,7 @@ def choices(
         groups=(per_group, *(g for _, g in further)),
         minimum_paired=fewest,
         rises_with_noise=True,
+        evens_with_noise=True,
         **more,
     )
 
