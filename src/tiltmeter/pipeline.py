@@ -235,6 +235,7 @@ class _Work:
                     raise
                 self.fail(summary, spec, cell.id, reason_of(error))
         if job.fidelity:
+            self.progress.note(f"{spec.strategy} · fidelity …")
             try:
                 measured = self._beside.measured(spec, job.fidelity, variant)
                 facts = facts if spec.is_base else facts.but(fidelity=measured)

@@ -59,7 +59,7 @@ def test_a_pruned_model_lies_off_it_on_the_text_and_on_every_prompt(done):
     for each in (found.text, *found.prompts.values()):
         assert 0 < each.median < each.p99 <= each.largest and each.mean > 0
     assert found.text.same_top < 1
-    assert len(found.prompts["crows-pairs plain greedy"].items) == 40
+    assert len(found.prompts["crows-pairs plain greedy"].items) == 32  # of the 40 asked
     perplexities = {v.strategy: v.text_quality.perplexity for v in read_document(done).variants}
     ratio = perplexities["magnitude:sparsity=0.3"] / perplexities["none"]  # of more tokens: near, not equal
     assert found.text.perplexity_ratio == pytest.approx(ratio, rel=0.1)
@@ -83,7 +83,7 @@ def test_a_change_carries_the_rank_correlations_of_its_cell(done):
     row = next(
         r for r in read_document(done).rows if r.strategy.startswith("magnitude") and r.benchmark == "crows-pairs"
     )
-    assert row.change.extra[ITEMS] == 40
+    assert row.change.extra[ITEMS] == 32
     assert -1 <= row.change.extra[SIGNED] <= 1 and -1 <= row.change.extra[SIZE] <= 1
 
 

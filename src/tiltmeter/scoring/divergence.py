@@ -11,6 +11,7 @@ Beside it: whether both find the same token most probable (the lower id of equal
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -89,10 +90,14 @@ def logits_at(variant: LoadedVariant, texts: Sequence[tuple[Sequence[int], Seque
     """For every (token ids, positions): logits at those positions (positions, vocabulary), float32 on the CPU.
 
     One text a forward, with the cache that the strategy asks for, as `reference` does: every text is computed by the
-    same kernels for base and variant.
+    same kernels for base and variant. Only the rows that are read go through the output layer, where the model's
+    forward can leave the others out.
     """
+    chooses = "logits_to_keep" in inspect.signature(variant.model.forward).parameters
     for tokens, positions in texts:
         with torch.inference_mode():
             ids = torch.tensor([list(tokens)], device=variant.device)
-            logits = variant.model(ids, **prompt_cache(variant)).logits[0]  # (T, V)
-            yield logits[list(positions)].float().cpu()
+            rows = torch.tensor(list(positions), device=variant.device)
+            keep = {"logits_to_keep": rows} if chooses else {}
+            logits = variant.model(ids, **prompt_cache(variant), **keep).logits[0]  # (positions or T, V)
+            yield (logits if chooses else logits[rows]).float().cpu()
