@@ -6,7 +6,8 @@ import pytest
 
 from tiltmeter.pipeline import run
 from tiltmeter.registry import build
-from tiltmeter.results.document import cells_of, load, outcomes, read_results
+from tiltmeter.results.document import load, read_results
+from tiltmeter.results.items import cells_of, outcomes
 from tiltmeter.scoring.requests import NO_TOKEN, TOO_LONG
 from tiltmeter.study import make_study
 

@@ -2,7 +2,7 @@
 
 For every model and strategy: load it once, prove that it acted, ask every unfinished cell batch by
 batch (a batch is committed before the next begins), then measure text quality. Statistics are made
-from the stored answers at the end, by ``tiltmeter.results.document``. A cell or a variant that cannot be
+from the stored answers at the end, by ``tiltmeter.results.computed``. A cell or a variant that cannot be
 computed is recorded with its reason and the rest goes on.
 
 Who answers is the loader's business: this process (``tiltmeter.runs.loading``) or the workers of a Ray
@@ -25,7 +25,7 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text
 from tiltmeter.models.address import is_address
 from tiltmeter.registry import build
-from tiltmeter.results.document import write_results
+from tiltmeter.results.computed import write_results
 from tiltmeter.runs import record as run_record
 from tiltmeter.runs.fidelity import Beside, forget
 from tiltmeter.runs.loading import Loader

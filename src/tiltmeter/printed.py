@@ -102,6 +102,17 @@ def figure(specification: Any) -> Any:
     return [figure(value) for value in specification] if isinstance(specification, (list, tuple)) else specification
 
 
+def null(value: Any) -> Any:
+    """JSON form of a value: NaN and infinity become None, tuples lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): null(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [null(inner) for inner in value]
+    return value
+
+
 def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
     """JSON whose invisible and steering characters are escaped: the same value, and nothing moves a terminal."""
     text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, indent=indent)

@@ -20,10 +20,10 @@ from tiltmeter.datasets.catalogue import (
     dataset_notes,
     datasets,
     describe,
-    fetch,
     verify,
 )
 from tiltmeter.datasets.downloads import download
+from tiltmeter.datasets.fetching import fetch
 from tiltmeter.errors import UserError
 from tiltmeter.registry import known
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.cli.commands import app
-from tiltmeter.results.document import read_document, recomputed
+from tiltmeter.results.computed import recomputed
+from tiltmeter.results.document import read_document
 from tiltmeter.runs.plan import IN_A_FILE, SWITCHES, command, planned
 from tiltmeter.runs.record import write_record
 from tiltmeter.runs.store import Cell, CellId, Store, write_json

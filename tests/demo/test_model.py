@@ -16,7 +16,8 @@ from tiltmeter.demo.command import BASE, DATA
 from tiltmeter.demo.training.world import build_world
 from tiltmeter.pipeline import run
 from tiltmeter.registry import build
-from tiltmeter.results.document import cells_of, outcomes, read_results
+from tiltmeter.results.document import read_results
+from tiltmeter.results.items import cells_of, outcomes
 from tiltmeter.study import make_study
 
 PLANTED = json.loads((DATA / "planted.json").read_text(encoding="utf-8"))

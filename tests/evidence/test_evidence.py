@@ -21,7 +21,7 @@ from tiltmeter.evidence.reproduce import reproduce
 from tiltmeter.evidence.statement import digest_of, statements
 from tiltmeter.models.folders import fingerprint_folder
 from tiltmeter.pipeline import run
-from tiltmeter.results.document import document
+from tiltmeter.results.computed import document
 from tiltmeter.runs.record import run_record
 from tiltmeter.schema import Document, Variant
 from tiltmeter.study import make_study

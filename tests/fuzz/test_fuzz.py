@@ -21,7 +21,9 @@ from tiltmeter.cli.decisions import load_policy, run_choose, run_gate
 from tiltmeter.cli.tables import render, write_items
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
-from tiltmeter.results.document import document, item_rows, read_document, write_results
+from tiltmeter.results.computed import document, write_results
+from tiltmeter.results.document import read_document
+from tiltmeter.results.items import item_rows
 from tiltmeter.runs.store import Cell, CellId, Store, write_json
 from tiltmeter.scoring.requests import SequenceAnswer, SequenceLogprob
 from tiltmeter.study import make_study, read_study

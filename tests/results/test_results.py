@@ -8,8 +8,9 @@ from made_documents import revised, with_rows
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.cli.tables import render, show
-from tiltmeter.printed import csv_safe, latex
-from tiltmeter.results.document import load, null, read_document, read_results, recomputed, write_results
+from tiltmeter.printed import csv_safe, latex, null
+from tiltmeter.results.computed import recomputed, write_results
+from tiltmeter.results.document import load, read_document, read_results
 from tiltmeter.results.published import published_value
 from tiltmeter.runs.store import Cell, CellId, Store, write_json
 from tiltmeter.scoring.requests import SequenceAnswer, SequenceLogprob

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from tiltmeter.cli.commands import app, main
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Message
-from tiltmeter.results.document import null, read_document, read_results, recomputed
+from tiltmeter.printed import null
+from tiltmeter.results.computed import recomputed
+from tiltmeter.results.document import read_document, read_results
 from tiltmeter.schema.__main__ import text
 
 OLD = Path(__file__).parent.parent / "results" / "run_before_the_schema"  # written by commit 599d797, built-in model

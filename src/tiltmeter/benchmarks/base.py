@@ -20,34 +20,13 @@ import numpy as np
 from tiltmeter.analysis.types import Comparison
 from tiltmeter.datasets.catalogue import Dataset
 from tiltmeter.messages import Message, Text, say
+from tiltmeter.schema.item import Item
 from tiltmeter.scoring.requests import Answer, Format, Generation, GenerationAnswer, Render, Request
 from tiltmeter.seeds import seed_for
 
 Decoding = Literal["greedy", "sampling"]
 NAN = float("nan")
 RISES, FALLS, MEANING = (Message(f"groups.{what}.other") for what in ("rises", "falls", "meaning"))
-
-
-@dataclass(frozen=True)
-class Item:
-    """The unit a benchmark scores.
-
-    Attributes:
-        id: unique within the benchmark and stable across runs and machines.
-        cluster: items of one cluster are resampled together.
-        groups: demographic attribute -> group (``{"age": "20", "race": "Black"}``); may be empty.
-        data: what the outcome needs besides the answers (ground truth, options, texts).
-        variation: "" for the protocol's own item; else the name of a robustness variation
-            (``--robust``), scored apart from the others.
-        counted: False for items outside the published score (DiscrimEvalGen's race rows).
-    """
-
-    id: str
-    cluster: str
-    groups: Mapping[str, str]
-    data: Mapping[str, Any]
-    variation: str = ""
-    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,13 +239,17 @@ def results(
 ) -> None:
     """Print the results of a run: score, change, verdict, items scored and why others were not."""
     from tiltmeter.cli import tables
-    from tiltmeter.results.document import item_rows, read_document, recomputed
+    from tiltmeter.results.document import read_document
     from tiltmeter.runs.record import run_record
 
     run_record(run)
     if recompute:
+        from tiltmeter.results.computed import recomputed
+
         recomputed(run)
     if items:
+        from tiltmeter.results.items import item_rows
+
         tables.write_items(item_rows(run), sys.stdout, as_json=json)
         return
     document = read_document(run)

@@ -16,10 +16,9 @@ from tiltmeter.files.strict_yaml import read_yaml
 from tiltmeter.files.whole import write_whole
 from tiltmeter.messages import Message, join, told
 from tiltmeter.messages import say as message
-from tiltmeter.printed import json_text, one_line
+from tiltmeter.printed import json_text, null, one_line
 from tiltmeter.registry import known
-from tiltmeter.results.document import document as compute
-from tiltmeter.results.document import null, read_document
+from tiltmeter.results.document import read_document
 from tiltmeter.schema import Document
 from tiltmeter.schema.place import is_base
 from tiltmeter.schema.results import Candidate
@@ -112,7 +111,11 @@ def _figures(candidate: Candidate) -> list[Message]:
 
 def judged(run: Path, rules: Policy) -> Document:
     """The stored results; judged anew from the answers where the policy sets its own smallest effects of interest."""
-    return compute(run, rules.margins) if rules.margins else read_document(run)
+    if not rules.margins:
+        return read_document(run)
+    from tiltmeter.results.computed import document  # with all that statistics need
+
+    return document(run, rules.margins)
 
 
 def _figure(name: str, value: float) -> Message:

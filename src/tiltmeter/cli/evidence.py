@@ -14,7 +14,7 @@ from tiltmeter.evidence.reproduce import exit_status, reproduce
 from tiltmeter.evidence.signing import opened, sealed
 from tiltmeter.evidence.statement import canonical, statements
 from tiltmeter.printed import without_controls
-from tiltmeter.results.document import document
+from tiltmeter.results.computed import document
 from tiltmeter.runs.record import run_record
 
 FOLDER = "evidence"  # under the run

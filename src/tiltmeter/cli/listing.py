@@ -142,7 +142,8 @@ def fetch_datasets(names: list[str], data: str | None) -> None:
     """Download datasets with a progress bar. Raises UserError for an unknown name or a failed download."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    from tiltmeter.datasets.catalogue import datasets, fetch
+    from tiltmeter.datasets.catalogue import datasets
+    from tiltmeter.datasets.fetching import fetch
     from tiltmeter.registry import find
 
     for name in names:

@@ -24,16 +24,16 @@ from tiltmeter.printed import (
     json_text,
     latex,
     markdown,
+    null,
     signed,
     without_controls,
 )
 from tiltmeter.results.beside import label_of, moved_of
-from tiltmeter.results.changes import without_seed
-from tiltmeter.results.document import null
 from tiltmeter.schema import Document, Place, Row, Variant
 from tiltmeter.schema.fidelity import Divergence
 from tiltmeter.schema.place import is_base
 from tiltmeter.schema.results import Missing
+from tiltmeter.strategies.chain import without_seed
 
 COLUMNS = (
     "model",

@@ -7,7 +7,6 @@ Where the server names no version, only a file with a known SHA-256 is continued
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from tiltmeter.errors import UserError
+from tiltmeter.files.whole import file_sha256
 
 Progress = Callable[[int, int | None], None]
 """(bytes so far, bytes in all or None where the server does not say)"""
@@ -58,12 +58,6 @@ def download(url: str, target: Path, *, sha256: str | None, progress: Progress, 
     os.replace(part, target)
     version.unlink(missing_ok=True)
     return found
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(target: Path) -> tuple[Path, Path]:

@@ -26,7 +26,8 @@ from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, say
 from tiltmeter.registry import build
 from tiltmeter.results.changes import noise_of, paired_change, protocol, stored_change
-from tiltmeter.results.document import cells_of, outcomes, read_document
+from tiltmeter.results.document import read_document
+from tiltmeter.results.items import cells_of, outcomes
 from tiltmeter.runs.record import run_record, study_of
 from tiltmeter.runs.store import Cell
 from tiltmeter.schema import Document, Place, Row, RunRecord, Verdict

@@ -16,7 +16,7 @@ from tiltmeter.benchmarks.base import Outcome
 from tiltmeter.errors import UserError
 from tiltmeter.registry import build
 from tiltmeter.results.changes import paired_change, protocol
-from tiltmeter.results.document import cells_of, outcomes
+from tiltmeter.results.items import cells_of, outcomes
 from tiltmeter.runs.record import run_record, study_of
 from tiltmeter.runs.store import Cell
 from tiltmeter.schema import Place, Verdict

@@ -5,6 +5,7 @@ A pipe or a device (/dev/stdout, /dev/null, >(command)) is written to, never rep
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,3 +63,9 @@ def remove_unfinished(folder: Path) -> None:
     """Removes what writers that were killed left behind. Only for the one process that may write there."""
     for path in folder.rglob(f".*{PART}"):
         path.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

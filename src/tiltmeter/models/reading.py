@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tiltmeter.errors import UserError
 from tiltmeter.models.check import report
+from tiltmeter.models.library import import_models
 from tiltmeter.models.quiet import held_back
 from tiltmeter.models.sanity import check_runs
 from tiltmeter.models.variant import LoadedVariant
@@ -86,6 +87,7 @@ def pick_dtype(dtype: str, device: str, config: Any) -> str:
 
 def load_tokenizer(folder: Path, model: str) -> PreTrainedTokenizerBase:
     """The folder's tokenizer. Raises UserError when it cannot be read, or used, without remote code."""
+    import_models()
     from transformers import AutoTokenizer
 
     def read() -> PreTrainedTokenizerBase:
@@ -192,6 +194,7 @@ def load_config(folder: Path, model: str) -> Any:
 
     Raises UserError when it needs remote code or cannot be read.
     """
+    import_models()
     from transformers import AutoConfig, PretrainedConfig
 
     def read() -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tiltmeter.printed import ANSWER_LIMIT, clean, json_for_html
 from tiltmeter.report.view import View
-from tiltmeter.results.document import answer_text, cells_of, prompt_of
+from tiltmeter.results.items import answer_text, cells_of, prompt_of
 from tiltmeter.runs.store import Cell, answer_from_dict
 from tiltmeter.schema import Place, Row
 from tiltmeter.schema.change import FlipExample

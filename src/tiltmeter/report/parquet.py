@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from tiltmeter.errors import UserError
-from tiltmeter.results.document import item_rows
+from tiltmeter.results.items import item_rows
 
 BLOCK = 20_000  # rows a row group
 

@@ -28,7 +28,7 @@ from tiltmeter.results.displacement import displacement
 from tiltmeter.schema import Place, Row, Variant
 from tiltmeter.schema.change import FlipExample, GroupEffect, GroupMove, Unanswered
 from tiltmeter.schema.place import kind_of
-from tiltmeter.strategies.chain import parse
+from tiltmeter.strategies.chain import parse, without_seed
 from tiltmeter.study import Study
 
 FLIP_EXAMPLES = 200  # kept per row, most telling first
@@ -132,11 +132,6 @@ def not_exercised(strategy: str, benchmark: Benchmark) -> Text | None:
     if kind_of(strategy) == "checkpoint":
         return None
     return parse(strategy).not_exercised(benchmark.request_kind)
-
-
-def without_seed(strategy: str) -> str:
-    """The strategy with its calibration seeds at their defaults: replicates share one hypothesis."""
-    return strategy if kind_of(strategy) == "checkpoint" else parse(strategy).hypothesis.canonical
 
 
 class Noise(TypedDict, total=False):

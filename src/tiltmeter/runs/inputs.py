@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
 from tiltmeter.files.whole import PART
+from tiltmeter.schema.item import Item
 from tiltmeter.scoring.requests import Generation, OptionProbs, Request, SequenceLogprob
 
 Asked = tuple[Item, tuple[Request, ...]]

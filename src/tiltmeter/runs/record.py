@@ -12,20 +12,23 @@ import threading
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from pydantic import ValidationError
 
-from tiltmeter.benchmarks.base import Benchmark
 from tiltmeter.datasets.catalogue import datasets, describe
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Message, Text
 from tiltmeter.runs.environments import adopt, note_cell
-from tiltmeter.runs.store import CellId, Store, read_json, write_json
+from tiltmeter.runs.store import CellId, Store, digest, read_json, stored_failures, stored_variants, write_json
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.reading import read
 from tiltmeter.schema.run import SCHEMA, Hardware
 from tiltmeter.study import Study
+
+if TYPE_CHECKING:
+    from tiltmeter.benchmarks.base import Benchmark
 
 PACKAGES = (
     "tiltmeter",
@@ -120,6 +123,21 @@ def study_of(record: RunRecord, run: Path) -> Study:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{run / 'run.json'} does not fit: study.{place}: {first['msg']}", fix=BROKEN) from None
+
+
+def made_from(run: Path) -> str:
+    """Digest of what a document is made from: clocks may be set back, contents cannot."""
+    record = run_record(run)
+    finished = sorted(path.parent.name for path in (run / "cells").glob("*/done.json"))
+    return digest(
+        [
+            record.cells,
+            record.study,
+            finished,
+            [variant.as_json() for variant in stored_variants(run)],
+            [failure.as_json() for failure in stored_failures(run)],
+        ]
+    )
 
 
 def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -> RunRecord:

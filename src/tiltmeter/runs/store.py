@@ -28,13 +28,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from tiltmeter.benchmarks.base import Item
 from tiltmeter.errors import UserError
 from tiltmeter.files.whole import refuse_links, remove_unfinished, write_whole
 from tiltmeter.messages import Text, from_json, json_default
 from tiltmeter.runs.answer_lines import Batch, Unfinished, check_answers, read_batch
 from tiltmeter.runs.inputs import Asked, Inputs, write_inputs
 from tiltmeter.schema import Done, Failure, Place, Variant
+from tiltmeter.schema.item import Item
 from tiltmeter.schema.reading import load_json, read
 from tiltmeter.scoring.requests import Answer, Request, answer_from_dict, answer_to_dict
 

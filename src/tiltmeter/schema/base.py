@@ -58,7 +58,7 @@ Sentence = Annotated[
 class Stored(BaseModel):
     """A part of a stored document. Unknown keys are left out when it is read: a later version may have added them."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import say
+from tiltmeter.models.library import import_hqq
 from tiltmeter.strategies.base import Evidence
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ def cache_maker(
     from transformers import QuantizedCache
 
     backend, axis = BACKENDS[bits]
-    if backend == "quanto":
-        avoid_compiling()
 
     def make() -> QuantizedCache:
         return QuantizedCache(
@@ -51,6 +50,7 @@ def cache_maker(
         )
 
     try:
+        avoid_compiling() if backend == "quanto" else import_hqq()
         make()
     except ImportError:
         raise missing_extra("optimum-quanto" if backend == "quanto" else "hqq", "kv", f"kv{bits}") from None

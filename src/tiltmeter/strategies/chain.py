@@ -18,7 +18,7 @@ from typing import Any
 from tiltmeter import registry
 from tiltmeter.errors import UserError
 from tiltmeter.messages import Text, join
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import NONE, kind_of
 from tiltmeter.strategies.base import RequestKind, Setting, Strategy
 
 LARGEST = 2**31 - 1  # whole number that every library takes
@@ -132,6 +132,11 @@ def parse(text: str) -> Chain:
             )
         parts.append(part)
     return Chain(tuple(parts))
+
+
+def without_seed(strategy: str) -> str:
+    """A canonical strategy with its calibration seeds at their defaults: replicates share one hypothesis."""
+    return strategy if kind_of(strategy) == "checkpoint" else parse(strategy).hypothesis.canonical
 
 
 def _pieces(text: str) -> list[str]:

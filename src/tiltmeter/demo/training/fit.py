@@ -23,7 +23,8 @@ from tiltmeter.demo.training.items import Item
 from tiltmeter.demo.training.world import build_world
 from tiltmeter.pipeline import run
 from tiltmeter.registry import build
-from tiltmeter.results.document import cells_of, outcomes, read_results
+from tiltmeter.results.document import read_results
+from tiltmeter.results.items import cells_of, outcomes
 from tiltmeter.study import make_study
 
 Pairs = list[tuple[Item, Outcome]]
