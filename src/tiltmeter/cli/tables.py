@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
@@ -204,11 +204,16 @@ def _show_robust(console: Any, document: Document, words: Terminal) -> None:
         console.print("  " + words.safe(line))
 
 
+def _seeded(row: Row) -> bool:
+    """Whether a part of the strategy draws by a seed of its own, as calibration does; no other needs to be parsed."""
+    return any("seed" in part for part in row.settings.values() if isinstance(part, Mapping))
+
+
 def _show_seeds(console: Any, document: Document, words: Terminal) -> None:
     """How far a calibrated strategy's change depends on the text it happened to be calibrated on."""
     replicates: dict[Place, list[Row]] = {}
     for row in document.rows:
-        if row.change:
+        if row.change and _seeded(row):
             place = replace(row.place, strategy=without_seed(row.strategy))
             replicates.setdefault(place, []).append(row)
     spread = {place: rows for place, rows in replicates.items() if len(rows) > 1}

@@ -1,7 +1,8 @@
 """transformers' code of models, imported without two packages that it takes along wherever they are installed.
 
-hqq brings torch's compiler with it; scikit-learn is for a threshold of assisted decoding that no protocol sets. Together
-they were a third of the time until a run's first answer (`python -m benchmarks.fixed`). Whoever needs hqq asks for it.
+hqq brings torch's compiler with it; scikit-learn is for a threshold of assisted decoding that no protocol sets.
+Together they were a quarter of the time until a run's first answer (`python -m benchmarks.fixed`). Whoever needs hqq
+asks for it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def import_models() -> None:
         setattr(transformers.utils, name, _absent)
     try:
         import transformers.generation.candidate_generator
-        import transformers.modeling_utils  # noqa: F401 (its quantizers, too, look for hqq)
+        import transformers.modeling_utils  # its quantizers, too, look for hqq
     finally:
         for module in filter(None, map(sys.modules.get, USERS)):
             for name in ASIDE:

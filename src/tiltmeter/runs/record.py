@@ -19,9 +19,10 @@ from pydantic import ValidationError
 
 from tiltmeter.datasets.catalogue import datasets, describe
 from tiltmeter.errors import UserError
+from tiltmeter.files.whole import file_sha256
 from tiltmeter.messages import Message, Text
 from tiltmeter.runs.environments import adopt, note_cell
-from tiltmeter.runs.store import CellId, Store, digest, read_json, stored_failures, stored_variants, write_json
+from tiltmeter.runs.store import CellId, Store, digest, read_json, write_json
 from tiltmeter.schema import RunRecord
 from tiltmeter.schema.reading import read
 from tiltmeter.schema.run import SCHEMA, Hardware
@@ -129,15 +130,8 @@ def made_from(run: Path) -> str:
     """Digest of what a document is made from: clocks may be set back, contents cannot."""
     record = run_record(run)
     finished = sorted(path.parent.name for path in (run / "cells").glob("*/done.json"))
-    return digest(
-        [
-            record.cells,
-            record.study,
-            finished,
-            [variant.as_json() for variant in stored_variants(run)],
-            [failure.as_json() for failure in stored_failures(run)],
-        ]
-    )
+    facts = [path for path in (*sorted((run / "variants").glob("*.json")), run / "failures.json") if path.is_file()]
+    return digest([record.cells, record.study, finished, {path.name: file_sha256(path) for path in facts}])
 
 
 def begin(store: Store, study: Study, benchmarks: list[Benchmark], data: Path) -> RunRecord:

@@ -17,8 +17,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import say
 from tiltmeter.seeds import seed_for
@@ -97,6 +95,8 @@ def draw(context: Context, *, source: str, samples: int, length: int, seed: int)
 
     Raises UserError for a text that is missing, unreadable, or shorter than two windows.
     """
+    import numpy as np
+
     chosen, length = _chosen(context, source), _fitting(context, length)
     built_in = chosen == str(BUILT_IN)
     text = "\n\n".join(read_texts(chosen))[:MAX_CHARACTERS]
