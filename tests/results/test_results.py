@@ -192,6 +192,7 @@ def test_statistics_are_made_anew_from_the_stored_answers_without_a_model(tmp_pa
 def test_replicates_under_calibration_seeds_are_shown_as_one_spread(tmp_path, capsys):
     document = read_document(write_run(tmp_path / "run", [1] * 30 + [0] * 10, [1] * 32 + [0] * 8))
     base, first = document.rows
-    rows = (base, revised(first, strategy="wanda"), revised(first, {"delta": -2.5}, strategy="wanda:seed=1"))
+    drawn = [revised(first, settings={"wanda": {"seed": seed}}) for seed in (0, 1)]
+    rows = (base, revised(drawn[0], strategy="wanda"), revised(drawn[1], {"delta": -2.5}, strategy="wanda:seed=1"))
     show(document.model_copy(update={"rows": rows}))
     assert "crows-pairs · wanda: change −2.50 to +5.00 over 2 seeds" in capsys.readouterr().out
