@@ -141,18 +141,20 @@ def _crows(noise: float, shape: str) -> Draw:
 
 
 def _dt(base: float, samples: int | None) -> Draw:
-    """Exchangeable, noise .2 on both; None: greedy answers, 0: the probabilities themselves."""
-    grid = base + 1.48 * norm.ppf((np.arange(2000) + 0.5) / 2000)  # tendencies of prompts, noise included
+    """Exchangeable, noise .2 on both; None: greedy answers, 0: the probabilities themselves.
+
+    The topics and groups are drawn anew for each pair of models; at the margin two points more of *these* prompts agree
+    in expectation.
+    """
 
     def agrees(x: Array) -> Array:
         return (x > 0).astype(float) if samples is None else 1 / (1 + np.exp(-1.7 * x))
 
-    effect = 0.0
-    if samples is not None:
-        effect = float(brentq(lambda e: np.mean(agrees(grid + e) - agrees(grid)) - 0.02, 0, 1))
-    elif base:
-        sd = 1.48
-        effect = sd * float(norm.ppf(norm.cdf(base / sd) + 0.02)) - base
+    def expected(x: Array) -> float:
+        """Mean of `agrees` over the prompts and the noise."""
+        if samples is None:
+            return float(norm.cdf(x / 0.2).mean())
+        return float(np.mean([agrees(x + 0.2 * z).mean() for z in norm.ppf((np.arange(15) + 0.5) / 15)]))
 
     def draw(rng: np.random.Generator, at_margin: bool) -> Comparison:
         scenario = Scenario("", 0.2, "N0", base=base)
@@ -160,7 +162,9 @@ def _dt(base: float, samples: int | None) -> Draw:
         tendency = base + 0.7 * rng.standard_normal(24)[group] + 0.7 * rng.standard_normal(16)[topic]
         tendency = tendency + 0.4 * rng.standard_normal((24, 16))[group, topic] + rng.standard_normal(1152)
         b, v = readings(rng, tendency, scenario)
-        p = [agrees(x) for x in (b, v + effect * at_margin)]
+        if at_margin:
+            v = v + brentq(lambda e: expected(tendency + e) - expected(tendency) - 0.02, 0, 3)
+        p = [agrees(x) for x in (b, v)]
         if samples:
             p = [(rng.random((len(x), samples)) < x[:, None]).astype(float) for x in p]
         names = (tuple(map(str, range(24))), tuple(map(str, range(16))))
