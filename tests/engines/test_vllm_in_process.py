@@ -24,6 +24,14 @@ NOISE = {"w8a8": 0.5, "w4a16": 0.05, "w8a16": 0.05}
 DATA = str(Path(os.environ.get("TILTMETER_SHARED", "../shared")) / "data")
 
 
+@pytest.fixture(autouse=True)
+def on_a_cpu(monkeypatch):
+    """What vLLM must be told on a small machine: little room for keys and values, and no cores of its own."""
+    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1"}
+    for name, value in (settings | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}).items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.skipif(find_spec("vllm") is None, reason="runs in the environment of vLLM")
 def test_vllm_answers_as_transformers_does():
     settings = {"models": [str(MODEL)], "dtype": "float32", "limit": 8, "data": DATA}

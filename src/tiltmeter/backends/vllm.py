@@ -1,7 +1,8 @@
 """vLLM in this process, through lm-evaluation-harness' ``VLLM`` class.
 
-Not run here: neither vLLM nor a GPU was at hand. Tests run lm-eval's class over a stand-in for the `vllm` package that
-answers from a real model, so what is tested is what is asked and how answers are read, not vLLM.
+Run here on a CPU, in an environment of its own (`make engines-test`; docs/endpoints.md has the figures), not on a GPU.
+CI runs lm-eval's class over a stand-in for the `vllm` package that answers from a real model: what is tested there is
+what is asked and how answers are read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class VLLM(LoadsFolders):
     """Greedy text and log-probabilities are vLLM's; sampling is its own, seeded per request."""
 
-    about = "checkpoints, compressed or not, in vLLM (not run here: real code, tested with a stand-in)"
+    about = "checkpoints, compressed or not, in vLLM (run here on a CPU)"
     runs_on = "GPU"
     source = "lm_eval (vllm)"
     package = "vllm"
