@@ -1,4 +1,4 @@
-"""How long all statistics of a run take: one model, eight strategies, six benchmarks at full size, 10,000 draws.
+"""How long all statistics of a run take: one model, eight strategies, ten benchmarks at full size, 10,000 draws.
 
     python -m benchmarks.statistics [--strategies 8] [--workers 2]
 
