@@ -74,6 +74,7 @@ def vllm(source: str) -> Callable[[Sequence[Request]], Found]:
     forms = Forms(tokenizer.get_vocab())
 
     def ask(requests: Sequence[Request]) -> Found:
+        model.reset_prefix_cache()  # of the round before, which asked the same
         prompts = [encode(tokenizer, r.prompt if not hasattr(r, "text") else r.text) for r in requests]
         settings = []
         for request in requests:
