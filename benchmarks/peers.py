@@ -5,8 +5,8 @@
 FOLDER holds real weights, a real vocabulary and real end tokens (SmolLM2-135M-Instruct); the GGUF file the same
 weights in float32; PYTHON are the interpreters of the environments that `make engines` sets up. Every round asks each
 engine the same token ids, one after the other, while the others wait. A ratio is the peer's time over tiltmeter's in
-the same round: CPU time with one thread, which other processes cannot take away; wall time with more. Nobody keeps
-anything from one round to the next.
+the same round: CPU time with one thread, which other processes cannot take away; wall time with more. vLLM drops its
+cached prefixes before each round; tiltmeter may keep the one prefix that all prompts of a piece of work share.
 All log-probabilities must agree within 0.01 nats; shown is the largest difference, and the share of equal greedy texts.
 Writes benchmarks/results/peers-NAME.json.
 """
