@@ -11,7 +11,7 @@ from report_run import POISON
 
 from tiltmeter.report import charts
 from tiltmeter.report.figures import figures, to_page, to_svg, write_all
-from tiltmeter.report.ink import INK, SHAPES
+from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, labels
 from tiltmeter.report.view import View
 from tiltmeter.report.words import Words
 from tiltmeter.schema import Verdict
@@ -103,3 +103,34 @@ def test_every_verdict_has_a_colour_a_shape_and_a_cell_of_its_own():
     (shifted,) = (row for row in made.compared if row.verdict is Verdict.SHIFTED)
     drawn = charts.forest(made, [shifted], file=True).to_dict(validate=True)
     assert INK["shifted"] in str(drawn) and SHAPES[Verdict.SHIFTED] in str(drawn)
+
+
+SETTINGS = (
+    "kv4:read=transformers,residual_length=64",
+    "kv4:read=transformers,residual_length=32",
+    "checkpoint=/models/org/SomeModel-7B-Instruct-GPTQ-Int4-g128",
+    "checkpoint=/models/org/SomeModel-7B-Instruct-GPTQ-Int8-g128",
+)
+
+
+def test_a_label_stands_whole_in_lines_that_end_where_a_part_of_the_name_does():
+    assert labels(SETTINGS[:1], 18) == {SETTINGS[0]: "kv4:\nread=transformers,\nresidual_length=64"}
+    assert labels(["int8"], 18) == {"int8": "int8"}
+    assert labels(["a" * 40], 18) == {"a" * 40: f"{'a' * 18}\n{'a' * 18}\n{'a' * 4}"}
+
+
+def test_no_two_variants_share_a_label_however_long_and_alike_their_names_are():
+    names = [f"checkpoint={'x' * 100}{middle}{'y' * 100}" for middle in "ab"]
+    found = labels(names, 18)
+    assert len(set(found.values())) == 2
+    assert all(len(label) <= NAME_LIMIT for label in found.values())
+
+
+@pytest.mark.parametrize("section", ["heatmap", "forest", "groups"])
+def test_two_settings_that_differ_at_their_end_differ_in_the_picture(section):
+    figure = next(figure for figure in figures(view(strategies=SETTINGS)) if figure.section == section)
+    for file in (False, True):
+        root = ET.fromstring(to_svg(figure.draw(file=file)))
+        printed = " ".join("".join(text.itertext()) for text in root.iter() if text.tag.endswith("text"))
+        assert "residual_length=64" in printed and "residual_length=32" in printed
+        assert "Int4" in printed and "Int8" in printed and "…" not in printed

@@ -53,7 +53,7 @@ def test_for_whom_is_silent_about_cells_that_cannot_be_judged():
 
 def test_unusable_cells_are_counted_per_variant_and_controls_are_left_out():
     made = view("no usable signal", "no usable signal")
-    assert summary.unusable(made) == [("int4", 1, 1)]
+    assert summary.unusable(made) == [("int4", "the only comparison")]
 
 
 def test_moved_lists_worse_before_shifted_before_better_and_the_surest_first():
@@ -181,3 +181,17 @@ def test_the_groups_that_carry_a_movement_are_named_with_their_intervals():
     assert found["who carries it: gender spread"] == "female +0.400 [+0.200, +0.600]"
     assert found["movement: gender spread"] == "0.310, at most 0.400 log-odds"
     assert found["slope of the decisions (below 1: fainter)"] == "0.800 [0.700, 0.900]"
+
+
+@pytest.mark.parametrize("verdict", ["worse", "shifted", "better", "equivalent", "inconclusive", "no usable signal"])
+def test_one_comparison_is_spoken_of_as_one_and_equal_numbers_are_no_range(verdict):
+    """No "1 of 1 comparisons", no "40 to 40 items"."""
+    one = view(verdict, strategies=("int4",))
+    assert "the only comparison" in summary.headline(one)[1]
+    assert " to " not in next(line for line in sections.sure(one) if line.startswith("Items"))
+
+
+def test_the_card_never_calls_unsafe_what_the_policy_beside_it_lets_pass():
+    words = Words("en")
+    assert "cleared" not in words("ship.open", name="int8", k=1, n=2)
+    assert "asks less" in words("card.policy")

@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 
 from tiltmeter.printed import clean, defined, digits, interval, signed
-from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, data, styled, verdict_scale
+from tiltmeter.report.ink import INK, NAME_LIMIT, SHAPES, beside, data, labels, step, styled, verdict_scale
 from tiltmeter.report.view import View
 from tiltmeter.schema import Change, Group, Row, Verdict
 from tiltmeter.schema.place import is_base
@@ -40,16 +40,20 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
     companion: draw the change of the noise-corrected spread (squared units) instead of the score's.
     """
     many_models = len({row.model for row in rows}) > 1
+
+    def named(row: Row) -> str:
+        return f"{view.short(row.model)} · {row.strategy}" if many_models else row.strategy
+
     values: list[dict[str, Any]] = []
+    labelled = labels(map(named, rows), 44 if file else 30 if many_models else 18)
     for row, change in changed(rows):
         moved, ends = (change.companion_delta, change.companion_ci) if companion else (change.delta, change.ci)
         delta = known(moved)
         low, high = ends if ends and all(map(defined, ends)) else (None, None)
         noise = known(change.noise) if not companion and not view.rests_on_companion(row) else None
-        label = f"{view.short(row.model)} · {row.strategy}" if many_models else row.strategy
         values.append(
             {
-                "name": label,
+                "name": labelled[named(row)],
                 "delta": delta,
                 "low": low,
                 "high": high,
@@ -64,18 +68,11 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
         )
     if not any(defined(value["delta"]) for value in values):
         return None
-    order = list(dict.fromkeys(clean(value["name"], NAME_LIMIT) for value in values))
     y = alt.Y(
         "name:N",
-        sort=order,
+        sort=list(dict.fromkeys(value["name"] for value in values)),
         title=None,
-        axis=alt.Axis(
-            labelLimit=300 if file else 200 if many_models else 130,
-            domain=False,
-            ticks=False,
-            grid=True,
-            gridDash=[1, 3],
-        ),
+        axis=beside(labelled, domain=False, ticks=False, grid=True, gridDash=[1, 3]),
     )
     unit = _spread_unit(view, rows[0]) if companion else view.unit(rows[0])
     x = alt.X(
@@ -111,7 +108,7 @@ def forest(view: View, rows: list[Row], *, companion: bool = False, file: bool =
         .transform_filter("datum.missing != null")
         .encode(x=alt.datum(0), text="missing:N")
     )
-    return styled(alt.layer(*layers).properties(width=NARROW, height=alt.Step(26)))
+    return styled(alt.layer(*layers).properties(width=NARROW, height=step(labelled, 26)))
 
 
 def _spread_unit(view: View, row: Row) -> str:
@@ -135,6 +132,7 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
     kept = set(sorted(reach, key=lambda key: (" x " in key[0], -reach[key]))[:GROUPS_SHOWN])
     many_attributes = len({attribute for attribute, _ in kept if " x " not in attribute}) > 1
     values: list[dict[str, Any]] = []
+    labelled = labels((row.strategy for row, _ in found), 13 if narrow else 21)
     for row, group in found:
         if (group.attribute, group.group) not in kept:
             continue
@@ -144,7 +142,7 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
         values.append(
             {
                 "name": f"{attribute}: {name}" if many_attributes and " x " not in group.attribute else name,
-                "strategy": row.strategy,
+                "strategy": labelled[row.strategy],
                 "zero": 0,
                 "delta": group.delta,
                 "low": low,
@@ -187,9 +185,11 @@ def groups(view: View, rows: list[Row], *, file: bool = False, narrow: bool = Fa
         base.mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, description="said:N"),
         data=data(values),
     ).properties(width=84 if narrow else 150, height=alt.Step(17))
-    strategies = list(dict.fromkeys(clean(value["strategy"], NAME_LIMIT) for value in values))
+    strategies = list(dict.fromkeys(value["strategy"] for value in values))
     chart = layered.facet(
-        facet=alt.Facet("strategy:N", sort=strategies, title=title, header=alt.Header(titleOrient="bottom")),
+        facet=alt.Facet(
+            "strategy:N", sort=strategies, title=title, header=alt.Header(titleOrient="bottom", labelLimit=0)
+        ),
         columns=min(2 if narrow else 4, len(strategies)),
         spacing=8 if narrow else 14,
     )
@@ -214,9 +214,10 @@ def published(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
     if not rows:
         return None
     values = []
+    labelled = labels((row.strategy for row in rows), 44 if file else 18)
     for row, change in changed(rows):
         ends = change.ci or (None, None)
-        common = {"name": row.strategy, "said": view.sentence(row)}
+        common = {"name": labelled[row.strategy], "said": view.sentence(row)}
         values.append(
             {
                 **common,
@@ -231,7 +232,7 @@ def published(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
         )
     keyed: dict[str, Any] = {} if file else {"legend": None}
     which = [view.words("published.measured"), view.words("published.paper")]
-    base = alt.Chart(data(values)).encode(y=alt.Y("name:N", sort=None, title=None))
+    base = alt.Chart(data(values)).encode(y=alt.Y("name:N", sort=None, title=None, axis=beside(labelled)))
     colour = alt.Color(
         "which:N", title=None, **keyed, scale=alt.Scale(domain=which, range=[INK["accent"], INK["worse"]])
     )
@@ -244,7 +245,7 @@ def published(view: View, rows: list[Row], *, file: bool = False) -> Any | None:
             base.mark_point(filled=True, size=110, opacity=1).encode(
                 x=x, color=colour, shape=shape, description="said:N"
             ),
-        ).properties(width=NARROW, height=alt.Step(26))
+        ).properties(width=NARROW, height=step(labelled, 26))
     )
 
 
@@ -302,10 +303,11 @@ def heatmap(view: View, rows: list[Row], *, file: bool = True) -> Any | None:
     page has a real table). None when there is no comparison."""
     if not rows:
         return None
+    strategies, benchmarks = labels((r.strategy for r in rows), 36), labels((r.benchmark for r in rows), 18)
     values = [
         {
-            "strategy": row.strategy,
-            "benchmark": row.benchmark,
+            "strategy": strategies[row.strategy],
+            "benchmark": benchmarks[row.benchmark],
             "text": f"{view.sign(change.verdict)} {view.delta(row)}",
             "inside": change.verdict,
             "verdict": view.verdict_words(change.verdict),
@@ -318,14 +320,14 @@ def heatmap(view: View, rows: list[Row], *, file: bool = True) -> Any | None:
             "benchmark:N",
             sort=None,
             title=None,
-            axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=130),
+            axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False, labelLimit=0),
         ),
-        y=alt.Y("strategy:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, labelLimit=240)),
+        y=alt.Y("strategy:N", sort=None, title=None, axis=beside(strategies, domain=False, ticks=False)),
     )
     colour = verdict_scale(view, present, alt.Color, {v: INK[v.colour] for v in present})
     return styled(
         alt.layer(
             base.mark_rect(opacity=0.92, cornerRadius=3, stroke=INK["paper"], strokeWidth=3).encode(color=colour),
             base.mark_text(color=INK["paper"], fontSize=12).encode(text="text:N"),
-        ).properties(width=alt.Step(136), height=alt.Step(34))
+        ).properties(width=alt.Step(136), height=step(strategies, 34))
     )

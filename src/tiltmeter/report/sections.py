@@ -10,6 +10,7 @@ from tiltmeter.messages import Message, Text, from_json
 from tiltmeter.printed import NONE, compact, defined, digits, number, signed, size
 from tiltmeter.registry import known
 from tiltmeter.report.facts import Pairs, words_unit
+from tiltmeter.report.summary import share
 from tiltmeter.report.view import Panel, View
 from tiltmeter.report.words import Told, foreign
 from tiltmeter.schema import Flips, Proof, Row, Verdict
@@ -28,7 +29,8 @@ def sure(view: View) -> Iterator[str]:
         return
     paired = [row.change.n_paired for row in rows if row.change and row.change.n_paired]
     if paired:
-        yield view.words("sure.paired", low=f"{min(paired):,}", high=f"{max(paired):,}")
+        low, high = f"{min(paired):,}", f"{max(paired):,}"
+        yield view.words("sure.paired", n=low if low == high else view.words("share.range", low=low, high=high))
     controls = [row for row in rows if is_control(row.strategy, view.controls)]
     if controls:
         k = sum(bool(row.verdict and row.verdict.moved) for row in controls)
@@ -37,7 +39,7 @@ def sure(view: View) -> Iterator[str]:
         yield view.words("sure.no_controls")
     partial = sum(row.partial for row in rows)
     if partial:
-        yield view.words("sure.partial", k=partial, n=len(rows))
+        yield view.words("sure.partial", of=share(view, partial, len(rows)))
 
 
 def choice(view: View) -> Told:

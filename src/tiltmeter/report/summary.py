@@ -51,28 +51,30 @@ def headline(view: View) -> tuple[Verdict | None, str]:
     k = {verdict: counts.get(verdict, 0) for verdict in Verdict}
     if not rows:
         return None, words("answer.none")
-    told = {
-        "n": len(rows),
-        "same": k[Verdict.EQUIVALENT],
-        "better": k[Verdict.BETTER],
-        "open": k[Verdict.INCONCLUSIVE],
-        "unusable": k[Verdict.NO_USABLE_SIGNAL],
-        "shifted": k[Verdict.SHIFTED],
-    }
+
+    def answer(verdict: Verdict, key: str) -> tuple[Verdict, str]:
+        found = {"open": k[Verdict.INCONCLUSIVE], "unusable": k[Verdict.NO_USABLE_SIGNAL], "n": len(rows)}
+        return verdict, words(key, of=share(view, k[verdict], len(rows)), **found)
+
     broken = bool(k[Verdict.NO_USABLE_SIGNAL])
     if k[Verdict.WORSE]:
-        return Verdict.WORSE, words("answer.worse_unusable" if broken else "answer.worse", k=k[Verdict.WORSE], **told)
+        return answer(Verdict.WORSE, "answer.worse_unusable" if broken else "answer.worse")
     if k[Verdict.SHIFTED]:
-        return Verdict.SHIFTED, words("answer.shifted_unusable" if broken else "answer.shifted", **told)
+        return answer(Verdict.SHIFTED, "answer.shifted_unusable" if broken else "answer.shifted")
     if broken:
-        return Verdict.NO_USABLE_SIGNAL, words("answer.unusable", **told)
+        return answer(Verdict.NO_USABLE_SIGNAL, "answer.unusable")
     if k[Verdict.BETTER]:
-        return Verdict.BETTER, words("answer.better", **told)
+        return answer(Verdict.BETTER, "answer.better")
     if k[Verdict.EQUIVALENT] and not k[Verdict.INCONCLUSIVE]:
-        return Verdict.EQUIVALENT, words("answer.same", **told)
+        return answer(Verdict.EQUIVALENT, "answer.same")
     if k[Verdict.INCONCLUSIVE]:
-        return Verdict.INCONCLUSIVE, words("answer.open", **told)
-    return Verdict.NOT_EXERCISED, words("answer.idle" if k[Verdict.NOT_EXERCISED] else "answer.unjudged", **told)
+        return answer(Verdict.INCONCLUSIVE, "answer.open")
+    return answer(Verdict.NOT_EXERCISED, "answer.idle" if k[Verdict.NOT_EXERCISED] else "answer.unjudged")
+
+
+def share(view: View, k: int, n: int) -> str:
+    """So many of all comparisons, in words that fit one, too."""
+    return view.words("share.only") if k == n == 1 else view.words("share.some", k=k, n=n)
 
 
 def moved(view: View) -> list[Row]:
@@ -85,13 +87,13 @@ def moved(view: View) -> list[Row]:
     return sorted((row for row in view.accelerated if row.verdict and row.verdict.moved), key=key)
 
 
-def unusable(view: View) -> list[tuple[str, int, int]]:
-    """(variant, cells without a usable signal, its cells) of every variant that has any."""
+def unusable(view: View) -> list[tuple[str, str]]:
+    """(variant, how many of its comparisons have no usable signal) of every variant that has any."""
     found: dict[str, list[Row]] = {}
     for row in view.accelerated:
         found.setdefault(view.variant_name(row), []).append(row)
     counted = [(name, view.counts(rows).get(Verdict.NO_USABLE_SIGNAL, 0), len(rows)) for name, rows in found.items()]
-    return [entry for entry in counted if entry[1]]
+    return [(name, share(view, k, n)) for name, k, n in counted if k]
 
 
 def for_whom(view: View) -> list[GroupMove]:
