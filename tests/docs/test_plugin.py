@@ -114,6 +114,31 @@ def test_a_run_is_judged_and_the_report_speaks_its_words_in_both_languages(insta
     assert all(words in page for words in chinese) and not any(words in page for words in english)
 
 
+def test_a_plan_tells_what_its_statistics_could_find(installed, data, tmp_path):
+    about = ("-s", "weight-noise", "-b", "job-pronouns", "--data", str(data), "--out", str(tmp_path / "run"))
+    line = next(
+        line for line in tiltmeter(installed, "run", str(MODEL), *about, "--dry-run").splitlines() if "job" in line
+    )
+    assert "24" in line and "points" in line and "–" not in line  # every number of its row is known
+
+
+def test_the_demo_asks_what_its_world_has_data_of_whatever_else_is_installed(installed):
+    code = (
+        "from tiltmeter.demo.command import study_of; from tiltmeter.registry import known\n"
+        "print('job-pronouns' in known('benchmark'), *study_of([], False, 0).benchmark_names())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=installed, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [
+        "True",
+        "crows-pairs",
+        "discrim-eval",
+        "discrim-eval-gen",
+        "dt-stereotyping",
+        "global-opinion-qa",
+        "worldbench",
+    ]
+
+
 def test_a_checkpoint_with_another_tokenizer_is_incomparable_on_it(installed, data, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(MODEL, other)

@@ -13,9 +13,11 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from tiltmeter.benchmarks.base import Benchmark
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.printed import STYLE, defined, digits, number, signed
+from tiltmeter.registry import known
 from tiltmeter.results.document import read_document
 from tiltmeter.runs.progress import Terminal
 from tiltmeter.schema import Row, Verdict
@@ -95,11 +97,19 @@ def available() -> tuple[list[str], dict[str, str]]:
     return [name for name in WANTED if name not in left_out], left_out
 
 
+def invented() -> tuple[str, ...]:
+    """Benchmarks that this toy world has data of; those of other packages have none here."""
+    classes: dict[str, type[Benchmark]] = known("benchmark")
+    files = {name: cls.files for name, cls in classes.items() if cls.by_default}
+    return tuple(name for name in files if all((DATA / file).exists() for file in files[name]))
+
+
 def study_of(strategies: list[str], full: bool, seed: int) -> Any:
     """The study the demo runs; also what --full adds."""
     return make_study(
         models=(str(BASE),),
         strategies=tuple(strategies),
+        benchmarks=invented(),
         data=str(DATA),
         format="both" if full else "plain",
         decoding="both" if full else "greedy",
