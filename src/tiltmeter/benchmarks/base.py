@@ -20,7 +20,7 @@ import numpy as np
 from tiltmeter.analysis.types import Comparison
 from tiltmeter.datasets.catalogue import Dataset
 from tiltmeter.messages import Message, Text, say
-from tiltmeter.schema.item import Item
+from tiltmeter.schema.item import Item as Item  # told on: benchmarks import it from here
 from tiltmeter.scoring.requests import Answer, Format, Generation, GenerationAnswer, Render, Request
 from tiltmeter.seeds import seed_for
 
