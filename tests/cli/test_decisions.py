@@ -7,6 +7,7 @@ from made_documents import document, row
 
 from tiltmeter.cli import decisions
 from tiltmeter.errors import UserError
+from tiltmeter.results import computed
 
 NAME = "m\x1b[31m"
 
@@ -72,11 +73,7 @@ def test_a_junit_file_that_cannot_be_written_is_a_mistake(stored, tmp_path):
 
 def test_margins_of_the_policy_judge_the_run_anew(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(
-        decisions,
-        "compute",
-        lambda run, margins: seen.append(margins) or document([row()]),
-    )
+    monkeypatch.setattr(computed, "document", lambda run, margins: seen.append(margins) or document([row()]))
     policy = tmp_path / "policy.yaml"
     policy.write_text("margins: {crows-pairs: 0.5}")
     assert decisions.run_gate(tmp_path, policy) == 0 and seen == [{"crows-pairs": 0.5}]

@@ -216,7 +216,7 @@ def test_an_order_that_cannot_work_is_refused_with_its_reason(typed, reason):
     [
         ("wanda:sparsity=1.5", "between 0 and 1"),
         ("magnitude:sparsity=0", "between 0 and 1"),
-        ("wanda:sparsity=nan", "between 0 and 1"),
+        ("wanda:sparsity=nan", "a finite number"),
         ("awq:bits=1", "bits is 2 to 8"),
         ("gptq:group_size=0", "at least 1"),
         ("w8a8:smooth=2", "between 0 and 1"),
