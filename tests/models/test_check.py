@@ -4,56 +4,17 @@ read; what only running shows is refused by the first forward."""
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from entering import LAYER, change, configure, enter, refused
+from safetensors.torch import load_file
 
 from tiltmeter.errors import UserError
 from tiltmeter.models import reading
-from tiltmeter.models.check import check_checkpoint
 from tiltmeter.models.folders import fingerprint_folder
-from tiltmeter.models.formats.awq_gptq import read_format
-from tiltmeter.models.resolve import resolve
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants import apply
-
-LAYER = "model.layers.1.mlp.down_proj.weight"
-
-
-@pytest.fixture
-def copy(stories: str, tmp_path: Path) -> Path:
-    folder = tmp_path / "m"
-    shutil.copytree(stories, folder)
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        file.chmod(0o644)
-    return folder
-
-
-def enter(folder: Path) -> None:
-    """What every command does with a model before it computes anything."""
-    resolved = resolve(str(folder))
-    read_format(resolved, "m")
-    check_checkpoint(resolved, "m", reading.load_config(resolved, "m"), reading.load_tokenizer(resolved, "m"))
-
-
-def change(folder: Path, edit) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    edit(tensors)
-    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def configure(folder: Path, file: str = "config.json", **values) -> None:
-    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | values))
-
-
-def refused(folder: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        enter(folder)
-    assert caught.value.fix
-    return str(caught.value)
 
 
 def test_a_sound_checkpoint_enters(copy):
@@ -120,65 +81,6 @@ def test_a_file_cut_in_half_says_how_much_there_is(copy):
     content = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(content[: len(content) // 2])
     assert f"holds {len(content) // 2:,} of {len(content):,} bytes" in refused(copy)
-
-
-@pytest.mark.parametrize(
-    "named", ["w.bin", "../outside.safetensors", "/etc/outside.safetensors", "sub/../../outside.safetensors", 3, None]
-)
-def test_an_index_may_name_nothing_but_safetensors_inside_the_folder(copy, named):
-    names = list(load_file(copy / "model.safetensors"))
-    (copy / "model.safetensors").rename(copy.parent / "outside.safetensors")
-    torch.save({}, copy / "w.bin")
-    (copy / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, named)})
-    )
-    assert "model.safetensors.index.json" in refused(copy)
-
-
-@pytest.fixture
-def shards(stories, copy):
-    """The model in three files and an index."""
-    from transformers import AutoModelForCausalLM
-
-    (copy / "model.safetensors").unlink()
-    AutoModelForCausalLM.from_pretrained(stories).save_pretrained(copy, max_shard_size="900KB")
-    return copy
-
-
-def reindex(folder: Path, edit) -> None:
-    index = json.loads((folder / "model.safetensors.index.json").read_text())
-    edit(index["weight_map"])
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
-def test_an_index_and_its_files_hold_the_same_tensors(shards):
-    enter(shards)
-    sound = (shards / "model.safetensors.index.json").read_text()
-    first, *_, last = sorted(file.name for file in shards.glob("model-0*"))
-    reindex(shards, lambda m: m.pop(LAYER))
-    assert f"holds {LAYER}, which model.safetensors.index.json leaves out" in refused(shards)
-    (shards / "model.safetensors.index.json").write_text(sound)
-    other = last if json.loads(sound)["weight_map"][LAYER] == first else first
-    reindex(shards, lambda m: m.update({LAYER: other}))
-    assert f"names {LAYER} in {other}, which does not hold it; it stands in" in refused(shards)
-    (shards / "model.safetensors.index.json").write_text(sound)
-    reindex(shards, lambda m: m.update({"model.ghost": last}))
-    assert "names model.ghost" in refused(shards)
-    (shards / last).unlink()
-    assert f"lacks {last}" in refused(shards)
-
-
-def test_a_tensor_that_two_files_hold_is_refused(shards):
-    first, *_, last = sorted(shards.glob("model-0*"))
-    name, tensor = next(iter(load_file(first).items()))
-    save_file({**load_file(last), name: tensor + 1}, last, metadata={"format": "pt"})
-    assert f"{name} stands in {first.name} and in {last.name}" in refused(shards)
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"weight_map": {}', '{"weight_map": {"a": "b.safetensors"}}'])
-def test_an_index_that_is_none_is_named(shards, content):
-    (shards / "model.safetensors.index.json").write_text(content)
-    assert "model.safetensors.index.json is no index" in refused(shards)
 
 
 @pytest.mark.parametrize(
@@ -262,31 +164,6 @@ def test_zeros_alone_are_a_note_of_the_run(copy):
     change(copy, lambda t: t.update({name: torch.zeros_like(t[name]) for name in t if "layers.1.mlp" in name}))
     notes = [str(note) for note in apply.load(str(copy), parse("none"), device="cpu").notes]
     assert [note for note in notes if "nothing but zeros" in note and note.startswith("3 weight matrices")]
-
-
-def test_weights_that_an_index_or_a_link_puts_elsewhere_are_hashed(copy):
-    names = list(load_file(copy / "model.safetensors"))
-    (copy / "sub").mkdir()
-    (copy / "model.safetensors").rename(copy / "sub" / "w.safetensors")
-    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "sub/w.safetensors")}
-    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    enter(copy)
-    seen = {fingerprint_folder(copy)}
-
-    def move(tensors):
-        tensors[LAYER] = tensors[LAYER] * 2
-
-    tensors = load_file(copy / "sub" / "w.safetensors")
-    move(tensors)
-    save_file(tensors, copy / "sub" / "w.safetensors", metadata={"format": "pt"})
-    seen.add(fingerprint_folder(copy))
-    (copy / "sub" / "w.safetensors").rename(copy.parent / "far.safetensors")
-    (copy / "sub" / "w.safetensors").symlink_to(copy.parent / "far.safetensors")
-    assert fingerprint_folder(copy) in seen  # the same bytes behind a link
-    move(tensors)
-    save_file(tensors, copy.parent / "far.safetensors", metadata={"format": "pt"})
-    seen.add(fingerprint_folder(copy))
-    assert len(seen) == 3
 
 
 def test_weights_that_keep_size_and_time_get_another_hash(copy):
