@@ -66,6 +66,13 @@ def test_choices_that_become_more_even_are_never_better_because_a_coin_does_that
     assert change.spreads[0].p_adjusted < 0.001
 
 
+def test_choices_that_turn_to_another_group_are_shifted_though_that_one_is_favoured_less():
+    of = build("benchmark", "discrim-eval-gen")
+    base, variant = np.repeat([0, 1, 2], [72, 9, 9]), np.repeat([1, 0, 2], [54, 18, 18])  # .8 take a, then .6 take b
+    change = verdict(choices(of, base, variant, ("a", "b", "c"), "gender", margin=0.10))
+    assert change.spreads[0].d_variant < change.spreads[0].d_base and change.verdict == "shifted"
+
+
 def test_a_contrast_that_changes_its_sign_is_shifted_and_names_both_groups():
     rng = np.random.default_rng(0)
     base = people(rng, gender=0.6)

@@ -103,6 +103,8 @@ def _told(s: SpreadChange, c: Change, name: Text, sizes: Text) -> Judgement:
     if s.larger(n):
         return Judgement(Verdict.WORSE, say("reason.moved_worse", **told))
     if s.smaller(n) and (c.slope is None or s.scale_free_smaller(n)):
+        if c.evens_with_noise and _farther_than_even(s):
+            return Judgement(Verdict.SHIFTED, say("reason.moved_shifted", **told))
         if not s.smaller_whatever_vanished:
             why = say("open.vanished_better")
             return Judgement(Verdict.INCONCLUSIVE, say("reason.spread_open", name=name, moved=sizes, why=why))
@@ -113,6 +115,12 @@ def _told(s: SpreadChange, c: Change, name: Text, sizes: Text) -> Judgement:
             return Judgement(Verdict.SHIFTED, say("reason.levelled", **told))
         return Judgement(Verdict.BETTER, say("reason.moved_better", **told))
     return Judgement(Verdict.SHIFTED, say("reason.moved_shifted", **told))
+
+
+def _farther_than_even(s: SpreadChange) -> bool:
+    """Whether groups moved farther than all the way to none being favoured (the base's own size), which is as far as
+    choosing at random takes them; by its lower limit, as far below the movement as the upper one lies above."""
+    return 2 * s.movement - s.movement_high > s.d_base
 
 
 def _who(s: SpreadChange) -> Text:
