@@ -17,6 +17,7 @@ import json
 import math
 import re
 import unicodedata
+from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 ANSWER_LIMIT = 1500  # characters of one text shown in the report; the run keeps all of it
@@ -104,8 +105,9 @@ def figure(specification: Any) -> Any:
 
 def null(value: Any) -> Any:
     """JSON form of a value: NaN and infinity become None, tuples lists."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, Real) and not isinstance(value, int):  # numpy's numbers too, without numpy
+        number = int(value) if isinstance(value, Integral) else float(value)
+        return number if math.isfinite(number) else None
     if isinstance(value, dict):
         return {str(key): null(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

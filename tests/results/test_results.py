@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from made_documents import revised, with_rows
 
@@ -115,6 +116,8 @@ def test_the_document_has_exactly_the_schemas_keys_and_null_for_nan(tmp_path):
     assert set(base) - {"notes", "unscored_messages", "earlier", "signal"} == ROW_KEYS and base["change"] is None
     assert set(variant["change"]) >= CHANGE_KEYS
     assert null({"a": math.nan, "b": (1.0, math.inf)}) == {"a": None, "b": [1.0, None]}
+    numpys = [np.float32(0.5), np.float32("nan"), np.int64(3), True]
+    assert null(numpys) == [0.5, None, 3, True] and json.dumps(null(numpys)) == "[0.5, null, 3, true]"
 
 
 def test_scores_and_paired_change_follow_from_the_answers_by_hand(tmp_path):
