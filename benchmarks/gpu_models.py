@@ -41,7 +41,8 @@ class Models:
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(folder)
         else:
-            model = LlamaForCausalLM(LlamaConfig(**{**COMMON, **SHAPES[shape]})).to(dtype)
+            with torch.device(self.where):  # billions of random numbers take a CPU minutes
+                model = LlamaForCausalLM._from_config(LlamaConfig(**{**COMMON, **SHAPES[shape]}), dtype=dtype)
         with torch.no_grad():
             model.get_output_embeddings().weight.mul_(head)
         name = str(dtype).removeprefix("torch.")

@@ -214,6 +214,9 @@ class Smoke(Decoding):
                 found[strategy] = {"failed": f"{type(error).__name__}: {error}"[:300]}
             finally:
                 os.environ[device.STRICT] = "1"
+        failed = [f"{name}: {each['failed']}" for name, each in found.items() if "failed" in each]
+        if failed:
+            raise AssertionError("; ".join(failed))
         return found
 
     def resume(self) -> dict[str, Any]:
