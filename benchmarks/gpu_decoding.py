@@ -1,4 +1,4 @@
-"""Checks of decoding on a card: the kernel, captured steps, and what a step costs. Not run so far on a card."""
+"""Checks of decoding on a card: the kernel, captured steps, and what a step costs."""
 
 from __future__ import annotations
 

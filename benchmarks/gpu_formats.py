@@ -170,15 +170,22 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TILTMETER_SHARED", "../shared")))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shape", default="8b", choices=["8b", *SHAPES])
+    parser.add_argument("--layers", type=int, default=32, help="of the 8b shape: fewer are made sooner")
     parser.add_argument("--formats", nargs="*", default=list(FORMATS), choices=list(FORMATS))
     options = parser.parse_args()
     os.environ.pop(device.STRICT, None)  # a format that refuses to be captured goes on, and that is a finding
-    SHAPES.setdefault("8b", LLAMA_8B)
+    SHAPES["8b"] = {**LLAMA_8B, "num_hidden_layers": options.layers}
     formats = Formats(options.shared, options.device)
     base = formats.variant(options.shape, torch.bfloat16)
     limits = formats.limits()
     card = torch.cuda.get_device_name() if formats.on_card else options.device
-    found: dict[str, Any] = {"device": card, "torch": torch.__version__, "shape": options.shape, **limits}
+    found: dict[str, Any] = {
+        "device": card,
+        "torch": torch.__version__,
+        "shape": options.shape,
+        "layers": options.layers,
+        **limits,
+    }
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in options.formats:
         started = time.perf_counter()

@@ -8,7 +8,7 @@ model time; the calculated floor (13.96 GFLOP a token, 60 % of peak) is 88 s. Ge
 transformers' generate on 64 sequences of the first greedy benchmark with --peers.
 
 The first method that is not prefix trees ends the run: a slower one would only burn the time of a lent card. Results
-go to $OUT (else benchmarks/results) after every cell: gpu.json. Not run so far on a card.
+go to $OUT (else benchmarks/results) after every cell: gpu.json.
 """
 
 from __future__ import annotations

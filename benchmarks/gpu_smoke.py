@@ -5,7 +5,7 @@
 Each check prints one line and is written to $OUT/gpu_smoke.json (else benchmarks/results) as soon as it is done; one
 that fails does not stop the others, unless the card itself is lost. Strict mode is on: a fallback is a failure.
 Random models in real shapes and a trained toy model; a few seconds each. ``--device cpu`` tries the script where there
-is no card. Not run so far on a card.
+is no card.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Captured decoding. On a CPU a stand-in for the graph replays the step itself: what is captured, what the host does
-around it and what texts come out are the same code as on a card, where it has not run so far."""
+around it and what texts come out are the same code as on a card."""
 
 from __future__ import annotations
 

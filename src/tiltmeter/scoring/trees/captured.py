@@ -203,6 +203,7 @@ class CapturedSteps(Steps):
         return found
 
     def advance(self, store: DecodeStore, active: Active, slots: int) -> None:
+        store.settle()
         burst = None if self.notes else self._burst(store, active)
         if burst is None:
             super().advance(store, active, slots)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -85,27 +85,48 @@ class DecodeStore(Cache):
         self.shared_length = np.zeros(slots, dtype=np.int64)  # without the prefix
         self.own_length = np.zeros(slots * width, dtype=np.int64)
         self.calls = 0
+        self._admitted: list[tuple[Literal["own", "shared"], int, Kept]] = []
 
     def admit(self, slot: int, shared: Kept, owns: Sequence[Kept]) -> None:
-        """Fill `slot` with what its rows share, and with the rest of each row's prompt."""
-        self._fill(self._shared, slot, shared)
+        """Fill `slot` with what its rows share, and with the rest of each row's prompt; see `settle`."""
+        self._fill("shared", slot, shared)
         self.shared_length[slot] = len(shared.columns)
         self.own_length[slot * self.width : (slot + 1) * self.width] = 0
         for row, own in enumerate(owns, slot * self.width):
-            self._fill(self._own, row, own)
+            self._fill("own", row, own)
             self.own_length[row] = len(own.columns)
 
-    def _fill(self, target: KV, row: int, tokens: Kept) -> None:
-        length = len(tokens.columns)
-        if not length:
+    def _fill(self, part: Literal["own", "shared"], row: int, tokens: Kept) -> None:
+        if not len(tokens.columns):
             return
-        nodes = torch.from_numpy(tokens.columns).to(self._device)
-        for (key, value), (key_to, value_to) in zip(tokens.states, target, strict=True):
-            key_to[row, :, :length] = key[0][:, nodes]
-            value_to[row, :, :length] = value[0][:, nodes]
+        if self._admitted and self._admitted[0][2].states is not tokens.states:
+            self.settle()  # one piece's keys and values are kept, not those of all that will be admitted
+        self._admitted.append((part, row, tokens))
+
+    def settle(self) -> None:
+        """Copy what was admitted into the buffers: all rows of a layer at once, because a card takes longer to be told
+        of a copy than to make it. Before every step, and before slots move."""
+        admitted, self._admitted = self._admitted, []
+        for part, target in (("own", self._own), ("shared", self._shared)):
+            chosen = [(row, tokens) for where, row, tokens in admitted if where == part]
+            if not chosen:
+                continue
+            lengths = [len(tokens.columns) for _, tokens in chosen]
+            rows, places, nodes = (
+                torch.from_numpy(np.concatenate(parts)).to(self._device)
+                for parts in (
+                    [np.full(length, row) for (row, _), length in zip(chosen, lengths, strict=True)],
+                    [np.arange(length) for length in lengths],
+                    [tokens.columns for _, tokens in chosen],
+                )
+            )
+            for layer, into in zip(chosen[0][1].states, target, strict=True):
+                for states, buffer in zip(layer, into, strict=True):
+                    buffer[rows, :, places] = states[0].index_select(1, nodes).transpose(0, 1)  # (tokens, K, D)
 
     def move(self, source: int, target: int) -> None:
         """Copy slot `source` over slot `target`."""
+        self.settle()
         rows_from = slice(source * self.width, (source + 1) * self.width)
         rows_to = slice(target * self.width, (target + 1) * self.width)
         used = int(self.own_length[rows_from].max())
@@ -123,6 +144,7 @@ class DecodeStore(Cache):
 
         Returns: the positions of the new tokens, shape (n,).
         """
+        self.settle()
         positions = self.start + self.shared_length[rows // self.width] + self.own_length[rows]
         self._active_rows = rows
         self._rows = torch.from_numpy(rows).to(self._device)
