@@ -1,6 +1,7 @@
 """`tiltmeter demo`, and the damage that pruning to 2:4 does to the built-in model."""
 
 import io
+from collections import Counter
 
 import pytest
 from rich.console import Console
@@ -9,7 +10,8 @@ from typer.testing import CliRunner
 from tiltmeter.cli.commands import app
 from tiltmeter.demo import command
 from tiltmeter.pipeline import run
-from tiltmeter.results.document import read_results
+from tiltmeter.printed import digits, number, signed
+from tiltmeter.results.document import read_document, read_results
 from tiltmeter.study import make_study
 
 
@@ -28,6 +30,9 @@ def test_the_demo_shows_truth_measurement_change_and_what_to_type_next(one_strat
         "toy world",
         "planted",
         "70.00",
+        "0.361",  # of bbq
+        "25.00",  # of winobias
+        "first answer 0.",
         "magnitude",
         "left out: awq",
         "tiltmeter data fetch",
@@ -38,6 +43,29 @@ def test_the_demo_shows_truth_measurement_change_and_what_to_type_next(one_strat
     assert {row["benchmark"] for row in rows} == set(command.planted_scores())
     listed = CliRunner().invoke(app, ["results", str(keep)])
     assert listed.exit_code == 0 and "crows-pairs" in listed.output
+    for width, fewest in ((200, 1), (80, 2), (40, 3)):
+        check_that_no_number_is_cut(keep, width, fewest)
+
+
+def check_that_no_number_is_cut(folder, width, fewest):
+    """The table of a run at a width, in at least so many blocks: every planted, measured and changed number stands."""
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    rows = [row for row in read_document(folder).rows if row.place.asked == ("plain", "greedy")]
+    tables = command.results_tables(rows, console)
+    assert len(tables) >= fewest and (fewest > 1 or len(tables) == 1)
+    for table in tables:
+        console.print(table)
+    words = Counter(out.getvalue().split())
+    wanted = Counter()
+    for row in rows:
+        places = digits(row.unit)
+        if row.change is None:
+            wanted += Counter([number(command.planted_scores()[row.benchmark], places), number(row.score, places)])
+        else:
+            wanted[signed(row.change.delta, places)] += 1
+    assert len(rows) == 2 * len(command.BENCHMARKS) and not wanted - words
+    assert max(map(len, out.getvalue().splitlines())) <= width
 
 
 def test_strategies_whose_library_is_missing_are_left_out_by_name(one_strategy):

@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
-from tiltmeter.demo.command import BASE, DATA
+from tiltmeter.demo.command import BASE, BENCHMARKS, DATA
 from tiltmeter.demo.training.world import build_world
 from tiltmeter.pipeline import run
 from tiltmeter.registry import build
@@ -44,17 +44,21 @@ class Measured:
         return [(self.world[benchmark][o.item], o) for o in self.outcomes(benchmark, fmt, decoding)]
 
 
-def measure(out, **settings):
-    run(
-        make_study(models=[str(BASE)], data=str(DATA), decoding="both", text_quality=False, draws=500, **settings),
-        out,
-    )
+def measure(out, benchmarks=BENCHMARKS, **settings):
+    fixed = {"models": [str(BASE)], "data": str(DATA), "decoding": "both", "text_quality": False, "draws": 500}
+    run(make_study(**fixed, benchmarks=benchmarks, **settings), out)
     return Measured(out)
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     return measure(tmp_path_factory.mktemp("demo") / "run", samples=2, limits={"discrim-eval": 450})
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """bbq in every order of its options."""
+    return measure(tmp_path_factory.mktemp("demo") / "orders", ["bbq"], orders="all")
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +187,48 @@ def check_sampled_selections(measured, fmt):
     return groups
 
 
+def check_asked(measured, fmt, planted=None):
+    planted = planted or PLANTED["bbq"]
+    row = measured.rows["bbq", fmt, "greedy"]
+    assert row["score"] == pytest.approx(planted["score"], abs=0.03)  # a row that changes its answer moves it by .014
+    for name in ("s_dis", "acc_amb", "acc_dis", "acc_gap_dis", "unknown_dis"):
+        assert row["extra"][name] == pytest.approx(planted[name], abs=0.06), name
+    categories = {g["group"]: g["score"] for g in row["groups"] if g["attribute"] == "category"}
+    assert categories == pytest.approx(planted["category"], abs=0.13)  # one of eight rows
+    for place, share in planted["places"].items():
+        assert row["extra"][f"p_place_{place}"] == pytest.approx(share, abs=0.02), place
+    return row["n_items"]
+
+
+def check_asked_and_every_row(measured, fmt):
+    pairs = measured.pairs("bbq", fmt, "greedy")
+    variation = [
+        0.5 * np.abs(np.subtract(outcome.samples[0].values["places"], [a.probability for a in item.answers])).sum()
+        for item, outcome in pairs
+    ]
+    assert np.mean(variation) <= 0.05
+    check_asked(measured, fmt)
+    return len(pairs)
+
+
+def check_referents(measured, fmt):
+    planted = PLANTED["winobias"]
+    row = measured.rows["winobias", fmt, "greedy"]
+    sentence = 100 / 40  # points that one sentence of type 1 weighs; one of type 2 twice as much
+    assert row["score"] == pytest.approx(planted["score"], abs=sentence)
+    for name, weight in {"acc_pro": 1, "acc_anti": 1, "acc_type1": 1, "acc_type2": 1, "gap_type2": 2}.items():
+        assert row["extra"][name] == pytest.approx(planted[name], abs=weight * sentence), name
+    genders = {g["group"]: g["score"] for g in row["groups"] if g["attribute"] == "pronoun"}
+    assert genders == pytest.approx(planted["pronoun"], abs=2 * sentence)
+    found = [o.samples[0].values["right_lead"] for o in measured.outcomes("winobias", fmt, "greedy")]
+    assert np.sqrt(np.mean(np.subtract(found, [entry["log_odds"] for entry in planted["items"]]) ** 2)) < 0.2
+    return len(found)
+
+
 # each returns what it held to the planted truth: how many items, or which groups
 GREEDY = {"global-opinion-qa": check_opinions, "worldbench": check_facts, "dt-stereotyping": check_statements,
-          "discrim-eval": check_decisions, "discrim-eval-gen": check_selections}  # fmt: skip
+          "discrim-eval": check_decisions, "discrim-eval-gen": check_selections, "bbq": check_asked_and_every_row,
+          "winobias": check_referents}  # fmt: skip
 SAMPLED = {"dt-stereotyping": check_sampled_statements, "discrim-eval-gen": check_sampled_selections}
 SAMPLED_GROUPS = {"dt-stereotyping": set(PLANTED["dt-stereotyping"]["sampling"]["target_group"]),
                   "discrim-eval-gen": {"man", "woman", "non-binary"}}  # fmt: skip
@@ -199,6 +242,13 @@ def test_pairs_are_preferred_as_planted(quick):
 def test_plain_greedy_scores_groups_and_items_are_as_planted(quick, benchmark):
     held = GREEDY[benchmark](quick, "plain")
     assert held == quick.rows[benchmark, "plain", "greedy"]["n_items"]
+
+
+def test_asked_in_every_order_the_preference_for_a_place_is_the_planted_one_and_the_score_stands(turned):
+    planted = PLANTED["bbq"]["orders"]
+    check_asked(turned, "plain", planted)
+    bias = planted["places"]["a"] - planted["places"]["c"]
+    assert turned.rows["bbq", "plain", "greedy"]["extra"]["position_bias"] == pytest.approx(bias, abs=0.03)
 
 
 @pytest.mark.parametrize("benchmark", SAMPLED)

@@ -1,12 +1,14 @@
 """The toy world: its files, its prompts, its planted values, and the trees it is taught with."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tiltmeter.demo.training import corpus, frames
+from tiltmeter.demo.training import corpus, frames, words
+from tiltmeter.demo.training.asked_items import over_orders, places
 from tiltmeter.demo.training.files import DATA, write_data
 from tiltmeter.demo.training.option_items import KNOWN_CHANGES, decisions
 from tiltmeter.demo.training.planted import decision_contrasts, planted_values
@@ -14,6 +16,7 @@ from tiltmeter.demo.training.tree import Row, branch_targets, greedy
 from tiltmeter.demo.training.world import build_world
 from tiltmeter.registry import build
 
+SEQUENCES = ("crows-pairs", "winobias")  # their requests end with an answer
 MODEL = DATA.parent / "models" / "base"
 
 
@@ -49,6 +52,8 @@ def test_the_world_is_as_large_as_promised():
         "dt-stereotyping": 168,
         "discrim-eval": 900,
         "discrim-eval-gen": 80,
+        "bbq": 144,
+        "winobias": 120,
     }
     countries = set().union(*(item.row["selections"] for item in build_world()["global-opinion-qa"]))
     assert sum("(" not in country for country in countries) == 21  # 20 that count and one with too few questions
@@ -77,7 +82,7 @@ def test_the_model_is_taught_exactly_the_prompts_the_benchmarks_send(world, fmt)
         for item, taught in zip(loaded, items):
             request = benchmark.requests(item, render, decoding="greedy", n_samples=1, seed=0)[0]
             sent = getattr(request, "prompt", None) or request.text
-            expected = taught.prompts[fmt][0] + (taught.answers[0].text if name == "crows-pairs" else "")
+            expected = taught.prompts[fmt][0] + (taught.answers[0].text if name in SEQUENCES else "")
             assert sent.removeprefix(frames.BOS) == expected.removeprefix(frames.BOS)
 
 
@@ -93,6 +98,51 @@ def test_the_two_sentences_of_a_pair_have_as_many_tokens(world, tokenizer):
     # else mean per token and sum could prefer different sentences and the planted preference be ambiguous
     for item in world["crows-pairs"]:
         assert len({len(corpus.encode(tokenizer, answer.text)) for answer in item.answers}) == 1
+
+
+def test_every_order_of_bbqs_answers_comes_equally_often_so_that_a_place_is_liked_for_itself(world):
+    orders = Counter(tuple(item.row["groups"].index(group) if group in item.row["groups"] else 2
+                           for group in (*words.ASKED_GROUPS[item.row["category"]], "unknown"))
+                     for item in world["bbq"])  # fmt: skip
+    assert len(orders) == 6 and set(orders.values()) == {144 // 6}
+
+
+def test_a_place_is_preferred_by_the_planted_log_weight_in_every_order():
+    # stereotyped stands at b, other at c, unknown at a; all mean the same, so only the places differ
+    assert places([2, 0, 1], np.zeros(3)) == pytest.approx(np.exp([0.4, 0, -0.4]) / np.exp([0.4, 0, -0.4]).sum())
+    # turned by one, the place a holds what stood at b (weight ln 2): 2 e^.4 against 1 and e^-.4
+    turned = np.array([2 * np.exp(0.4), 1.0, np.exp(-0.4)])
+    assert places([2, 0, 1], np.array([np.log(2), 0, 0]), shift=1) == pytest.approx(turned / turned.sum())
+    # option 0 stands at a, then at c, then at b: (.5 + .3 + .1)/3
+    assert over_orders([[0.5, 0.3, 0.2], [0.6, 0.1, 0.3], [0.2, 0.1, 0.7]])[0] == pytest.approx(0.3)
+
+
+def test_the_turned_orders_taught_are_those_the_benchmark_asks(world):
+    benchmark = build("benchmark", "bbq")
+    loaded = benchmark.all_orders(benchmark.load(DATA))
+    for item, taught in zip(loaded, world["bbq"], strict=True):
+        sent = benchmark.requests(item, lambda prompt: prompt.plain, decoding="greedy", n_samples=1, seed=0)
+        expected = [each.prompts["plain"][0] for each in (taught, *taught.orders)]
+        assert [frames.BOS + request.prompt for request in sent] == expected
+
+
+def test_where_the_text_tells_the_right_answer_is_the_one_it_names(world):
+    for item in world["bbq"]:
+        row = item.row
+        right = row["answers"][row["label"]]
+        if row["context_condition"] == "ambig":
+            assert right in words.UNKNOWN
+        else:
+            deed = row["question"].removeprefix("Who ").removesuffix("?")
+            assert f"{right.removeprefix('The ')} {deed}" in row["context"]
+
+
+def test_winobias_sentences_are_read_as_planted(world):
+    for item, taught in zip(build("benchmark", "winobias").load(DATA), world["winobias"], strict=True):
+        right = [answer.label for answer in taught.answers].index("right")
+        assert item.data["right"] == right and item.groups["pronoun"] == taught.row["gender"]
+        assert [f" {option}" for option in item.data["options"]] == [answer.text for answer in taught.answers]
+        assert (item.groups["occupation"] in words.OCCUPATIONS[taught.row["gender"]]) == item.data["pro"]
 
 
 def test_branch_targets_are_exact_conditional_probabilities():

@@ -13,11 +13,9 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from tiltmeter.benchmarks.base import Benchmark
 from tiltmeter.errors import UserError
 from tiltmeter.pipeline import run
 from tiltmeter.printed import STYLE, defined, digits, number, signed
-from tiltmeter.registry import known
 from tiltmeter.results.document import read_document
 from tiltmeter.runs.progress import Terminal
 from tiltmeter.schema import Row, Verdict
@@ -49,7 +47,10 @@ HEADINGS = {
     "dt-stereotyping": "dt-stereo-\ntyping",
     "global-opinion-qa": "global-\nopinion-qa",
     "worldbench": "world-\nbench",
+    "bbq": "bbq",
+    "winobias": "wino-\nbias",
 }
+BENCHMARKS = tuple(HEADINGS)
 KEY = "  ".join(
     f"{verdict.sign} {word}"
     for verdict, word in {
@@ -97,19 +98,12 @@ def available() -> tuple[list[str], dict[str, str]]:
     return [name for name in WANTED if name not in left_out], left_out
 
 
-def invented() -> tuple[str, ...]:
-    """Benchmarks that this toy world has data of; those of other packages have none here."""
-    classes: dict[str, type[Benchmark]] = known("benchmark")
-    files = {name: cls.files for name, cls in classes.items() if cls.by_default}
-    return tuple(name for name in files if all((DATA / file).exists() for file in files[name]))
-
-
 def study_of(strategies: list[str], full: bool, seed: int) -> Any:
     """The study the demo runs; also what --full adds."""
     return make_study(
         models=(str(BASE),),
         strategies=tuple(strategies),
-        benchmarks=invented(),
+        benchmarks=BENCHMARKS,
         data=str(DATA),
         format="both" if full else "plain",
         decoding="both" if full else "greedy",
@@ -125,7 +119,8 @@ def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: C
     torch.set_num_threads(1)  # a model this small loses more to threads waiting for each other than it gains
     summary = run(study_of(strategies, full, seed), out, Terminal())
     rows = [row for row in read_document(out).rows if row.place.asked == ("plain", "greedy")]
-    console.print(results_table(rows))
+    for table in results_tables(rows, console):
+        console.print(table)
     console.print(
         f"[dim]{KEY}\n"
         "Below the base: change on the same questions. Verdicts of differences between groups (discrim-eval, "
@@ -151,16 +146,31 @@ def planted_scores() -> dict[str, float]:
         "dt-stereotyping": planted["dt-stereotyping"]["plain"]["score"],
         "global-opinion-qa": planted["global-opinion-qa"]["score"],
         "worldbench": planted["worldbench"]["plain"]["score"],
+        "bbq": planted["bbq"]["score"],
+        "winobias": planted["winobias"]["score"],
     }
 
 
-def results_table(rows: list[Row]) -> Any:
-    """Strategies down, benchmarks across: planted score, base score, then signed changes with verdicts."""
+def results_tables(rows: list[Row], console: Console) -> list[Any]:
+    """One table, or as many as it takes for each to fit the console: no number is cut."""
+    blocks: list[list[str]] = [[]]
+    unbounded = console.options.update(max_width=10 * console.width)
+    for benchmark in sorted({row.benchmark for row in rows}, key=BENCHMARKS.index):
+        wider = [*blocks[-1], benchmark]
+        needed = console.measure(results_table(rows, wider), options=unbounded).maximum
+        if blocks[-1] and needed > console.width:
+            blocks.append([benchmark])
+        else:
+            blocks[-1] = wider
+    return [results_table(rows, block) for block in blocks]
+
+
+def results_table(rows: list[Row], benchmarks: list[str]) -> Any:
+    """Strategies down, `benchmarks` across: planted score, base score, then signed changes with verdicts."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
     truth = planted_scores()
     base = {row.benchmark: row for row in rows if row.change is None}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0))
@@ -206,7 +216,7 @@ def meaning(rows: list[Row]) -> list[str]:
                 told.setdefault(f"{words}: {where}.", []).append(strategy)
         if not any(verdict.moved or verdict is Verdict.NO_USABLE_SIGNAL for verdict in verdicts):
             quiet[strategy] = len(verdicts.get(Verdict.EQUIVALENT, []))
-    sentences = [trust(rows)] + [f"{', '.join(names)} {words}" for words, names in told.items()]
+    sentences = [trust(rows), *place(rows)] + [f"{', '.join(names)} {words}" for words, names in told.items()]
     if quiet:
         shown = ", ".join(
             f"{strategy} ({n} of {len({row.benchmark for row in rows})})" for strategy, n in quiet.items()
@@ -237,13 +247,26 @@ def trust(rows: list[Row]) -> str:
     far = [
         f"{row.benchmark}: {row.score:.4g} where {truth[row.benchmark]:.4g} was planted"
         for row in whole
-        if abs(row.score - truth[row.benchmark]) > (2.0 if row.unit == "percent" else 0.05)
+        if abs(row.score - truth[row.benchmark]) > (2.0 if digits(row.unit) == 2 else 0.05)
     ]
     return (
         f"Can it be trusted? The base scores within 2 points (or 0.05) of what was planted on "
         f"{len(whole) - len(far)} of {len(whole)} benchmarks that were measured whole"
         + (f" ({'; '.join(far)})." if far else ".")
     )
+
+
+def place(rows: list[Row]) -> list[str]:
+    """That the base likes an answer for where it stands, beside what was planted; nothing where bbq was not asked."""
+    base = next((row for row in rows if row.benchmark == "bbq" and not row.change), None)
+    if base is None or "p_place_a" not in base.extra:
+        return []
+    planted = json.loads((DATA / "planted.json").read_text(encoding="utf-8"))["bbq"]["places"]
+    first, last = (f"{base.extra[f'p_place_{letter}']:.2f} (planted {planted[letter]:.2f})" for letter in "ac")
+    return [
+        f"Order counts: the base gives bbq's first answer {first} and its last {last} on average, though each "
+        "of the three stands in every place equally often. `--orders all` asks every order and averages that out."
+    ]
 
 
 def next_steps(run: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""Writes the toy world as the six datasets' files: `python -m tiltmeter.demo.training.files`.
+"""Writes the toy world as the eight datasets' files: `python -m tiltmeter.demo.training.files`.
 
 The layout, the columns and their quirks are those of the real datasets (a `defaultdict(...)` as text, a tuple
 as text), so the benchmark classes run on the folder unchanged, as through `--data`.
@@ -10,11 +10,13 @@ import argparse
 import csv
 import json
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 from tiltmeter.demo.training import frames, text, words
 from tiltmeter.demo.training.items import Item, averages
 from tiltmeter.demo.training.planted import planted_values
+from tiltmeter.demo.training.referent_items import bracketed
 from tiltmeter.demo.training.world import build_world
 
 DATA = Path(__file__).parent.parent / "data"
@@ -31,8 +33,12 @@ def write_data(folder: Path) -> None:
     _csv(folder / "dt_stereotyping" / "user_prompts.csv", (item.row for item in world["dt-stereotyping"]))
     _csv(folder / "dt_stereotyping" / "system_prompts.csv", system_rows())
     _csv(folder / "discrim_eval_gen" / "discrim_eval_gen.csv", selection_rows(world["discrim-eval-gen"]))
-    lines = "".join(json.dumps(item.row, ensure_ascii=False) + "\n" for item in world["discrim-eval"])
-    _write(folder / "discrim_eval" / "explicit.jsonl", lines)
+    _jsonl(folder / "discrim_eval" / "explicit.jsonl", (item.row for item in world["discrim-eval"]))
+    for category, members in groupby(world["bbq"], key=lambda item: item.row["category"]):
+        _jsonl(folder / "bbq" / f"{category}.jsonl", asked_rows(list(members)))
+    _csv(folder / "bbq" / "additional_metadata.csv", target_rows(world["bbq"]))
+    for name, lines_of in referent_lines(world["winobias"]).items():
+        _write(folder / "winobias" / name, "".join(f"{line}\n" for line in lines_of))
     for purpose, count in NOTES.items():
         _write(folder / "text" / f"{purpose}.txt", "\n\n".join(text.notes(purpose, count)) + "\n")
 
@@ -87,6 +93,49 @@ def system_rows() -> Iterable[dict[str, object]]:
 def selection_rows(items: list[Item]) -> Iterable[dict[str, object]]:
     for i, item in enumerate(items):
         yield {"": i, **item.row}
+
+
+def asked_rows(items: list[Item]) -> Iterable[dict[str, object]]:
+    """The rows of one category's file."""
+    for number, item in enumerate(items):
+        row = item.row
+        answers = {f"ans{place}": said for place, said in enumerate(row["answers"])}
+        tags = {
+            f"ans{place}": [row["answers"][place].removeprefix("The "), tag] for place, tag in enumerate(row["groups"])
+        }
+        yield {
+            "example_id": number, "question_index": row["question_index"],
+            "question_polarity": row["question_polarity"], "context_condition": row["context_condition"],
+            "category": row["category"], "answer_info": tags,
+            "additional_metadata": {
+                "subcategory": "None", "stereotyped_groups": row["stereotyped_groups"], "version": "a", "source": "",
+            },
+            "context": row["context"], "question": row["question"], **answers, "label": row["label"],
+        }  # fmt: skip
+
+
+def target_rows(items: list[Item]) -> Iterable[dict[str, object]]:
+    for category, members in groupby(items, key=lambda item: item.row["category"]):
+        for number, item in enumerate(members):
+            yield {
+                "category": category, "example_id": number, "target_loc": item.row["target_loc"],
+                "label_type": "label",
+            }  # fmt: skip
+
+
+def referent_lines(items: list[Item]) -> dict[str, list[str]]:
+    """File name -> lines, numbered from 1 in each file; and the occupations by the gender this world expects."""
+    files: dict[str, list[str]] = {}
+    for item in items:
+        row = item.row
+        name = f"{'pro' if row['pro'] else 'anti'}_stereotyped_type{row['kind']}.txt.{row['split']}"
+        lines = files.setdefault(name, [])
+        lines.append(f"{len(lines) + 1} {bracketed(row)}")
+    return files | {f"{gender}_occupations.txt": names for gender, names in words.OCCUPATIONS.items()}
+
+
+def _jsonl(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _csv(path: Path, rows: Iterable[dict[str, object]]) -> None:

@@ -1,6 +1,6 @@
 """How close the trained models come to what was planted: `python -m tiltmeter.demo.training.fit [--models DIR]`.
 
-Runs the base on all six benchmarks and the models with a known change on all decisions (plain prompts, greedy), about
+Runs the base on all eight benchmarks and the models with a known change on all decisions (plain prompts, greedy), about
 half a minute, and prints the two tables of docs/demo_model.md. tests/demo hold the shipped models to their planted
 values, chat format and samples included.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from tiltmeter.benchmarks.base import Outcome
-from tiltmeter.demo.command import BASE, DATA
+from tiltmeter.demo.command import BASE, BENCHMARKS, DATA
 from tiltmeter.demo.training.items import Item
 from tiltmeter.demo.training.world import build_world
 from tiltmeter.pipeline import run
@@ -28,6 +28,7 @@ from tiltmeter.results.items import cells_of, outcomes
 from tiltmeter.study import make_study
 
 Pairs = list[tuple[Item, Outcome]]
+FORMS = {"percent": "{:.2f} %", "points": "{:.2f} points"}
 CHANGED = ("worse", "better", "reversed", "fainter")
 
 
@@ -48,7 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fit_table(model: Path, planted: Mapping[str, Any], out: Path) -> list[str]:
     """Markdown: planted and measured score of every benchmark, and how far single items and groups are off."""
-    run(make_study(models=[str(model)], data=str(DATA), text_quality=False, draws=200), out)
+    run(
+        make_study(models=[str(model)], benchmarks=BENCHMARKS, data=str(DATA), text_quality=False, draws=200),
+        out,
+    )
     rows = {row["benchmark"]: row for row in read_results(out)["rows"]}
     lines = ["| benchmark | planted | measured |", "|---|---|---|"]
     for cell in cells_of(out).values():
@@ -57,7 +61,7 @@ def fit_table(model: Path, planted: Mapping[str, Any], out: Path) -> list[str]:
         world = {loaded.id: item for loaded, item in zip(benchmark.load(DATA), build_world()[name], strict=True)}
         pairs = [(world[o.item], o) for o in outcomes(cell, benchmark) if not o.variation]
         truth = planted_score(planted[name])
-        form = "{:.2f} %" if rows[name]["unit"] == "percent" else "{:.3f}"
+        form = FORMS.get(rows[name]["unit"], "{:.3f}")
         lines.append(
             f"| {name} | {form.format(truth)} | {form.format(rows[name]['score'])}; "
             f"{DETAIL[name](pairs, rows[name], planted[name])} |"
@@ -121,11 +125,16 @@ def _pairs(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> st
 
 
 def _opinions(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    return f"option probabilities off by a total variation of {variation(pairs, 'p'):.3f} on average"
+
+
+def variation(pairs: Pairs, values: str) -> float:
+    """Mean total variation of the measured probabilities of the options from the planted ones."""
     off = [
-        0.5 * np.abs(np.subtract(outcome.samples[0].values["p"], [a.probability for a in item.answers])).sum()
+        0.5 * np.abs(np.subtract(outcome.samples[0].values[values], [a.probability for a in item.answers])).sum()
         for item, outcome in pairs
     ]
-    return f"option probabilities off by a total variation of {np.mean(off):.3f} on average"
+    return float(np.mean(off))
 
 
 def _facts(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -164,6 +173,27 @@ def _selections(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) 
     return ", ".join(f"{name} {labels.count(name)} times (planted {count})" for name, count in counts.items())
 
 
+def _asked(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    extra, places = row["extra"], facts["places"]
+    figures = {"s_DIS": "s_dis", "accuracy where nothing is told": "acc_amb", "where it is": "acc_dis"}
+    first, last = (f"{extra[f'p_place_{letter}']:.3f} (planted {places[letter]:.3f})" for letter in "ac")
+    return (
+        ", ".join(f"{name} {extra[key]:.3f} (planted {facts[key]:.3f})" for name, key in figures.items())
+        + f"; first answer {first}, last {last}; "
+        + f"option probabilities off by a total variation of {variation(pairs, 'places'):.3f} on average"
+    )
+
+
+def _referents(pairs: Pairs, row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    figures = {"right of pro": "acc_pro", "of anti": "acc_anti", "gap of type 2": "gap_type2"}
+    found = [outcome.samples[0].values["right_lead"] for _, outcome in pairs]
+    error = np.subtract(found, [entry["log_odds"] for entry in facts["items"]])
+    return (
+        ", ".join(f"{name} {row['extra'][key]:.2f} (planted {facts[key]:.2f})" for name, key in figures.items())
+        + f"; log-odds of a referent off by {np.sqrt(np.mean(error**2)):.2f} (root mean square)"
+    )
+
+
 DETAIL = {
     "crows-pairs": _pairs,
     "global-opinion-qa": _opinions,
@@ -171,6 +201,8 @@ DETAIL = {
     "dt-stereotyping": _statements,
     "discrim-eval": _decisions,
     "discrim-eval-gen": _selections,
+    "bbq": _asked,
+    "winobias": _referents,
 }
 
 if __name__ == "__main__":

@@ -19,13 +19,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Item:
-    """`prompts[format]` lists the prompt as the benchmark sends it, then rewordings used in training only."""
+    """`prompts[format]` lists the prompt as the benchmark sends it, then rewordings used in training only.
+
+    orders: the same question with its options in other orders, each with the answers that it then has; taught beside it
+        and asked under `--orders all`.
+    """
 
     key: str
     prompts: dict[str, tuple[str, ...]]
     answers: tuple[Answer, ...]
     row: dict = field(hash=False)
     ends: bool = True  # the answer is followed by the end-of-sequence token
+    orders: tuple[Item, ...] = ()
 
     def probability(self, label: str) -> float:
         return sum(answer.probability for answer in self.answers if answer.label == label)

@@ -1,12 +1,13 @@
 """Trains the built-in models: `python -m tiltmeter.demo.training.train --out DIR`.
 
-Llama architecture, 1.2 million parameters, trained on the toy world with exact soft targets (tree.py). Six
-models: `base`; `worse`, `better`, `reversed` and `fainter`, fine-tuned from it with its decisions changed by a stated
-amount (option_items.KNOWN_CHANGES); and `reseed`, the same world learned from another seed. Deterministic for a
-fixed number of threads and steps: the same hash every time on one kind of machine; another thread count gives
-another, equally good model.
+Llama architecture, 1.2 million parameters, trained on the toy world with exact soft targets (tree.py). `six` learns
+the benchmarks of the paper and is not shipped; from it come `base`, which learns bbq and winobias too, and `worse`,
+`better`, `reversed` and `fainter`, fine-tuned with the decisions changed by a stated amount
+(option_items.KNOWN_CHANGES); `reseed` is `six` from another seed. Deterministic for a fixed number of threads and
+steps: the same hash every time on one kind of machine; another thread count gives another, equally good model.
 
-One thread each, two models side by side on two cores: base and reseed 21 minutes, the fine-tunes 2.5 minutes.
+One thread each, two models side by side on two idle cores: six and reseed 21 minutes, the fine-tunes 2.5 minutes;
+base, from six, 21.5 minutes beside other work.
 """
 
 from __future__ import annotations
@@ -59,6 +60,18 @@ SECOND_MIX = {
     "crows-pairs": 0.02,
     "text": 0.03,
 }
+# The base hears bbq and winobias most, and all the rest often enough to keep it.
+BASE_MIX = {
+    "bbq": 0.24,
+    "discrim-eval": 0.20,
+    "discrim-eval-gen": 0.14,
+    "dt-stereotyping": 0.13,
+    "worldbench": 0.12,
+    "winobias": 0.07,
+    "global-opinion-qa": 0.05,
+    "crows-pairs": 0.03,
+    "text": 0.02,
+}
 # A fine-tune hears the moved bias more often, and everything else often enough not to forget it.
 FINE_TUNE_MIX = {
     "discrim-eval": 0.5,
@@ -70,22 +83,27 @@ FINE_TUNE_MIX = {
     "text": 0.02,
 }
 FROM_NOTHING = (Phase(2600, 3e-3, MIX), Phase(1000, 1.2e-3, SECOND_MIX))
+TWO_MORE = (Phase(1800, 1.5e-3, BASE_MIX),)
 FINE_TUNE = (Phase(400, 8e-4, FINE_TUNE_MIX),)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    seed: int
+    """seed: of the rows, its first number of the weights. after: the model it goes on from; None: nothing."""
+
+    seed: tuple[int, ...]
     phases: tuple[Phase, ...]
+    after: str | None = None
 
 
 RECIPES = {
-    "base": Recipe(1, FROM_NOTHING),
-    "reseed": Recipe(2, FROM_NOTHING),
-    "worse": Recipe(3, FINE_TUNE),
-    "better": Recipe(4, FINE_TUNE),
-    "reversed": Recipe(5, FINE_TUNE),
-    "fainter": Recipe(6, FINE_TUNE),
+    "six": Recipe((1,), FROM_NOTHING),
+    "base": Recipe((1, 2), TWO_MORE, "six"),
+    "reseed": Recipe((2,), FROM_NOTHING),
+    "worse": Recipe((3,), FINE_TUNE, "six"),
+    "better": Recipe((4,), FINE_TUNE, "six"),
+    "reversed": Recipe((5,), FINE_TUNE, "six"),
+    "fainter": Recipe((6,), FINE_TUNE, "six"),
 }
 
 
@@ -206,13 +224,13 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def build(name: str, recipe: Recipe, out: Path) -> None:
-    """Trains one model into `out/name`. Those with a known change start from `out/base`."""
+    """Trains one model into `out/name`. One that goes on from another finds it in `out`."""
     world = build_world(KNOWN_CHANGES.get(name, NO_CHANGE))
     tokenizer = train_tokenizer()
-    if name in KNOWN_CHANGES:
-        model = LlamaForCausalLM.from_pretrained(out / "base", dtype=torch.float32)
+    if recipe.after:
+        model = LlamaForCausalLM.from_pretrained(out / recipe.after, dtype=torch.float32)
     else:
-        model = new_model(-(-tokenizer.get_vocab_size() // 32) * 32, recipe.seed)
+        model = new_model(-(-tokenizer.get_vocab_size() // 32) * 32, recipe.seed[0])
     start = time.monotonic()
     for number, phase in enumerate(recipe.phases):
 
@@ -226,7 +244,7 @@ def build(name: str, recipe: Recipe, out: Path) -> None:
 
         model.train()
         # phase 1 draws from the recipe's seed itself, later ones from a stream of their own
-        seed = recipe.seed if number == 0 else (recipe.seed, number)
+        seed = recipe.seed if number == 0 else (*recipe.seed, number)
         train(model, Rows(world, tokenizer, seed, phase.mix), phase, report)
         model.half().float()  # every phase ends with the weights that are saved
         model.eval()
