@@ -68,6 +68,23 @@ def check_that_no_number_is_cut(folder, width, fewest):
     assert max(map(len, out.getvalue().splitlines())) <= width
 
 
+def test_only_a_run_that_is_kept_measures_how_far_variants_lie_from_the_base(one_strategy, monkeypatch, tmp_path):
+    class Stop(Exception):
+        pass
+
+    asked = []
+
+    def stop(study, *_):
+        asked.append(study.fidelity)
+        raise Stop
+
+    monkeypatch.setattr(command, "run", stop)
+    for keep in (None, tmp_path / "run"):
+        with pytest.raises(Stop):
+            command.run_demo(keep, False, 0, Console(file=io.StringIO()))
+    assert asked == [False, True]
+
+
 def test_strategies_whose_library_is_missing_are_left_out_by_name(one_strategy):
     assert command.available() == (["magnitude"], {"awq": "no_such_library"})
 

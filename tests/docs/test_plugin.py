@@ -137,6 +137,8 @@ def test_the_demo_asks_what_its_world_has_data_of_whatever_else_is_installed(ins
         "dt-stereotyping",
         "global-opinion-qa",
         "worldbench",
+        "bbq",
+        "winobias",
     ]
 
 

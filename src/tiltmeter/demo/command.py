@@ -98,8 +98,9 @@ def available() -> tuple[list[str], dict[str, str]]:
     return [name for name in WANTED if name not in left_out], left_out
 
 
-def study_of(strategies: list[str], full: bool, seed: int) -> Any:
-    """The study the demo runs; also what --full adds."""
+def study_of(strategies: list[str], full: bool, seed: int, kept: bool = True) -> Any:
+    """The study the demo runs; also what --full adds. How far variants lie from the base stands in the report alone: a
+    run that is not kept does not measure it."""
     return make_study(
         models=(str(BASE),),
         strategies=tuple(strategies),
@@ -109,6 +110,7 @@ def study_of(strategies: list[str], full: bool, seed: int) -> Any:
         decoding="both" if full else "greedy",
         samples=5 if full else 2,
         limits={} if full else {"discrim-eval": QUICK_DECISIONS},
+        fidelity=kept,
         seed=seed,
     )
 
@@ -117,7 +119,7 @@ def _measure(out: Path, strategies: list[str], full: bool, seed: int, console: C
     import torch
 
     torch.set_num_threads(1)  # a model this small loses more to threads waiting for each other than it gains
-    summary = run(study_of(strategies, full, seed), out, Terminal())
+    summary = run(study_of(strategies, full, seed, kept), out, Terminal())
     rows = [row for row in read_document(out).rows if row.place.asked == ("plain", "greedy")]
     for table in results_tables(rows, console):
         console.print(table)
