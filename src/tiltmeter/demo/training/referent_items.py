@@ -80,7 +80,7 @@ def _item(key: str, named: tuple[str, ...], referent: str, p: float, row: dict[s
     answers = tuple(
         Answer(f" {name}", p if name == referent else 1 - p, "right" if name == referent else "wrong") for name in named
     )
-    prompts = {
+    prompts: dict[str, tuple[str, ...]] = {
         fmt: (frames.referent_prompt(str(row["sentence"]), str(row["pronoun"]), fmt == "chat"),)
         for fmt in ("plain", "chat")
     }
