@@ -7,6 +7,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -61,13 +62,13 @@ def at_commit(number: int, how: str) -> Any:
     return mock.patch.object(Cell, "commit", dying)
 
 
-def at_file(number: int, how: str, name: str = "") -> Any:
-    """The `number`-th file that is written whole (of those called `name`). how: "half" of it, all "before" it takes its
-    name, or "after"."""
+def at_file(number: int, how: str, name: str = "*") -> Any:
+    """The `number`-th file that is written whole (of those whose name fits the pattern `name`). how: "half" of it, all
+    "before" it takes its name, or "after"."""
     replace, calls = os.replace, itertools.count(1)
 
     def dying(draft: Path, path: Path) -> None:
-        last = (not name or path.name == name) and next(calls) == number
+        last = fnmatch(path.name, name) and next(calls) == number
         if last and how == "half":
             os.truncate(draft, draft.stat().st_size // 2)
         if last and how != "after":

@@ -1,6 +1,7 @@
 """Killed at any step and started again, a run ends with the same results as an uninterrupted one."""
 
 import json
+from fnmatch import fnmatch
 
 import pytest
 from killing import at_commit, at_file, killed
@@ -71,6 +72,24 @@ def test_a_run_killed_while_it_writes_that_a_cell_is_done_ends_with_the_same_res
         assert killed(lambda how=how: run(batches, out), at_file(1, how, "done.json"))
     run(batches, out)
     assert without_times(read_results(out)) == without_times(read_results(tmp_path / "whole"))
+    assert not list(out.rglob("*.part"))
+
+
+EVERY_FILE = ("run.json", "*.jsonl", "cell.json", "stories260k-*.json", "failures.json", "results.json")
+
+
+@pytest.mark.parametrize("how", ["half", "before", "after"])
+def test_a_run_killed_at_every_kind_of_file_it_writes_ends_with_the_same_results(batches, tmp_path, how):
+    """In turn, in one folder. magnitude: float32 weights, so no self-test finds noise."""
+    study = batches.model_copy(update={"strategies": ("magnitude",), "batch_tokens": 512})
+    run(study, tmp_path / "whole")
+    out = tmp_path / "run"
+    for name in EVERY_FILE:
+        assert killed(lambda: run(study, out), at_file(1, how, name)), f"{name} was not written"
+    run(study, out)
+    assert without_times(read_results(out)) == without_times(read_results(tmp_path / "whole"))
+    kinds = {path.name for path in out.rglob("*") if path.is_file()} - {".lock", "done.json", "answers.jsonl"}
+    assert all(any(fnmatch(name, pattern) for pattern in EVERY_FILE) for name in kinds), kinds
     assert not list(out.rglob("*.part"))
 
 
