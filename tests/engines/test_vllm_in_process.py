@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from benchmarks.engines import measure
 
+from benchmarks import vllm_int8
+from tiltmeter.errors import UserError
 from tiltmeter.study import make_study
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(3600)]
@@ -46,8 +48,15 @@ def test_vllm_reads_what_tiltmeter_made_and_answers_as_transformers_does(strateg
     checkpoint = CHECKPOINTS / strategy
     if not checkpoint.exists():
         pytest.skip(f"needs {checkpoint}: python -m benchmarks.checkpoints {MODEL} --to {CHECKPOINTS}")
+    if strategy == "w8a8" and max(vllm_int8.errors().values()) > vllm_int8.ROUNDING:
+        pytest.skip("vLLM multiplies integers wrongly on this CPU: python -m benchmarks.vllm_int8")
     settings = {"models": [str(checkpoint)], "dtype": "float32", "limit": 8, "data": DATA}
     asked = ("crows-pairs", "global-opinion-qa")
-    for row in measure(make_study(**settings), make_study(backend="vllm", **settings), asked):
+    try:
+        rows = measure(make_study(**settings), make_study(backend="vllm", **settings), asked)
+    except UserError as refusal:  # kernels for packed weights need AVX-512
+        assert "--backend vllm cannot start" in str(refusal)
+        pytest.skip(str(refusal))
+    for row in rows:
         assert row.answered == row.requests > 0, row
         assert row.worst < NOISE[strategy], row
