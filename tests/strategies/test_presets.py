@@ -93,9 +93,15 @@ def test_block_formats_group_activations_so_that_they_divide_the_inputs(stories,
     assert scheme.input_activations.group_size == 32
     assert list(scheme.weights.block_structure) == [128, 128]
     assert any("groups of 32 instead of 128" in str(note) for note in variant.notes)
+    assert any("vLLM (0.32) refuses" in str(note) for note in variant.notes)
     monkeypatch.setattr(presets.PresetQuantizer, "fitted", lambda self, context: self)
     with pytest.raises(UserError, match="group_size 128 does not fit"):
         apply.load(folder, parse("fp8-block"))
+
+
+def test_whole_blocks_are_no_reason_to_speak_of_vllm(stories, tmp_path):
+    variant = apply.load(model_of(tmp_path, stories, 128), parse("fp8-block"))
+    assert not any("vLLM" in str(note) for note in variant.notes)
 
 
 def test_a_width_that_the_format_cannot_group_is_refused_before_anything_is_read(stories, tmp_path):

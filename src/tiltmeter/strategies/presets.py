@@ -48,6 +48,7 @@ class Preset:
         activations: whether what enters a layer is rounded too.
         calibrates: whether its scales come from text.
         bfloat16: whether its weights are only ever read in bfloat16.
+        blocks: rows and columns of a block of weights that share a scale; 0: no blocks.
         read_by: who reads the checkpoint.
     """
 
@@ -59,6 +60,7 @@ class Preset:
     activations: bool = False
     calibrates: bool = False
     bfloat16: bool = False
+    blocks: int = 0
     read_by: tuple[str, ...] = VLLM
 
 
@@ -67,7 +69,12 @@ PRESETS = {
     "w4a8": Preset("W4A8", "4-bit weights in groups, 8-bit activations", W4A8, "weights", activations=True),
     "w4afp8": Preset("W4AFP8", "4-bit weights in groups, FP8 activations", W4A8, "weights", activations=True),
     "fp8-block": Preset(
-        "FP8_BLOCK", "FP8 weights in blocks, activations in groups", DEEPSEEK, "activations", activations=True
+        "FP8_BLOCK",
+        "FP8 weights in blocks, activations in groups",
+        DEEPSEEK,
+        "activations",
+        activations=True,
+        blocks=128,
     ),
     "fp8-static": Preset(
         "FP8", "FP8 with one calibrated activation scale a layer", FP8_PAPER, activations=True, calibrates=True
@@ -126,6 +133,10 @@ class PresetQuantizer(OneShotQuantizer):
         super().after_loading(variant, context)
         if self.runs_in and context.base_dtype != self.runs_in:
             variant.notes.append(say("note.runs_in", name=self.name, type=self.runs_in, base=context.base_dtype))
+        blocks = self.preset.blocks
+        shapes = linear.linear_layers(variant.model).values()
+        if blocks and any(size % blocks for layer in shapes for size in (layer.in_features, layer.out_features)):
+            variant.notes.append(say("note.partial_blocks", name=self.name, size=blocks))
 
 
 def _strategy(name: str, preset: Preset) -> type[Strategy]:
