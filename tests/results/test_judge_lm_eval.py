@@ -89,7 +89,7 @@ def test_the_change_and_the_verdict_are_those_of_a_run_on_the_same_items(judged,
     """Answers of two engines differ by float32 rounding (5e-5 nats), labels do not; p is adjusted over other rows."""
     of_log, of_run = judged[benchmark, True].change, ran[benchmark].change
     assert (of_log.n_paired, of_log.flips.n) == (of_run.n_paired, of_run.flips.n)
-    assert of_log.flips.n > 20  # the two models do differ
+    assert of_log.flips.n > 10  # the two models do differ
     assert (of_log.base, of_log.variant, of_log.delta) == (of_run.base, of_run.variant, of_run.delta)
     assert of_log.ci == pytest.approx(of_run.ci, abs=1e-9)
     assert of_log.p_score == of_run.p_score

@@ -57,6 +57,8 @@ def test_engine_equals_reference(name):
 
 def test_soft_caps_are_applied_where_the_models_attention_applies_them():
     model = tiny_model("gemma2")
+    if model.config._attn_implementation != "sdpa":
+        pytest.skip("this transformers (5.24) never runs Gemma 2 without its soft caps")
     sdpa = reference.sequence_logprob(tiny_variant(model=model), list(range(3, 30)))
     model.set_attn_implementation("eager")
     variant = tiny_variant(model=model)

@@ -27,16 +27,27 @@ def limit_memory() -> None:
         return
 
 
-def main() -> None:
-    from transformers.utils.chat_template_utils import render_jinja_template
+class Calendar:
+    """What `datetime` is to templates: they ask it for now, and get the day that is set."""
 
+    day: datetime
+
+    @classmethod
+    def now(cls) -> datetime:
+        return cls.day
+
+
+def main() -> None:
+    from transformers.utils import chat_template_utils
+
+    vars(chat_template_utils)["datetime"] = Calendar  # their `strftime_now` takes nothing else
     limit_memory()
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        day = datetime.fromisoformat(asked.pop("day"))
+        Calendar.day = datetime.fromisoformat(asked.pop("day"))
         try:
-            found: Any = render_jinja_template(strftime_now=day.strftime, **asked)
+            found: Any = chat_template_utils.render_jinja_template(**asked)
             [text], _ = found  # texts, and places of the assistant's tokens
             answer = {"text": text} if len(text) <= LONGEST else {"error": f"it writes {len(text):,} characters"}
         except MemoryError:
