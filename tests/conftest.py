@@ -94,3 +94,14 @@ def tiny(shared: Path, tmp_path_factory: pytest.TempPathFactory):
 def stories(shared: Path) -> str:
     """A trained model of 656 thousand parameters (2 layers, hidden 128)."""
     return str(shared / "models" / "tinystories-656k")
+
+
+@pytest.fixture
+def copy(stories: str, tmp_path: Path) -> Path:
+    """A model that a test may damage."""
+    folder = tmp_path / "model"
+    shutil.copytree(stories, folder)
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    return folder

@@ -21,17 +21,6 @@ def stories(shared: Path) -> Path:
     return shared / "models" / "tinystories-656k"
 
 
-@pytest.fixture
-def copy(stories: Path, tmp_path: Path) -> Path:
-    """A writable copy of the model folder."""
-    folder = tmp_path / "model"
-    shutil.copytree(stories, folder)
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        file.chmod(0o644)
-    return folder
-
-
 def test_the_base_is_recorded_as_it_ran(stories):
     variant = apply.load(str(stories), parse("none"))
     assert (variant.strategy, variant.dtype, variant.device, variant.max_length) == ("none", "float32", "cpu", 512)

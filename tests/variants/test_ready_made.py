@@ -31,16 +31,6 @@ def stories(shared: Path) -> str:
     return str(shared / "models" / "tinystories-656k")
 
 
-@pytest.fixture
-def copy(stories: str, tmp_path: Path) -> Path:
-    folder = tmp_path / "variant"
-    shutil.copytree(stories, folder)
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        file.chmod(0o644)
-    return folder
-
-
 def edit(folder: Path, file: str, **values) -> None:
     content = json.loads((folder / file).read_text()) | values
     (folder / file).write_text(json.dumps(content))

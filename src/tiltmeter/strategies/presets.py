@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from tiltmeter.messages import Text, say
 from tiltmeter.models import linear
 from tiltmeter.registry import register
-from tiltmeter.strategies import _weights
+from tiltmeter.strategies import _compress, _weights
 from tiltmeter.strategies._weights import OneShotQuantizer
 from tiltmeter.strategies.base import Context, Strategy
 from tiltmeter.strategies.calibration import Calibrated
@@ -134,8 +134,8 @@ class PresetQuantizer(OneShotQuantizer):
         if self.runs_in and context.base_dtype != self.runs_in:
             variant.notes.append(say("note.runs_in", name=self.name, type=self.runs_in, base=context.base_dtype))
         blocks = self.preset.blocks
-        shapes = linear.linear_layers(variant.model).values()
-        if blocks and any(size % blocks for layer in shapes for size in (layer.in_features, layer.out_features)):
+        layers = [layer for layer in linear.linear_layers(variant.model).values() if _compress.is_quantized(layer)]
+        if blocks and any(size % blocks for layer in layers for size in (layer.in_features, layer.out_features)):
             variant.notes.append(say("note.partial_blocks", name=self.name, size=blocks))
 
 

@@ -18,7 +18,8 @@ class Card:
     def __init__(self, monkeypatch):
         self.pools: dict[tuple[int, int], int] = {}
         self.mode, self.modes, self.filling, self.generator = 0, [], [], "fresh"
-        self.stream = self.main = SimpleNamespace(wait_stream=lambda other: None, device_index=0)
+        self.waits = 0  # of one stream for another
+        self.stream = self.main = SimpleNamespace(wait_stream=self.wait, device_index=0)
         card = self
 
         class Graph:
@@ -75,6 +76,9 @@ class Card:
             monkeypatch.setattr(torch.cuda, name, stood_in)
         monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", ends, raising=False)
 
+    def wait(self, other):
+        self.waits += 1
+
 
 @pytest.fixture
 def card(monkeypatch):
@@ -114,6 +118,7 @@ def test_a_step_that_waits_for_the_host_is_refused_before_anything_is_captured(c
         CudaGraphs().capture(step)
     assert card_mode == [0, "error"]
     assert (card.mode, card.pools, card.stream, card.generator) == (0, {}, card.main, "fresh")
+    assert card.waits == 2  # its own stream waited for the main one, and what comes next waits for it
 
 
 def test_a_capture_that_breaks_off_leaves_streams_pools_and_random_numbers_well(card):

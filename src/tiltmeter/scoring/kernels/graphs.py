@@ -34,11 +34,13 @@ class CudaGraphs:
         that breaks off leaves more behind than `_abandoned` is known to repair."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            step()  # libraries choose their kernels and get their workspaces outside the capture
-            with _waiting_is_an_error():
-                step()
-        torch.cuda.current_stream().wait_stream(aside)
+        try:
+            with torch.cuda.stream(aside):
+                step()  # libraries choose their kernels and get their workspaces outside the capture
+                with _waiting_is_an_error():
+                    step()
+        finally:  # a step that was refused still writes what comes next
+            torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         other = next(iter(self._alive), None)
         pool = torch.cuda.graph_pool_handle() if other is None else other.pool()
