@@ -142,7 +142,15 @@ def _write(folder: Path, file: Path, header: Header, model: str) -> None:
     config = AutoConfig.for_model(model_type, **known)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _only_the_first(len(tokens), folder / "tokenizer.json")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end}), encoding="utf-8")
+
+
+def _only_the_first(n_tokens: int, file: Path) -> None:
+    """transformers 5.24 adds GPT-2's end token to every byte-level vocabulary: a token that the model has no row for."""
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings["added_tokens"] = [token for token in settings["added_tokens"] if token["id"] < n_tokens]
+    file.write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
 
 
 def _cut_as(tokenizer: Any, kind: str | None) -> None:
