@@ -31,10 +31,9 @@ lock: $(VENV)/bin/python
 	@$(BIN)/uv pip compile -q pyproject.toml --extra compress -c constraints.txt --python-version 3.11.7 --generate-hashes \
 	  --no-annotate --no-header --no-emit-package torch >> requirements.lock
 
-# The oldest and the newest releases that pyproject.toml allows, each in an environment of its own, without the compress
-# extra, which holds transformers back. uv resolves. torch stays as in constraints.txt: a range would fetch gigabytes of
-# GPU packages. What needs no compression library is tested: TESTS.
-TESTS := tests/analysis tests/decisions tests/schema tests/messages tests/results tests/runs tests/scoring tests/report tests/evidence
+# The oldest and the newest releases that pyproject.toml allows, each in an environment of its own, without llm-compressor,
+# which holds transformers back. uv resolves. torch stays as in constraints.txt: a range would fetch gigabytes of GPU packages.
+TESTS := tests/analysis tests/decisions tests/schema tests/messages tests/models tests/results tests/runs tests/scoring tests/report tests/evidence
 test-lowest test-newest: test-%: $(VENV)-%/.ready
 	@$(VENV)-$*/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
 
@@ -43,7 +42,8 @@ $(VENV)-newest/.ready: RESOLUTION := highest
 $(VENV)-lowest/.ready $(VENV)-newest/.ready: pyproject.toml
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check -qq install uv torch==2.13.0
-	@$(@D)/bin/uv pip install -q --python $(@D)/bin/python --resolution $(RESOLUTION) torch==2.13.0 -e ".[dev,evidence,mlflow]"
+	@$(@D)/bin/uv pip install -q --python $(@D)/bin/python --resolution $(RESOLUTION) torch==2.13.0 \
+	  "compressed-tensors>=0.19" -e ".[dev,evidence,mlflow,lm-eval,ray,bitsandbytes,kv,gguf]"
 	@touch $@
 
 # The whole instrument on a real model of 135M parameters: fetches 93 MB, takes an hour or more (TILTMETER_REAL_LIMIT=20 less).

@@ -3,8 +3,10 @@
     python -m benchmarks.bbq MODEL --data DIR [--check 24] [--questions 6]
 
 Prints what docs/engine.md quotes. The loop renders and tokenizes each prompt by itself and runs `model(ids)` once per
-prompt: no tree, no batch, nothing of the engine. The cost is measured on whole questions (a row of a quad shares nearly
-all of its context with the next), one or two of every category by turns, and scaled to 58,476 rows by their tokens.
+prompt: no tree, no batch, nothing of the engine. The tokens of all 58,476 rows are counted, not estimated: the engine
+answers them all with a model of one narrow layer in the place of the real one, since what it computes follows from the
+token ids and the budget alone. The time is measured on whole questions (a row of a quad shares nearly all of its
+context with the next), one or two of every category by turns, and scaled by the computed tokens.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tiltmeter.benchmarks.base import Item
 from tiltmeter.benchmarks.bbq import BBQ, RaceAndGender, RaceAndIncome
-from tiltmeter.scoring.engine import Engine
-from tiltmeter.scoring.prompts import encode, renderer
+from tiltmeter.scoring.engine import Engine, Stats
+from tiltmeter.scoring.prompts import renderer
 from tiltmeter.scoring.requests import OptionAnswer, OptionProbs
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants.apply import load
@@ -46,27 +50,45 @@ def main() -> None:
     render, _ = renderer("plain", variant.tokenizer)
     items = [(part, item) for part in PARTS for item in part.load(options.data)]
     requests = [requests_of(part, item, render)[0] for part, item in items]
-    everything = sum(len(encode(variant.tokenizer, request.prompt)) for request in requests)
     chosen = whole_questions([item for _, item in items], options.questions)
-    asked = [requests[place] for place in chosen]
     engine = Engine(variant)
-    engine.answer(asked[:4])  # the self-test
-    engine.stats.tokens_asked = engine.stats.tokens_computed = 0
+    asked, computed, seconds = cost(engine, [requests[place] for place in chosen])
+    print(
+        f"{len(chosen):,} rows of {options.questions} whole questions: {asked:,} tokens asked, "
+        f"{computed:,} computed ({asked / computed:.2f} times fewer), {seconds:.1f} s"
+    )
+    counted = Engine(replace(variant, model=narrow(variant.model)), batch_tokens=engine.batch_tokens)
+    asked_all, computed_all, _ = cost(counted, requests)
+    minutes = seconds / computed * computed_all / 60
+    print(
+        f"all {len(items):,} rows: {asked_all:,} tokens asked, {computed_all:,} computed "
+        f"({asked_all / computed_all:.2f} times fewer); "
+        f"{minutes:.0f} minutes on one thread at that slice's rate ({computed / computed_all:.1%} of them)"
+    )
+
+
+def cost(engine: Engine, requests: Sequence[OptionProbs]) -> tuple[int, int, float]:
+    """(tokens asked, tokens computed, seconds) of all requests, without the self-test."""
+    engine.answer(requests[:4])
+    engine.stats = Stats()
     started = time.perf_counter()
-    for batch in engine.plan(asked):
-        engine.answer([asked[place] for place in batch])
-    seconds = time.perf_counter() - started
-    stats = engine.stats
-    share = stats.tokens_asked / everything
-    print(
-        f"{len(asked):,} rows of {options.questions} whole questions: {stats.tokens_asked:,} tokens asked, "
-        f"{stats.tokens_computed:,} computed ({stats.tokens_asked / stats.tokens_computed:.2f} times fewer), "
-        f"{seconds:.1f} s"
+    for batch in engine.plan(requests):
+        engine.answer([requests[place] for place in batch])
+    return engine.stats.tokens_asked, engine.stats.tokens_computed, time.perf_counter() - started
+
+
+def narrow(model: PreTrainedModel) -> LlamaForCausalLM:
+    """One layer, 16 wide, over the same vocabulary and positions, random weights."""
+    config = LlamaConfig(
+        vocab_size=model.config.vocab_size,
+        max_position_embeddings=model.config.max_position_embeddings,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        tie_word_embeddings=True,
     )
-    print(
-        f"all {len(items):,} rows: {everything:,} tokens asked; by that slice ({share:.2%} of them) "
-        f"{stats.tokens_computed / share:,.0f} computed, {seconds / share / 60:.0f} minutes on one thread (estimated)"
-    )
+    return LlamaForCausalLM(config).eval()
 
 
 def requests_of(part: BBQ, item: Item, render) -> Sequence[OptionProbs]:  # type: ignore[no-untyped-def]

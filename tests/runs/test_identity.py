@@ -91,7 +91,7 @@ def test_all_mistakes_of_a_command_are_named_at_once(shared, model, tmp_path):
     study = make_study(
         models=[str(model)],
         checkpoints=[str(bad), str(tmp_path / "absent")],
-        strategies=["w4a16:group_size=100"],
+        strategies=["drop-layers:n=99"],
         benchmarks=["crows-pairs"],
         data=str(shared / "data"),
         limit=4,
@@ -102,5 +102,5 @@ def test_all_mistakes_of_a_command_are_named_at_once(shared, model, tmp_path):
     assert text.startswith("3 things cannot work:")
     assert "2048 entries, the model 1000" in text
     assert "absent" in text
-    assert "group_size 100 does not fit" in text
+    assert "n=99 of" in text
     assert text.count("Fix:") == 3
