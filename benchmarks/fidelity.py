@@ -1,9 +1,9 @@
 """What fidelity costs: the base's logits kept, and one variant held to them, on a real model.
 
-    python -m benchmarks.fidelity MODEL [--strategy magnitude:sparsity=0.3] [--text FILE]
+    python -m benchmarks.fidelity MODEL [--strategy magnitude:sparsity=0.3] [--text FILE] [--run RUN]
 
-The text part alone (1,024 positions): prompts cost the same per position, and one forward of the prompt each. Prints
-processor seconds, which do not depend on who else uses the machine.
+The text part alone (1,024 positions), or with the prompts of a run's benchmarks. Prints processor seconds, which do not
+depend on who else uses the machine.
 """
 
 from __future__ import annotations
@@ -33,16 +33,21 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--strategy", default="magnitude:sparsity=0.3")
     parser.add_argument("--text", default=None)
+    parser.add_argument("--run", type=Path, default=None, help="a run folder whose prompts are read as well")
     given = parser.parse_args()
+    asked = {path.stem: path.stem for path in sorted((given.run / "inputs").glob("*.jsonl"))} if given.run else {}
     study = make_study(models=(given.model,), text=given.text)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "base.f32"
         base = load(given.model, parse("none"), device="cpu")
-        places = spots(base, study, Path(folder), {})
+        places = spots(base, study, given.run or Path(folder), asked)
         _, of_base = timed(lambda: keep_base(base, places, path))
         itself, of_itself = timed(lambda: beside_base(base, places, path))
         variant = load(given.model, parse(given.strategy), device="cpu")
         found, of_variant = timed(lambda: beside_base(variant, places, path))
+        prompts = sum(bool(s.of) for s in places)
+        read = sum(len(s.tokens) for s in places)
+        print(f"{prompts} prompts of {len(asked)} benchmarks and formats; {read:,} tokens computed")
         print(f"{sum(len(s.positions) for s in places):,} positions, {path.stat().st_size / 2**20:.0f} MiB kept")
     print(f"base kept {of_base:.1f} s, itself beside it {of_itself:.1f} s, {given.strategy} {of_variant:.1f} s")
     print(f"itself: mean {itself.text.mean} nats/token, largest {itself.text.largest}")

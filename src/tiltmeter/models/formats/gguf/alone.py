@@ -147,7 +147,7 @@ def _write(folder: Path, file: Path, header: Header, model: str) -> None:
 
 
 def _only_the_first(n_tokens: int, file: Path) -> None:
-    """transformers 5.24 adds GPT-2's end token to every byte-level vocabulary: a token that the model has no row for."""
+    """transformers 5.24 adds GPT-2's end token to every byte-level vocabulary: the model has no row for it."""
     settings = json.loads(file.read_text(encoding="utf-8"))
     settings["added_tokens"] = [token for token in settings["added_tokens"] if token["id"] < n_tokens]
     file.write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
