@@ -81,3 +81,22 @@ def test_a_stream_without_the_signs_still_gets_every_number(monkeypatch, encodin
         sys.stdout.flush()
     out = raw.getvalue().decode(encoding)
     assert "+33.33" in out and "[-66.67, +10.50]" in out and "~ shifted" in out and "o not exercised" in out
+
+
+@pytest.mark.parametrize(
+    "apart, names", [({"format": "chat"}, ("plain", "chat")), ({"model": "other"}, ("m", "other"))]
+)
+def test_sentences_about_rows_of_one_benchmark_say_which_row_they_are_about(capsys, apart, names):
+    rows = []
+    for way in ({}, apart):
+        rows += [
+            row(strategy="none", **way),
+            row("worse", "int8", unscored={"no answer": 3}, **way),
+        ]
+    lines = printed(capsys, 200, rows).splitlines()
+    for start in ("Not scored", "Why"):
+        told = lines[lines.index(start) + 1 :][:2]
+        assert [name in line for name, line in zip(names, told)] == [True, True], told
+        assert told[0] != told[1]
+    alone = printed(capsys, 200, rows[:2])
+    assert "crows-pairs · int8" in alone

@@ -30,7 +30,7 @@ def test_cells_and_requests_are_those_that_the_run_asks(tmp_path):
     )
     run(asked, tmp_path / "run")
     cells = started_cells(tmp_path / "run")
-    plan = forecast(asked, power=False)
+    plan = forecast(asked)
     assert plan.n_cells == len(cells)
     assert plan.n_requests == sum(cell.inputs.n_requests for cell in cells)
     tokens = sum(cell.done.tokens for cell in cells if cell.id.format == "plain")
@@ -61,6 +61,16 @@ def test_a_limit_too_small_for_a_verdict_is_said():
     assert "below 30 no verdict" in str(part.warning)
     (part,) = forecast(study(limit=100, margins={"crows-pairs": 50.0})).parts
     assert part.warning is None
+
+
+def test_every_run_begins_with_what_it_cannot_judge(tmp_path, monkeypatch):
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tiltmeter.pipeline.run", stopped)
+    words = ["run", str(command.BASE), "-s", "int8", "-b", "crows-pairs", "--data", str(command.DATA), "--limit", "20"]
+    found = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
+    assert found.exit_code == 130 and "below 30 no verdict" in " ".join(found.output.split())
 
 
 def test_more_comparisons_find_less():

@@ -180,7 +180,7 @@ def compare(
 def _run_and_show(
     study: Study, out: Path, debug: bool, ray: str | None, mlflow: str | None = None, dry_run: bool = False
 ) -> None:
-    from tiltmeter.cli.forecast import show_forecast, totals
+    from tiltmeter.cli.forecast import show_forecast, totals, warnings
     from tiltmeter.runs.forecast import forecast
 
     if dry_run:
@@ -198,7 +198,8 @@ def _run_and_show(
     from tiltmeter.results.document import read_document
     from tiltmeter.runs.progress import Terminal
 
-    for line in totals(forecast(study, power=False)):
+    plan = forecast(study)
+    for line in (*totals(plan), *warnings(plan)):
         say(told(line, language(None)), error=True)
     try:
         summary = run_study(study, out, Terminal(debug), ray)

@@ -1,4 +1,4 @@
-"""The plan of a study on a terminal: the whole of it for --dry-run, one line at the start of every run."""
+"""The plan of a study on a terminal: the whole of it for --dry-run, totals and warnings at the start of every run."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Any
 
-from tiltmeter.cli.rows import cells, show_model, verdict_of
+from tiltmeter.cli.rows import asked, cells, show_model, verdict_of
 from tiltmeter.messages import Text, join, named, say, told
 from tiltmeter.printed import (
     NONE,
@@ -71,7 +71,7 @@ def show(document: Document, width: int | None = None, lang: str = "en") -> None
     """
     from rich.console import Console
 
-    words = Terminal(lang)
+    words = Terminal(lang, document.rows)
     if width is None and sys.stdout.isatty():
         width = Console().width
     console = Console(width=width or PIPE, highlight=False)
@@ -89,10 +89,20 @@ def show(document: Document, width: int | None = None, lang: str = "en") -> None
 
 
 class Terminal:
-    """The catalogue in one language, harmless on a terminal and to rich."""
+    """The catalogue in one language, harmless on a terminal and to rich; names of rows that no other row bears."""
 
-    def __init__(self, lang: str) -> None:
+    def __init__(self, lang: str, rows: Sequence[Row] = ()) -> None:
         self.lang = lang
+        self._asked = len({row.place.asked for row in rows}) > 1
+        self._models = len({row.model for row in rows}) > 1
+
+    def what(self, row: Row) -> str:
+        """A row's benchmark; how it was asked and of which model, where the document has several."""
+        told_apart = [asked(row, self.lang)] * self._asked + [row.model] * self._models
+        return f"{row.benchmark} ({', '.join(told_apart)})" if told_apart else row.benchmark
+
+    def row(self, row: Row) -> str:
+        return f"{self.what(row)} · {row.strategy}"
 
     def __call__(self, key: str, **values: object) -> str:
         return self.safe(say(key, **values))
@@ -139,27 +149,27 @@ def _show_reasons(console: Any, document: Document, words: Terminal) -> None:
     if silent:
         console.print(f"[bold]{words('table.no_signal')}[/bold]")
     for row in silent:
-        where = words.safe(f"{row.benchmark} · {row.strategy}, {row.format} {row.decoding}")
+        where = words.safe(words.row(row))
         console.print(f"  [bold]{where}[/bold]  {words.safe(row.signal or '')}")
     unscored: dict[tuple[str, str], list[str]] = {}
     for row in document.rows:
         if text := row_cells(row, words.lang)[-1]:
-            unscored.setdefault((row.benchmark, text), []).append(row.strategy)
+            unscored.setdefault((words.what(row), text), []).append(row.strategy)
     everyone = len(dict.fromkeys(row.strategy for row in document.rows))
     if unscored:
         console.print(f"[bold]{words('table.not_scored')}[/bold]")
-    for (benchmark, text), strategies in unscored.items():
+    for (what, text), strategies in unscored.items():
         everywhere = len(set(strategies)) == everyone
         names = words("table.every_variant") if everywhere else words.safe(", ".join(dict.fromkeys(strategies)))
-        console.print(f"  [bold]{words.safe(benchmark)} · {names}[/bold]  {words.safe(text)}")
+        console.print(f"  [bold]{words.safe(what)} · {names}[/bold]  {words.safe(text)}")
     why: dict[tuple[str, str, Text], list[str]] = {}
     for row in document.rows:
         if row.change and row.change.reason:
-            why.setdefault((row.benchmark, str(row.change.verdict), row.change.reason), []).append(row.strategy)
+            why.setdefault((words.what(row), str(row.change.verdict), row.change.reason), []).append(row.strategy)
     if why:
         console.print(f"[bold]{words('table.why')}[/bold]")
-    for (benchmark, verdict, reason), strategies in why.items():
-        cell = words.safe(f"{benchmark} · {', '.join(dict.fromkeys(strategies))}")
+    for (what, verdict, reason), strategies in why.items():
+        cell = words.safe(f"{what} · {', '.join(dict.fromkeys(strategies))}")
         told_why = words("table.reason", verdict=named("verdict", verdict), reason=reason)
         console.print(f"  [bold]{cell}[/bold]  {told_why}")
     if why:
@@ -175,8 +185,7 @@ def _show_arms(console: Any, document: Document, words: Terminal) -> None:
         console.print(f"\n[bold]{words('table.arms')}[/bold]")
     for row, arms in rows:
         told_arms = [say("table.arm", name=label_of(arm), moved=moved_of(arm)) for arm in arms]
-        cell = words.safe(f"{row.benchmark} · {row.strategy}")
-        console.print(f"  [bold]{cell}[/bold]  {words.safe(join('join.clauses', told_arms))}")
+        console.print(f"  [bold]{words.safe(words.row(row))}[/bold]  {words.safe(join('join.clauses', told_arms))}")
 
 
 def _show_robust(console: Any, document: Document, words: Terminal) -> None:
@@ -192,7 +201,7 @@ def _show_robust(console: Any, document: Document, words: Terminal) -> None:
         lines.append(
             say(
                 "table.robust_row",
-                cell=f"{row.benchmark} · {row.strategy}",
+                cell=words.row(row),
                 published=signed(row.change.delta, places),
                 varied=", ".join(f"{name} {signed(value, places)}" for name, value in varied.items()),
                 range=reach,
@@ -225,7 +234,7 @@ def _show_seeds(console: Any, document: Document, words: Terminal) -> None:
         reach: Text = NONE
         if moved:
             reach = say("table.reach", low=signed(min(moved), places), high=signed(max(moved), places))
-        cell = f"{place.benchmark} · {place.strategy}"
+        cell = f"{words.what(rows[0])} · {place.strategy}"
         console.print("  " + words("table.seeds_row", cell=cell, reach=reach, n=len(rows)))
 
 

@@ -89,8 +89,8 @@ class Forecast:
         )
 
 
-def forecast(study: Study, *, power: bool = True) -> Forecast:
-    """The plan of a study. power: whether the smallest change is computed (seconds for large benchmarks).
+def forecast(study: Study) -> Forecast:
+    """The plan of a study: a second or two of processor time, for the smallest changes.
 
     Raises UserError for what the study itself gets wrong: an unknown strategy or benchmark, a malformed data file.
     """
@@ -104,7 +104,7 @@ def forecast(study: Study, *, power: bool = True) -> Forecast:
     for name in study.benchmark_names():
         benchmark = build("benchmark", name)
         items = _items(study, benchmark)
-        change = _imagined_change(study, benchmark, items) if power and items else None
+        change = _imagined_change(study, benchmark, items) if items else None
         for text_format, decoding in ways(study, benchmark):
             parts.append(_part(study, benchmark, items, text_format, decoding, tokenizer))
             for spec in specs:
