@@ -12,7 +12,7 @@ demo: $(VENV)/.ready-demo
 	@$(BIN)/tiltmeter demo
 
 test: $(VENV)/.ready-test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 
 # The demo in an environment whose every file is held to its SHA-256 (torch to its version). `make lock` writes the list anew.
 demo-locked: $(VENV)-locked/.ready
