@@ -76,10 +76,10 @@ def resize(driver: Any, size: str, *, dark: bool = False) -> None:
 
 
 def requested(driver: Any) -> list[str]:
-    """Addresses the browser asked for since the last call, as the network log has them."""
+    """Addresses asked for since the last call, as the network log has them; without chrome:// ones, which no page can
+    ask for: the browser's own first tab may still be loading."""
     import json
 
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [
-        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
-    ]
+    sent = (each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent")
+    return [url for url in sent if not url.startswith("chrome://")]
