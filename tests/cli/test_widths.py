@@ -83,6 +83,12 @@ def test_a_stream_without_the_signs_still_gets_every_number(monkeypatch, encodin
     assert "+33.33" in out and "[-66.67, +10.50]" in out and "~ shifted" in out and "o not exercised" in out
 
 
+def test_further_scores_of_which_none_is_known_take_one_line(capsys):
+    arms = [{"name": f"gap {i}", "role": "bias", "unit": "points"} for i in range(3)]
+    out = printed(capsys, 120, [row(strategy="none"), row("inconclusive", "int8", change={"arms": arms})])
+    assert "none of its 3 further scores is known" in out and "gap 1" not in out
+
+
 @pytest.mark.parametrize(
     "apart, names", [({"format": "chat"}, ("plain", "chat")), ({"model": "other"}, ("m", "other"))]
 )

@@ -184,7 +184,9 @@ def _show_arms(console: Any, document: Document, words: Terminal) -> None:
     if rows:
         console.print(f"\n[bold]{words('table.arms')}[/bold]")
     for row, arms in rows:
-        told_arms = [say("table.arm", name=label_of(arm), moved=moved_of(arm)) for arm in arms]
+        known = any(defined(x) for arm in arms for x in (arm.base, arm.variant, arm.delta))
+        told_arms: list[Text] = [say("table.arm", name=label_of(arm), moved=moved_of(arm)) for arm in arms]
+        told_arms = told_arms if known else [say("table.arms_unknown", n=len(arms))]
         console.print(f"  [bold]{words.safe(words.row(row))}[/bold]  {words.safe(join('join.clauses', told_arms))}")
 
 
