@@ -47,7 +47,7 @@ def main() -> None:
         found, of_variant = timed(lambda: beside_base(variant, places, path))
         prompts = sum(bool(s.of) for s in places)
         read = sum(len(s.tokens) for s in places)
-        print(f"{prompts} prompts of {len(asked)} benchmarks and formats; {read:,} tokens computed")
+        print(f"{prompts} prompts of {len(asked)} benchmarks and formats; {read:,} tokens read")
         print(f"{sum(len(s.positions) for s in places):,} positions, {path.stat().st_size / 2**20:.0f} MiB kept")
     print(f"base kept {of_base:.1f} s, itself beside it {of_itself:.1f} s, {given.strategy} {of_variant:.1f} s")
     print(f"itself: mean {itself.text.mean} nats/token, largest {itself.text.largest}")

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from tiltmeter.scoring.divergence import divergence
+from tiltmeter.demo.command import BASE
+from tiltmeter.scoring.divergence import divergence, logits_at
+from tiltmeter.strategies.chain import parse
+from tiltmeter.variants import apply
 
 
 def plain(base: np.ndarray, variant: np.ndarray) -> np.ndarray:
@@ -40,6 +43,22 @@ def test_chunked_equals_whole(block):
     whole, chunked = (divergence(base, variant, NOTHING, block=b) for b in (1_000_000, block))
     np.testing.assert_allclose(chunked.kl, whole.kl, rtol=1e-12, atol=1e-14)
     assert (chunked.same_top == whole.same_top).all()
+
+
+@pytest.mark.parametrize("strategy", ["none", "kv4", "kv4:read=transformers"])
+def test_a_beginning_that_texts_share_is_computed_once_and_changes_no_logit(strategy):
+    variant = apply.load(str(BASE), parse(strategy), device="cpu")
+    start = list(range(20, 50))
+    texts = [([*start, 60, 61], (31,)), ([*start, 60, 62, 63], (5, 32)), ([*start, 70], (30,)), (start[:9], (3, 8))]
+    computed = []
+    variant.model.register_forward_pre_hook(lambda _, given: computed.append(given[0].shape[1]))
+    shared = list(logits_at(variant, texts))
+    alone = [next(logits_at(variant, [text])) for text in texts]
+    for one, other in zip(shared, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4 if strategy == "none" else 0.2)
+    whole = [32, 33, 31, 9]
+    kept = strategy != "kv4:read=transformers"  # its cache is read otherwise than it was written
+    assert computed[:4] == ([32, 33 - 5, 31 - 30, 9 - 3] if kept else whole) and computed[4:] == whole
 
 
 def test_a_model_beside_itself_has_exactly_none():

@@ -46,7 +46,7 @@ TEXT = 1_024  # positions
 ITEMS = 32  # of a benchmark in one format: each is a forward of its own, base and variant
 PER_REQUEST = 4  # positions of a scored sentence
 FOLDER = "fidelity"  # under the run, while it goes on
-DONE_HOW = 2  # raised when what is measured changes: facts of another number are measured anew
+DONE_HOW = 3  # raised when what is measured changes: facts of another number are measured anew
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,15 @@ def unable(variant: LoadedVariant, proof: Proof | None = None) -> Text | None:
 
 
 def spots(variant: LoadedVariant, study: Study, run: Path, inputs: Mapping[str, str]) -> list[Spot]:
-    """Where to read, by the base's tokenizer; fewer where the vocabulary makes logits too large to keep."""
+    """Where to read, by the base's tokenizer, part by part in the order of the tokens; fewer where the vocabulary makes
+    logits too large to keep."""
     found = [*_of_text(variant, study)]
     for name, content in inputs.items():
         found += _of_prompts(variant, name, Inputs(run / "inputs" / f"{content}.jsonl"), study.seed)
     vocabulary = int(variant.model.get_output_embeddings().weight.shape[0])
-    return _thinned(found, max(BYTES // (4 * vocabulary), 1))
+    kept = _thinned(found, max(BYTES // (4 * vocabulary), 1))
+    parts = list(dict.fromkeys(spot.of for spot in kept))
+    return sorted(kept, key=lambda spot: (parts.index(spot.of), spot.tokens))  # neighbours share their beginnings
 
 
 def _of_text(variant: LoadedVariant, study: Study) -> Iterator[Spot]:

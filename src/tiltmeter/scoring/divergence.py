@@ -14,12 +14,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
 from tiltmeter.models.variant import LoadedVariant
 from tiltmeter.scoring.reference import prompt_cache
+from tiltmeter.scoring.trees.prefix_tree import common_prefix
+from tiltmeter.scoring.trees.tree_model import layer_kinds
 
 BLOCK = 8_192  # tokens of the vocabulary at a time
 ROWS = 64  # positions at a time
@@ -87,17 +91,35 @@ def _log_sum(logits: torch.Tensor, block: int) -> torch.Tensor:
 
 
 def logits_at(variant: LoadedVariant, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Iterator[torch.Tensor]:
-    """For every (token ids, positions): logits at those positions (positions, vocabulary), float32 on the CPU.
+    """For every (token ids, rising positions): logits at those positions (positions, vocabulary), float32 on the CPU.
 
-    One text a forward, with the cache that the strategy asks for, as `reference` does: every text is computed by the
-    same kernels for base and variant. Only the rows that are read go through the output layer, where the model's
-    forward can leave the others out.
+    One text a forward, with the cache that the strategy asks for, as `reference` does. What a text's beginning shares
+    with the text before it is not computed again, so sorted texts cost least: its keys and values are kept, where every
+    layer reads all of them and the strategy lets prefixes be shared. Only the rows that are read go through the output
+    layer, where the model's forward can leave the others out.
     """
     chooses = "logits_to_keep" in inspect.signature(variant.model.forward).parameters
+    shares = variant.share_prefixes and variant.new_cache is None and _reads_everything(variant)
+    before: Sequence[int] = ()
+    cache: dict[str, Any] = {}
     for tokens, positions in texts:
+        start = min(common_prefix(before, tokens), positions[0]) if shares else 0
+        if start:
+            cache["past_key_values"].crop(start)
+        else:
+            cache = {"past_key_values": DynamicCache(), "use_cache": True} if shares else prompt_cache(variant)
+        before = tokens
         with torch.inference_mode():
-            ids = torch.tensor([list(tokens)], device=variant.device)
-            rows = torch.tensor(list(positions), device=variant.device)
+            ids = torch.tensor([list(tokens[start:])], device=variant.device)
+            rows = torch.tensor(list(positions), device=variant.device) - start
             keep = {"logits_to_keep": rows} if chooses else {}
-            logits = variant.model(ids, **prompt_cache(variant), **keep).logits[0]  # (positions or T, V)
+            logits = variant.model(ids, **cache, **keep).logits[0]  # (positions or T - start, V)
             yield (logits if chooses else logits[rows]).float().cpu()
+
+
+def _reads_everything(variant: LoadedVariant) -> bool:
+    """Whether every layer is attention to all that came before: only then can a cache be cut back to a prefix."""
+    try:
+        return set(layer_kinds(variant.model.config).values()) == {None}
+    except NotImplementedError:
+        return False
