@@ -58,7 +58,15 @@ def test_the_headline_follows_the_verdicts_and_ignores_controls(verdicts, kind):
 
 def test_inconclusive_is_never_called_no_change():
     _, text = summary.headline(view(verdicts=("inconclusive", "inconclusive")))
-    assert "this run cannot tell 2 of 2 comparisons from chance" in text and "no change" not in text.lower()
+    assert "This run cannot tell 2 of 2 comparisons from chance" in text and "no change" not in text.lower()
+
+
+@pytest.mark.parametrize("other", ["inconclusive", "no usable signal"])
+def test_a_run_that_settles_nothing_does_not_begin_with_reassurance(other):
+    _, nothing = summary.headline(view(verdicts=("inconclusive", other)))
+    _, something = summary.headline(view(verdicts=("equivalent", other)))
+    assert nothing.startswith(("This run cannot tell", "Nothing can be judged here"))
+    assert something.startswith(("Nothing is shown to be worse, but", "Where it can be judged"))
 
 
 def test_a_variant_with_one_worse_cell_is_to_avoid_and_a_control_is_no_candidate():

@@ -57,18 +57,19 @@ def headline(view: View) -> tuple[Verdict | None, str]:
         return verdict, words(key, of=share(view, k[verdict], len(rows)), **found)
 
     broken = bool(k[Verdict.NO_USABLE_SIGNAL])
+    settled = k[Verdict.EQUIVALENT] + k[Verdict.BETTER]
     if k[Verdict.WORSE]:
         return answer(Verdict.WORSE, "answer.worse_unusable" if broken else "answer.worse")
     if k[Verdict.SHIFTED]:
         return answer(Verdict.SHIFTED, "answer.shifted_unusable" if broken else "answer.shifted")
     if broken:
-        return answer(Verdict.NO_USABLE_SIGNAL, "answer.unusable")
+        return answer(Verdict.NO_USABLE_SIGNAL, "answer.unusable" if settled else "answer.unusable_alone")
     if k[Verdict.BETTER]:
         return answer(Verdict.BETTER, "answer.better")
     if k[Verdict.EQUIVALENT] and not k[Verdict.INCONCLUSIVE]:
         return answer(Verdict.EQUIVALENT, "answer.same")
     if k[Verdict.INCONCLUSIVE]:
-        return answer(Verdict.INCONCLUSIVE, "answer.open")
+        return answer(Verdict.INCONCLUSIVE, "answer.open" if settled else "answer.open_alone")
     return answer(Verdict.NOT_EXERCISED, "answer.idle" if k[Verdict.NOT_EXERCISED] else "answer.unjudged")
 
 
