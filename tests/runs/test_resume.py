@@ -107,7 +107,8 @@ def test_running_out_of_memory_halves_the_batch_writes_it_down_and_goes_on(study
 
     from tiltmeter.scoring.engine import Engine
 
-    run(study, tmp_path / "roomy")
+    base = study.model_copy(update={"text_quality": False, "strategies": ()})
+    run(base, tmp_path / "roomy")
     answer, sizes = Engine.answer, []
 
     def cramped(self, requests):
@@ -117,8 +118,7 @@ def test_running_out_of_memory_halves_the_batch_writes_it_down_and_goes_on(study
         return answer(self, requests)
 
     monkeypatch.setattr(Engine, "answer", cramped)
-    quiet = study.model_copy(update={"text_quality": False, "strategies": ()})
-    summary = run(quiet, tmp_path / "cramped")
+    summary = run(base, tmp_path / "cramped")
     assert summary.failures == [] and max(sizes) > 3
     halved = [json.loads(path.read_text()) for path in tmp_path.glob("cramped/cells/*/halved.json")]
     assert halved and all(len(batch) > 3 for plan in halved for batch in plan)
