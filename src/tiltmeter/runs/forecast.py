@@ -90,7 +90,7 @@ class Forecast:
 
 
 def forecast(study: Study) -> Forecast:
-    """The plan of a study: a second or two of processor time, for the smallest changes.
+    """The plan of a study. Its time goes into reading the data and into the smallest changes of large benchmarks.
 
     Raises UserError for what the study itself gets wrong: an unknown strategy or benchmark, a malformed data file.
     """

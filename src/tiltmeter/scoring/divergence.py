@@ -95,8 +95,9 @@ def logits_at(variant: LoadedVariant, texts: Sequence[tuple[Sequence[int], Seque
 
     One text a forward, with the cache that the strategy asks for, as `reference` does. What a text's beginning shares
     with the text before it is not computed again, so sorted texts cost least: its keys and values are kept, where every
-    layer reads all of them and the strategy lets prefixes be shared. Only the rows that are read go through the output
-    layer, where the model's forward can leave the others out.
+    layer reads all of them and the strategy lets prefixes be shared. Arithmetic that depends on what shares a forward
+    (`int8`, `dynamic-int8`) therefore sees the rest of a text without its beginning. Only the rows that are read go
+    through the output layer, where the model's forward can leave the others out.
     """
     chooses = "logits_to_keep" in inspect.signature(variant.model.forward).parameters
     shares = variant.share_prefixes and variant.new_cache is None and _reads_everything(variant)
