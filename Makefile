@@ -50,7 +50,7 @@ $(VENV)-lowest/.ready $(VENV)-newest/.ready: pyproject.toml
 test-real: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -m real tests/real
 
-# Real engines, each in an environment of its own that sees this one's packages. llama.cpp is compiled: an hour and more.
+# Real engines, each in an environment of its own that sees this one's packages. llama.cpp is compiled: half an hour and more.
 engines: $(VENV)-llama/.ready $(VENV)-vllm/.ready
 
 engines-test: engines

@@ -1,21 +1,28 @@
 #!/bin/sh
 # Real engines, each in an environment of its own that sees the project's packages behind its own ones:
 #     sh tests/engines/install.sh llama|vllm PROJECT-VENV NEW-VENV
-# llama: llama-cpp-python and llama-server, both compiled (an hour and more on two busy cores). vllm: 2 GB, some minutes.
+# llama: llama-server and llama-cpp-python, compiled (half an hour and more on two busy cores). vllm: 2 GB, some minutes.
 set -eu
-engine=$1 project=$(cd "$2" && pwd) venv=$3
+engine=$1 project=$(cd "$2" && pwd)
+mkdir -p "$3"
+venv=$(cd "$3" && pwd)
 site_of() { "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])'; }
 "$project/bin/python" -m venv "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 case $engine in
 llama)
-  options="-DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
-  CMAKE_ARGS="$options -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF" pip install "llama-cpp-python==0.3.36"
-  pip download --no-deps --no-build-isolation --no-binary :all: -d "$venv/source" "llama-cpp-python==0.3.36" || true
+  # The server and the package's own library come from one build of the llama.cpp that the package brings.
+  pip install "cmake>=3.28" "ninja>=1.11"
+  pip download --no-deps --no-binary :all: -d "$venv/source" "llama-cpp-python==0.3.36"
   tar -xzf "$venv"/source/llama_cpp_python-*.tar.gz -C "$venv/source" --strip-components 1
-  cmake -S "$venv/source/vendor/llama.cpp" -B "$venv/server" $options -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
-    -DLLAMA_BUILD_TOOLS=ON -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+  PATH="$venv/bin:$PATH"
+  cmake -G Ninja -S "$venv/source/vendor/llama.cpp" -B "$venv/server" -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON \
+    -DBUILD_SHARED_LIBS=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=ON \
+    -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
   cmake --build "$venv/server" --target llama-server
+  CMAKE_ARGS="-DLLAMA_BUILD=OFF" pip install "$venv/source"
+  mkdir -p "$(site_of "$venv")/llama_cpp/lib"
+  ln -sf "$venv"/server/bin/*.so* "$(site_of "$venv")/llama_cpp/lib/"
   ;;
 vllm)
   pip install torch==2.13.0
