@@ -66,7 +66,7 @@ class Endpoint(Backend):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._served: dict[str, Served] = {}
+        self._asked: dict[str, Served] = {}
 
     def check(self) -> None:
         self.refuse(_acts, "serve the model under it and compare: tiltmeter compare BASE http://HOST/v1", served=True)
@@ -80,7 +80,7 @@ class Endpoint(Backend):
     def identity(self, source: str) -> Identity:
         if not is_address(source):
             raise UserError(f"{source} is no address, so no endpoint serves it", fix="leave --backend out")
-        known = self._probed(source)
+        known = self.served(source)
         settings = {"backend": "endpoint", "served_model": known.name}
         if known.is_chat:
             settings["asked"] = "chat"
@@ -91,7 +91,7 @@ class Endpoint(Backend):
         from tiltmeter.backends._chat import Chat
         from tiltmeter.backends._http import together
 
-        known = self._probed(spec.source)
+        known = self.served(spec.source)
         variant = LoadedVariant(
             model_name=spec.source,
             strategy=spec.strategy,
@@ -136,7 +136,7 @@ class Endpoint(Backend):
         from tiltmeter.backends._chat_engine import ChatEngine
         from tiltmeter.backends._served import ServedEngine
 
-        known = self._probed(variant.model_name)
+        known = self.served(variant.model_name)
         if isinstance(known.lm, Chat):
             return ChatEngine(
                 variant,
@@ -160,7 +160,7 @@ class Endpoint(Backend):
     def _tell_chat(self, variant: LoadedVariant, spec: VariantSpec, known: Served) -> None:
         """Completes the proof of a chat endpoint: what it is asked otherwise than its base."""
         _probe.tell(variant, say("served.not_compared", clause=say("served.chat_not_probed")))
-        base = self._probed(spec.model) if is_address(spec.model) else None
+        base = self.served(spec.model) if is_address(spec.model) else None
         begun = base is None or not base.is_chat or getattr(base.lm, "goes_on", None) is not None
         if spec.source != spec.model and begun and getattr(known.lm, "goes_on", None) is None:
             asked = Difference("chat template", say("served.chat_prefix_difference"), ("options",), chat_only=True)
@@ -169,7 +169,7 @@ class Endpoint(Backend):
 
     def _same_tokens(self, variant: LoadedVariant, spec: VariantSpec) -> bool:
         """Whether a tokenizer named for the prompts cuts them as the base's; if not, the proof and the run say so."""
-        if is_address(spec.model) or self._probed(spec.source).tokenizer_of == spec.model:
+        if is_address(spec.model) or self.served(spec.source).tokenizer_of == spec.model:
             return True
         base = reading.load_tokenizer(resolve(spec.model), spec.model)
         found = other_tokenizer(base, variant.tokenizer)
@@ -187,11 +187,12 @@ class Endpoint(Backend):
     def _waiting(self, address: str, line: str) -> None:
         self.say(f"{address}: {line}")
 
-    def _probed(self, source: str) -> Served:
-        if source not in self._served:
+    def served(self, source: str) -> Served:
+        """What an address serves, asked once. Raises UserError for one that cannot be asked."""
+        if source not in self._asked:
             self.say(f"asking {source} what it can answer")
-            self._served[source] = self._ask(source)
-        return self._served[source]
+            self._asked[source] = self._ask(source)
+        return self._asked[source]
 
     def _ask(self, source: str) -> Served:
         """Raises UserError for an address that cannot be asked."""
@@ -251,7 +252,7 @@ class Endpoint(Backend):
         if named:
             return named
         if base != source:  # the base is served too: its questions are this one's
-            return self._probed(base).tokenizer_of
+            return self.served(base).tokenizer_of
         return str(reported.get("root") or reported["id"])
 
 

@@ -22,7 +22,7 @@ from tiltmeter.registry import build
 from tiltmeter.seeds import seed_for
 from tiltmeter.strategies.chain import parse
 from tiltmeter.study import VariantSpec, make_study
-from tiltmeter.variants.speed import Setting, Speed, _timing
+from tiltmeter.variants.speed import Setting, Speed, timing
 
 
 def measure(
@@ -73,16 +73,16 @@ def _measured(spec: VariantSpec, base: LoadedVariant, variant: LoadedVariant, id
     return Speed(
         spec.strategy,
         how,
-        _timing([prompt / mine[0] for _, mine in rounds]),
-        _timing([new / mine[1] for _, mine in rounds]),
-        None if spec.is_base else _timing([ratio[0] for ratio in ratios]),
-        None if spec.is_base else _timing([ratio[1] for ratio in ratios]),
+        timing([prompt / mine[0] for _, mine in rounds]),
+        timing([new / mine[1] for _, mine in rounds]),
+        None if spec.is_base else timing([ratio[0] for ratio in ratios]),
+        None if spec.is_base else timing([ratio[1] for ratio in ratios]),
         int(variant.proof["weight_bytes"]),
         int(variant.proof["checkpoint_bytes"]),
         None,
         "" if parse(spec.strategy).speed_is_real is True else str(parse(spec.strategy).speed_is_real),
         str(variant.proof["summary"]),
-        _timing([mine[2] for _, mine in rounds]),
+        timing([mine[2] for _, mine in rounds]),
     )
 
 

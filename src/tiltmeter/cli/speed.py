@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from tiltmeter import schema
-from tiltmeter.errors import UserError
+from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import spoken
+from tiltmeter.models.address import is_address
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.runs.store import Store, stored_variant, variant_file, write_variant
-from tiltmeter.schema.place import NONE
+from tiltmeter.schema.place import CHECKPOINT, NONE
 from tiltmeter.variants.speed import Setting, Speed, Timing, measure
 
 
@@ -23,29 +24,44 @@ def run_speed(
     strategies: Sequence[str],
     setting: Setting,
     *,
+    served: Sequence[str] = (),
     device: str = "auto",
     dtype: str = "auto",
     calibration: str | None = None,
+    tokenizer: str | None = None,
     out: Path | None = None,
     as_json: bool = False,
 ) -> None:
-    """Measure the base and every strategy in alternation and print a table (or JSON).
+    """Measure the base and every strategy, or served variant, in alternation and print a table (or JSON).
 
     With `out`, each figure is also stored with that run's variant, for the report and `tiltmeter choose`.
     Raises UserError when the run does not hold the variant, before anything is measured.
     """
     from tiltmeter.strategies.chain import parse
 
+    over_http = bool(served) or is_address(model)
+    if over_http and strategies:
+        raise UserError(
+            "a model that is served elsewhere cannot be compressed from here",
+            fix=f"serve it compressed and name that address: tiltmeter speed {model} http://HOST:8001/v1",
+        )
     if out is not None:
-        for text in (NONE, *strategies):
-            name = parse(text).canonical
+        names = [NONE, *(parse(text).canonical for text in strategies), *(f"{CHECKPOINT}{each}" for each in served)]
+        for name in names:
             if not variant_file(out, model, name).exists():
+                made_by = ["compare", model, *served] if served else ["run", model, "-s", name]
                 raise UserError(
                     f"the run {out} has no variant {name} of {model}",
-                    fix=shlex.join(["tiltmeter", "run", model, "-s", name, "--out", str(out)]),
+                    fix=shlex.join(["tiltmeter", *made_by, "--out", str(out)]),
                 )
     progress = partial(print, file=sys.stderr)
-    if is_gguf(model):
+    if over_http:
+        try:
+            from tiltmeter.backends import served_speed
+        except ImportError as error:
+            raise missing_extra(error.name or "lm_eval", "lm-eval", "a served endpoint") from None
+        found = served_speed.measure(model, served, setting=setting, tokenizer=tokenizer, progress=progress)
+    elif is_gguf(model):
         from tiltmeter.backends import llama_speed  # an optional extra
 
         found = llama_speed.measure(model, strategies, setting=setting, progress=progress)
@@ -101,10 +117,10 @@ def show(model: str, found: Sequence[Speed]) -> None:
         if speed.note:
             console.print(Text(f"{speed.strategy}: {speed.note}", style="yellow"))
     how = found[0].setting
+    where = f"{how.dtype} on {how.device}, {how.threads} threads" if how.threads else "over HTTP, as served"
     console.print(
-        f"[dim]{how.batch} sequences, {how.prompt_tokens} prompt + {how.new_tokens} new tokens, {how.dtype} on "
-        f"{how.device}, {how.threads} threads; median (lowest–highest) of {how.repeats} rounds, "
-        "base and variant in turn.[/dim]"
+        f"[dim]{how.batch} sequences, {how.prompt_tokens} prompt + {how.new_tokens} new tokens, {where}; "
+        f"median (lowest–highest) of {how.repeats} rounds, base and variant in turn.[/dim]"
     )
     first = [f"{speed.strategy} {_timing(speed.first_token, '.3f')}" for speed in found if speed.first_token]
     if first:

@@ -76,7 +76,7 @@ class Speed:
         prefill, decode: tokens per second; None where a number would mislead (`note` says why).
         prefill_speedup, decode_speedup: ratio to the base of the same round; None for the base itself too.
         memory_bytes: weights in memory (quantization constants included); None where simulated.
-        disk_bytes: the checkpoint that was loaded.
+        disk_bytes: the checkpoint that was loaded; None where it lies elsewhere.
         peak_bytes: see the module; None where it was not measured or is simulated.
         note: "" or why numbers are missing.
         first_token: seconds from one prompt to the token after it; None where it was not timed.
@@ -89,7 +89,7 @@ class Speed:
     prefill_speedup: Timing | None
     decode_speedup: Timing | None
     memory_bytes: int | None
-    disk_bytes: int
+    disk_bytes: int | None
     peak_bytes: int | None
     note: Text = ""
     proof: str = ""
@@ -278,10 +278,10 @@ def _summary(
     return Speed(
         strategy,
         setting,
-        _timing([prompt / seconds for seconds in mine.prefill]),
-        _timing([new / seconds for seconds in mine.decode]),
-        None if base_itself else _timing([b / m for b, m in zip(base.prefill, mine.prefill)]),
-        None if base_itself else _timing([b / m for b, m in zip(base.decode, mine.decode)]),
+        timing([prompt / seconds for seconds in mine.prefill]),
+        timing([new / seconds for seconds in mine.decode]),
+        None if base_itself else timing([b / m for b, m in zip(base.prefill, mine.prefill)]),
+        None if base_itself else timing([b / m for b, m in zip(base.decode, mine.decode)]),
         weight_bytes(variant.model),
         disk,
         peak,
@@ -290,7 +290,7 @@ def _summary(
     )
 
 
-def _timing(values: Sequence[float]) -> Timing:
+def timing(values: Sequence[float]) -> Timing:
     return Timing(statistics.median(values), min(values), max(values))
 
 
