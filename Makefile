@@ -71,7 +71,7 @@ kernel-test: $(VENV)-triton/.ready
 
 $(VENV)-triton/.ready: $(SOURCES) | $(VENV)/.ready-test
 	@$(BIN)/python -m venv $(VENV)-triton
-	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$($(VENV)-triton/bin/python -c 'import site; print(site.getsitepackages()[0])')/shared.pth"
+	@$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' > "$$($(VENV)-triton/bin/python -c 'import site; print(site.getsitepackages()[0])')/shared.pth"
 	@$(VENV)-triton/bin/python -m pip --disable-pip-version-check -qq install triton==3.9.0
 	@touch $@
 

@@ -35,5 +35,6 @@ vllm)
   printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' > "$facts/METADATA"
   ;;
 esac
-site_of "$project" > "$(site_of "$venv")/shared.pth"
+# its packages, and what their own .pth files name: the project itself, which is installed where it lies
+printf 'import site; site.addsitedir("%s")\n' "$(site_of "$project")" > "$(site_of "$venv")/shared.pth"
 touch "$venv/.ready"

@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 from benchmarks.engines import SIX, measure
 
+from tiltmeter.backends import served_speed
 from tiltmeter.models.formats.gguf.library import quantize
 from tiltmeter.pipeline import run
 from tiltmeter.results.document import read_results
 from tiltmeter.study import Study, make_study
+from tiltmeter.variants.speed import Setting
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(3600)]
 REAL = Path(os.environ.get("TILTMETER_REAL", "build/real")).resolve()
@@ -121,6 +123,18 @@ def test_the_chat_endpoint_of_a_real_server_answers_the_five(engine, tmp_path):
         assert row.answered >= row.requests / 2 > 0, row
         assert not row.worst > 1e-3, row
         assert not row.equal < 0.95, row
+
+
+@pytest.mark.parametrize("engine", ["llama", "vllm"])
+def test_the_speed_of_a_real_server_counts_every_token_that_was_asked_for(engine, tmp_path, monkeypatch):
+    counted = []
+    written = served_speed._written
+    monkeypatch.setattr(served_speed, "_written", lambda *answer: counted.append(written(*answer)) or counted[-1])
+    with serving(engine, tmp_path / "log") as (address, _):
+        how = Setting(batch=2, prompt_tokens=64, new_tokens=8, repeats=2)
+        [found] = served_speed.measure(address, setting=how, tokenizer=str(MODEL))
+    assert counted == 3 * [1, 1, 1, 9, 9]  # one round of warm-up, two that count
+    assert found.prefill.low > 0 and found.decode.low > 0 and found.first_token.low > 0
 
 
 @pytest.mark.parametrize("engine", ["llama", "vllm"])
