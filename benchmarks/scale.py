@@ -108,6 +108,7 @@ class Counting:
         self._tokenizer, self._budget = tokenizer, batch_tokens
         self.stats, self.notes, self.n_requests, self.seconds = Stats(), [], 0, 0.0
         self.outcomes: dict[str, Any] = {}  # it tests nothing
+        self.rows = 1
 
     def plan(self, requests: Iterable[Any], salt: str = "") -> list[list[int]]:
         from tiltmeter.scoring import plan as planning

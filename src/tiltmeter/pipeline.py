@@ -355,7 +355,7 @@ class _Work:
         engine = self.loader.engine(spec)
         cell.start()
         answered = {index for batch in cell.batches() for index, _ in batch["rows"]}
-        plan = self._halved(cell, engine.plan(cell.inputs.requests(), salt=spec.chain.salt))
+        plan = self._halved(cell, self.loader.plan(spec, cell.inputs))
         with self.progress.cell(cell.id, cell.inputs.n_requests, len(answered)) as bar:
             queue = deque(batch for batch in plan if not answered.issuperset(batch))
             if queue and (other := run_record.remember_environment(self.store, self.record, cell.id)):

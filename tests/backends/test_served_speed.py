@@ -13,6 +13,7 @@ from tiltmeter.backends._answers import Completion
 from tiltmeter.backends._http import HttpStatus
 from tiltmeter.backends.served_speed import Round, measure
 from tiltmeter.cli.commands import main
+from tiltmeter.results.document import read_document
 from tiltmeter.strategies.chain import parse
 from tiltmeter.variants import apply
 from tiltmeter.variants.speed import Setting, Timing
@@ -139,3 +140,19 @@ def test_the_command_prints_a_table_and_json(stories, variant, capsys):
     [row] = json.loads(capsys.readouterr().out)
     assert row["setting"]["device"] == "served"
     assert row["disk_bytes"] is None
+
+
+def test_a_runs_report_shows_the_speed_of_its_served_variant(stories, variant, shared, tmp_path):
+    out = tmp_path / "run"
+    small = ["--batch", "2", "--prompt-tokens", "6", "--new-tokens", "3", "--repeats", "1", "--tokenizer", stories]
+    with ModelServer(variant) as one, ModelServer(variant) as other:
+        asked = ["--limit", "6", "-b", "crows-pairs", "--data", str(shared / "data"), "--tokenizer", stories]
+        assert command("compare", one.address, other.address, *asked, "--out", str(out)) == 0
+        assert command("speed", one.address, other.address, *small, "--out", str(out)) == 0
+    assert command("report", str(out), "--out", str(tmp_path / "page.html")) == 0
+    speeds = {each.strategy: each.speed for each in read_document(out).variants}
+    served = speeds[f"checkpoint={other.address}"]
+    assert served.prefill_speedup.median > 0
+    assert served.memory_bytes is None
+    page = (tmp_path / "page.html").read_text()
+    assert f"{served.prefill_tokens_per_s:,.0f}" in page.replace("\u202f", ",")

@@ -31,6 +31,7 @@ def test_fewer_bits_lose_more_on_a_real_model(shared, tmp_path):
     times = {row.strategy: row.times for row in rows}
     assert set(times) == {"none", *asked}  # nothing was refused: groups fall to what divides 576 and 1536
     assert all(times[name] < 1.1 for name in NEAR)
-    assert times["w8a16"] < times["fp8"] < times["nvfp4a16"] < times["w4a16"] < times["w4a16:bits=3"]
-    assert times["w4a16:keep=0+29"] < times["w4a16"] < times["mxfp4"]
+    kl = {row.strategy: row.kl for row in rows}  # orders neighbours on few tokens, where perplexity does not
+    assert kl["w8a16"] < kl["fp8"] < kl["nvfp4a16"] < kl["w4a16"] < kl["w4a16:bits=3"]
+    assert kl["w4a16:keep=0+29"] < kl["w4a16"] < kl["mxfp4"]
     assert times["dynamic-int8"] > 1.7  # a supporting finding of the coherence gate at least

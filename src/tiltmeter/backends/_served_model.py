@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tiltmeter.backends._completions import Completions
 
 REPORTED = ("id", "root", "parent", "owned_by", "max_model_len", "meta")  # of /models: what does not change by itself
+Reported = dict[str, Any]  # what a server's /models says of one model
 LONGEST_REPORT = 200  # characters of one value that a server reports of its model
 
 
@@ -39,7 +40,7 @@ class Served:
 
     address: str
     name: str
-    reported: dict[str, Any]
+    reported: Reported
     lm: Completions | Chat
     tokenizer: Any
     tokenizer_of: str
@@ -62,12 +63,12 @@ def rendered_turns(source: str, format: Format) -> tuple[Render, list[Text]]:
     return turns.as_text, []
 
 
-def also_named(reported: dict[str, Any]) -> list[str]:
+def also_named(reported: Reported) -> list[str]:
     """Names under which a served model may answer, too."""
     return [str(reported[key]) for key in ("root", "parent") if reported.get(key)]
 
 
-def chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> dict[str, Any]:
+def chosen(source: str, wanted: str, listed: list[Reported] | None) -> Reported:
     """What the server reports of the wanted model (of its only one, when none is named)."""
     if not listed:
         if not wanted:
@@ -84,9 +85,9 @@ def chosen(source: str, wanted: str, listed: list[dict[str, Any]] | None) -> dic
     return _plain({key: entry[key] for key in REPORTED if entry.get(key) is not None})
 
 
-def _plain(reported: dict[str, Any]) -> dict[str, Any]:
+def _plain(reported: Reported) -> Reported:
     """What a server says of a model, as far as it is short text or numbers; one level deep."""
-    found: dict[str, Any] = {}
+    found: Reported = {}
     for key, value in reported.items():
         if isinstance(value, str):
             found[whole(key)[:LONGEST_REPORT]] = whole(value)[:LONGEST_REPORT]
@@ -97,7 +98,7 @@ def _plain(reported: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def context_length(reported: dict[str, Any], otherwise: int) -> int:
+def context_length(reported: Reported, otherwise: int) -> int:
     """The context length that a server reports. Raises UserError where it is none."""
     of_slot = (reported.get("meta") or {}).get("n_ctx")  # llama.cpp's
     found = reported.get("max_model_len", of_slot or otherwise)

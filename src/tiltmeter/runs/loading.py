@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from tiltmeter.messages import Text
 from tiltmeter.models.address import is_address
 from tiltmeter.models.formats.gguf.source import is_gguf
 from tiltmeter.registry import build
+from tiltmeter.runs.inputs import Inputs
 from tiltmeter.runs.record import write_record
 from tiltmeter.runs.spending import Spending
 from tiltmeter.runs.store import stored_variant
@@ -103,6 +105,7 @@ class Loader:
         self.spec: VariantSpec | None = None
         self.variant: LoadedVariant | None = None
         self._engine: Answering | None = None
+        self._plans: dict[tuple[Path, str, str, int], list[array[int]]] = {}
         self.spending = Spending(study.budget)
 
     def load(self, spec: VariantSpec) -> LoadedVariant:
@@ -121,6 +124,14 @@ class Loader:
             self._engine = self._backend(spec.source).engine(variant, self.budget(spec))
             self._engine.outcomes.update(self._methods(spec))
         return self._engine
+
+    def plan(self, spec: VariantSpec, inputs: Inputs) -> list[list[int]]:
+        """The engine's batches of a cell's requests. Variants of one model are asked the same: planned once for all."""
+        engine, salt = self.engine(spec), spec.chain.salt
+        key = inputs.path, spec.source, salt, engine.rows
+        if key not in self._plans:
+            self._plans[key] = [array("i", batch) for batch in engine.plan(inputs.requests(), salt=salt)]
+        return [batch.tolist() for batch in self._plans[key]]
 
     def _methods(self, spec: VariantSpec) -> dict[str, Outcome]:
         """What the self-tests of a variant chose when the run began: it goes on with that."""
