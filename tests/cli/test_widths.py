@@ -11,8 +11,11 @@ from made_documents import document, row
 
 from tiltmeter.cli.output import guarded
 from tiltmeter.cli.rows import cells
+from tiltmeter.cli.speed import show as show_speed
 from tiltmeter.cli.tables import show
+from tiltmeter.variants.speed import Setting, Speed, Timing
 
+HOW = Setting(4, 256, 64, 5, "cpu", "float32", 2)
 LONG = "checkpoint=./models/some-organisation/Some-Model-7B-Instruct-AWQ-4bit-group-128"
 ROWS = [
     row(strategy="none"),
@@ -62,6 +65,39 @@ def test_what_stands_beside_a_score_is_printed_whole(capsys, width):
     assert "Beside the score crows-pairs · int8 gap on type 2 4.00 → 6.50, +2.50" in out
     assert "control: accuracy 62.00 → 60.00, −2.00" in out
     assert "Beside the score" not in printed(capsys, width)
+
+
+SPEEDS = [
+    Speed("none", HOW, Timing(2711.4, 2699.0, 2801.2), Timing(799.0, 750.1, 820.9), None, None, 513_000_000,
+          538_000_000, 1_100_000_000, first_token=Timing(1.69, 1.411, 1.795)),
+    Speed(LONG, HOW, Timing(4546.0, 4500.0, 4600.0), Timing(139.0, 120.0, 150.0), Timing(1.67, 1.6, 1.7),
+          Timing(0.17, 0.15, 0.21), 128_000_000, 220_000_000, None),
+    Speed("kv8", HOW, None, None, None, None, None, 538_000_000, None, "simulated: no speed measured here"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 150, 200, None])
+def test_every_measured_speed_is_whole_at_every_width(capsys, width):
+    show_speed("some/model", SPEEDS, width)
+    lines = capsys.readouterr().out.splitlines()
+    whole = (
+        "2,711 (2,699–2,801)",
+        "799 (750–821)",
+        "1.67 (1.60–1.70)",
+        "0.17 (0.15–0.21)",
+        "513.0",
+        "538.0",
+        "1,100.0",
+    )
+    for number in (*whole, "128.0", "220.0"):
+        assert any(number in line for line in lines), (width, number)
+    joined = "".join("".join(lines).split())
+    assert LONG in joined
+    assert "1.690(1.411–1.795)" in joined
+    assert "simulated:nospeedmeasuredhere" in joined
+    assert not any("…" in line for line in lines)
+    if width is not None:
+        assert max(map(len, lines)) <= width
 
 
 def test_short_names_stay_in_one_table_on_a_terminal_of_100_columns_or_less(capsys):

@@ -338,7 +338,7 @@ def speed(
     ],
     served: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ADDRESS]...", help="Served variants, beside a served MODEL: http://HOST/v1."),
+        typer.Argument(metavar="ADDRESS", help="Served variants, beside a served MODEL: http://HOST/v1."),
     ] = None,
     strategy: Strategies = None,
     device: Device = None,

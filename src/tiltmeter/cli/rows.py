@@ -92,7 +92,7 @@ def show_model(console: Console, rows: Sequence[Row], room: int | None, lang: st
     title = Text(one_line(rows[0].model), style="bold")
     names = ["strategy", *(["asked"] if len({row.place.asked for row in rows}) > 1 else [])]
     whole = _table(rows, ("benchmark", *names, *ORDER), lang, title)
-    needed = _width(whole)
+    needed = width_of(whole)
     if room is None or needed <= room:
         (console if room else Console(width=needed, highlight=False)).print(whole)
         return
@@ -103,7 +103,7 @@ def show_model(console: Console, rows: Sequence[Row], room: int | None, lang: st
         for name, members in _blocks(rows)
     ]
     for layout in (headed, halves):
-        if all(_width(table) <= room for _, *tables in layout for table in tables):
+        if all(width_of(table) <= room for _, *tables in layout for table in tables):
             for name, *tables in layout:
                 console.print(Text(one_line(name), style="bold"))
                 for table in tables:
@@ -150,7 +150,7 @@ def _show_record(console: Console, row: Row, names: Sequence[str], lang: str) ->
             console.print(Text(f"    {heading(name, lang)} {found[name]}"), overflow="fold")
 
 
-def _width(table: Table) -> int:
+def width_of(table: Table) -> int:
     """Columns the table takes when nothing is cropped or folded."""
     endless: Any = Console(width=_ENDLESS)
     return int(endless.measure(table).maximum)

@@ -8,15 +8,24 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiltmeter import schema
 from tiltmeter.errors import UserError, missing_extra
 from tiltmeter.messages import spoken
 from tiltmeter.models.address import is_address
 from tiltmeter.models.formats.gguf.source import is_gguf
+from tiltmeter.printed import one_line
 from tiltmeter.runs.store import Store, stored_variant, variant_file, write_variant
 from tiltmeter.schema.place import CHECKPOINT, NONE
 from tiltmeter.variants.speed import Setting, Speed, Timing, measure
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = ("prefill tokens/s", "× base", "decode tokens/s", "× base", "weights MB", "on disk MB", "peak MB")
+RECORD = (COLUMNS[0], "prefill × base", COLUMNS[2], "decode × base", *COLUMNS[4:])  # where no column stands above
+NOT_MEASURED = "–"
 
 
 def run_speed(
@@ -89,49 +98,78 @@ def run_speed(
         show(model, found)
 
 
-def show(model: str, found: Sequence[Speed]) -> None:
-    """The table: medians with their range over the rounds; a label where no number of its own exists."""
-    from rich import box
+def show(model: str, found: Sequence[Speed], width: int | None = None) -> None:
+    """The table: medians with their range over the rounds; a label where no number of its own exists.
+
+    width: columns there are; None: the terminal's, or as many as the table needs where there is none. A table that does
+    not fit is printed in two, or as lines of their own for every variant: no number is cut off.
+    """
     from rich.console import Console
+    from rich.text import Text
+
+    from tiltmeter.cli.rows import width_of
+    from tiltmeter.cli.tables import PIPE
+
+    if width is None and sys.stdout.isatty():
+        width = Console().width
+    whole, halves = _table(found, range(len(COLUMNS))), [_table(found, range(4)), _table(found, range(4, len(COLUMNS)))]
+    console = Console(width=width or max(width_of(whole), PIPE), highlight=False)
+    console.print(Text(one_line(model), style="bold"), overflow="fold")
+    fitting = [tables for tables in ([whole], halves) if max(map(width_of, tables)) <= console.width]
+    for table in fitting[0] if fitting else ():
+        console.print(table)
+    for speed in () if fitting else found:
+        console.print(Text(one_line(speed.strategy), style="bold"), overflow="fold")
+        for name, cell in zip(RECORD, _cells(speed), strict=True):
+            if cell != NOT_MEASURED:
+                console.print(Text(f"  {name} {cell}"), overflow="fold")
+    for speed in found:
+        if speed.note:
+            console.print(Text(one_line(f"{speed.strategy}: {speed.note}"), style="yellow"), overflow="fold")
+    how = found[0].setting
+    where = f"{how.dtype} on {how.device}, {how.threads} threads" if how.threads else "over HTTP, as served"
+    said = [
+        f"{how.batch} sequences, {how.prompt_tokens} prompt + {how.new_tokens} new tokens, {where}; "
+        f"median (lowest–highest) of {how.repeats} rounds, base and variant in turn."
+    ]
+    first = [f"{speed.strategy} {_timing(speed.first_token, '.3f')}" for speed in found if speed.first_token]
+    said += [f"seconds from one prompt to its first new token: {', '.join(first)}"] if first else []
+    for line in said:
+        console.print(Text(one_line(line), style="dim"), overflow="fold")
+
+
+def _table(found: Sequence[Speed], places: Sequence[int]) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
-    table = Table(title=Text(model, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("strategy", no_wrap=True)
-    for name in ("prefill tokens/s", "× base", "decode tokens/s", "× base", "weights MB", "on disk MB", "peak MB"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for place in places:
+        table.add_column(COLUMNS[place], justify="right", no_wrap=True)
     for speed in found:
-        table.add_row(
-            Text(speed.strategy),
-            _timing(speed.prefill, ",.0f"),
-            _timing(speed.prefill_speedup, ".2f"),
-            _timing(speed.decode, ",.0f"),
-            _timing(speed.decode_speedup, ".2f"),
-            _megabytes(speed.memory_bytes),
-            _megabytes(speed.disk_bytes),
-            _megabytes(speed.peak_bytes),
-        )
-    console.print(table)
-    for speed in found:
-        if speed.note:
-            console.print(Text(f"{speed.strategy}: {speed.note}", style="yellow"))
-    how = found[0].setting
-    where = f"{how.dtype} on {how.device}, {how.threads} threads" if how.threads else "over HTTP, as served"
-    console.print(
-        f"[dim]{how.batch} sequences, {how.prompt_tokens} prompt + {how.new_tokens} new tokens, {where}; "
-        f"median (lowest–highest) of {how.repeats} rounds, base and variant in turn.[/dim]"
-    )
-    first = [f"{speed.strategy} {_timing(speed.first_token, '.3f')}" for speed in found if speed.first_token]
-    if first:
-        console.print(f"[dim]seconds from one prompt to its first new token: {', '.join(first)}[/dim]")
+        cells = _cells(speed)
+        table.add_row(Text(one_line(speed.strategy)), *(cells[place] for place in places))
+    return table
+
+
+def _cells(speed: Speed) -> list[str]:
+    return [
+        _timing(speed.prefill, ",.0f"),
+        _timing(speed.prefill_speedup, ".2f"),
+        _timing(speed.decode, ",.0f"),
+        _timing(speed.decode_speedup, ".2f"),
+        _megabytes(speed.memory_bytes),
+        _megabytes(speed.disk_bytes),
+        _megabytes(speed.peak_bytes),
+    ]
 
 
 def _timing(timing: Timing | None, form: str) -> str:
     if timing is None:
-        return "–"
+        return NOT_MEASURED
     return f"{timing.median:{form}} ({timing.low:{form}}–{timing.high:{form}})"
 
 
 def _megabytes(size: int | None) -> str:
-    return "–" if size is None else f"{size / 1e6:,.1f}"
+    return NOT_MEASURED if size is None else f"{size / 1e6:,.1f}"

@@ -19,6 +19,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -297,9 +298,9 @@ def timing(values: Sequence[float]) -> Timing:
 def _peak(source: str, strategy: str, setting: Setting, vocabulary: int, options: Mapping[str, Any]) -> int | None:
     """Peak bytes above what a process held before loading; None when its own process failed."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:  # a process of its own: memory that others freed would hide the peak
+    with ProcessPoolExecutor(1, context) as pool:  # a process of its own: memory that others freed would hide the peak
         try:
-            return pool.apply(_peak_here, (source, strategy, setting, vocabulary, options))
+            return pool.submit(_peak_here, source, strategy, setting, vocabulary, options).result()
         except Exception:  # the speed stands without it; None is shown as not measured
             return None
 
