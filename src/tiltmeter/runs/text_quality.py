@@ -131,6 +131,7 @@ def judge_answers(store: Store, study: Study, loader: Loader, fail: Callable[[st
             key = digest([cell.id.key, loader.identity(model).weight_hash, study.seed])
             if name in quality.answers and quality.answers[name].key == key:
                 continue
+            loader.progress.note(f"{cell.id.strategy} · {name}: its answers under the base …")
             try:
                 likelihood = _under_base(cell, loader.engine(base), study.seed, loader.identity(model))
             except Exception as error:  # a served base that is gone, say: all else of the run stands
