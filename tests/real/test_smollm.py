@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiltmeter.printed import digits, number
 from tiltmeter.registry import build
 from tiltmeter.results.document import read_results
 from tiltmeter.runs.store import started_cells
@@ -139,7 +140,7 @@ def test_results_show_every_score_whole_on_a_narrow_terminal(run, columns):
     assert cut == []
     for row in read_results(run)["rows"]:
         if row["score"] is not None:
-            assert f"{row['score']:.2f}" in shown, (row["benchmark"], row["strategy"])
+            assert number(row["score"], digits(row["unit"])) in shown, (row["benchmark"], row["strategy"])
 
 
 def row_text(run, benchmark):
