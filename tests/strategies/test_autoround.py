@@ -30,7 +30,7 @@ def test_few_steps_are_not_taken_with_the_librarys_large_rate():
 
 @pytest.mark.slow
 def test_learned_rounding_is_nearer_to_the_base_than_rounding_to_nearest(stories, shared, tmp_path):
-    """Calibrated on stories, as the model was trained on: perplexity of others 18.75, to nearest 19.78, learned 19.26."""
+    """Calibrated on stories, as it was trained: perplexity of others 18.75, rounded to nearest 19.78, learned 19.26."""
     import json
 
     from validation.perplexity import perplexity
