@@ -92,6 +92,10 @@ def test_a_round_without_a_speed_leaves_none_and_says_so(variant):
     assert found.prefill == Timing(11.0, 10.0, 12.0)
     assert found.decode is None
     assert "no speed of decoding" in str(found.note)
+    good = Round(0.1, 10.0, 5.0)
+    ratio = served_speed._summary("checkpoint=x", known, SMALL, [(each, good) for each in rounds], base=False)
+    assert (ratio.decode, ratio.decode_speedup) == (Timing(5.0, 5.0, 5.0), None)
+    assert "no speed of decoding" in str(ratio.note)  # the base's: the ratio is what is missing
 
 
 def test_a_server_that_refuses_what_it_does_not_know_is_asked_without_it(stories, variant, monkeypatch):

@@ -53,6 +53,12 @@ def test_another_order_width_text_or_model_is_planned_anew(planned):
     assert planned(4) == ([[0], [1, 2]], 1)  # the other model, whose tokenizer may be another
 
 
+def test_an_engine_that_does_not_say_what_its_plan_follows_from_plans_for_itself(planned, monkeypatch):
+    plans = iter([[[0, 1, 2]], [[2, 1, 0]]])
+    monkeypatch.setattr(Planning, "plan", lambda self, requests, salt="": next(plans))
+    assert [planned(number, rows=None)[0] for number in (0, 1)] == [[[0, 1, 2]], [[2, 1, 0]]]
+
+
 def test_a_plan_that_is_changed_is_not_the_kept_one(planned):
     plan, _ = planned(0)
     plan[0].append(7)

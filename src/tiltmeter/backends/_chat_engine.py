@@ -55,7 +55,6 @@ class ChatEngine:
         self.variant, self.chat, self.obstacles = variant, chat, dict(obstacles)
         self.stats = Stats()
         self.outcomes: dict[str, Outcome] = {}  # it tests nothing itself
-        self.rows = at_once
         self.notes: list[Text] = [note for note in variant.notes if getattr(note, "key", "") != "served.served_note"]
         self._at_once, self._waiting = at_once, waiting
 

@@ -65,15 +65,14 @@ class Answering(Protocol):
         notes: sentences the run must show.
         outcomes: of its self-tests, by kind of request; empty where it has none. What is put here before the first
             answer is taken as it is.
-        rows: sequences decoded side by side: with the token budget, all that a plan follows from beside its requests.
+
+    One that has `rows`, sequences decoded side by side, says that its plan follows from them, the token budget, the
+    requests and the salt alone: variants of one model then share it.
     """
 
     stats: Any
     notes: list[Text]
     outcomes: dict[str, Outcome]
-
-    @property
-    def rows(self) -> int: ...
 
     def plan(self, requests: Iterable[Request], salt: str = "") -> list[list[int]]: ...
 

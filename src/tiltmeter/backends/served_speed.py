@@ -165,17 +165,18 @@ def _summary(strategy: str, known: Served, how: Setting, pairs: list[tuple[Round
         return timing(values) if all(map(math.isfinite, values)) else None
 
     decode = over([mine.decode for _, mine in pairs])
+    faster = None if base else over([mine.decode / theirs.decode for theirs, mine in pairs])
     return Speed(
         strategy,
         how,
         over([mine.prefill for _, mine in pairs]),
         decode,
         None if base else over([mine.prefill / theirs.prefill for theirs, mine in pairs]),
-        None if base else over([mine.decode / theirs.decode for theirs, mine in pairs]),
+        faster,
         None,
         None,
         None,
-        "" if decode else said("note.no_decode"),
+        "" if decode and (base or faster) else said("note.no_decode"),
         f"{known.name} at {known.address}",
         over([mine.first for _, mine in pairs]),
     )

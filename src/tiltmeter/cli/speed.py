@@ -52,7 +52,7 @@ def run_speed(
     if over_http and strategies:
         raise UserError(
             "a model that is served elsewhere cannot be compressed from here",
-            fix=f"serve it compressed and name that address: tiltmeter speed {model} http://HOST:8001/v1",
+            fix=f"serve it compressed and name that address: {shlex.join(['tiltmeter', 'speed', model])} http://HOST:8001/v1",
         )
     if out is not None:
         names = [NONE, *(parse(text).canonical for text in strategies), *(f"{CHECKPOINT}{each}" for each in served)]

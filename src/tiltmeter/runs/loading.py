@@ -128,7 +128,10 @@ class Loader:
     def plan(self, spec: VariantSpec, inputs: Inputs) -> list[list[int]]:
         """The engine's batches of a cell's requests. Variants of one model are asked the same: planned once for all."""
         engine, salt = self.engine(spec), spec.chain.salt
-        key = inputs.path, spec.source, salt, engine.rows
+        rows: int | None = getattr(engine, "rows", None)
+        if rows is None:
+            return engine.plan(inputs.requests(), salt=salt)
+        key = inputs.path, spec.source, salt, rows
         if key not in self._plans:
             self._plans[key] = [array("i", batch) for batch in engine.plan(inputs.requests(), salt=salt)]
         return [batch.tolist() for batch in self._plans[key]]
