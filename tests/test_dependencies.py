@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -20,6 +22,34 @@ def names(requirements: list[str]) -> set[str]:
 
 def test_the_core_brings_no_compression_library():
     assert not names(PROJECT["dependencies"]) & COMPRESSES
+
+
+WITHOUT_EXTRAS = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Absent(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from tiltmeter.registry import FOLDERS, known
+print(*(len(known(kind)) > 3 for kind in FOLDERS))
+from tiltmeter.cli.commands import main
+main(["speed", "http://127.0.0.1:9/v1"])
+"""
+
+
+def test_without_any_extra_everything_is_listed_and_a_served_model_ends_with_what_to_type():
+    absent = {
+        "bitsandbytes", "hqq", "optimum", "gguf", "llmcompressor", "compressed_tensors", "llama_cpp", "torchao",
+        "lm_eval", "aiohttp", "tenacity", "yarl", "ray", "mlflow", "lightning", "vllm", "sglang",
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS, *absent], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True"] * 3, done.stderr
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
 
 
 def test_every_compression_library_is_in_an_extra_of_its_job_and_all_but_an_engine_in_compress():

@@ -16,14 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiltmeter.backends._answers import Completion
-from tiltmeter.backends._completions import Completions
-from tiltmeter.backends._http import REFUSALS, HttpStatus, together
-from tiltmeter.backends._served_model import Served
 from tiltmeter.backends.base import BackendFailed
 from tiltmeter.backends.endpoint import Endpoint
 from tiltmeter.errors import UserError
@@ -34,6 +30,10 @@ from tiltmeter.scoring.requests import Generation
 from tiltmeter.seeds import seed_for
 from tiltmeter.study import make_study
 from tiltmeter.variants.speed import Setting, Speed, Timing, timing
+
+if TYPE_CHECKING:  # what speaks to servers needs an extra
+    from tiltmeter.backends._answers import Completion
+    from tiltmeter.backends._served_model import Served
 
 TO_THE_END: Mapping[str, Any] = {
     "ignore_eos": True,
@@ -118,6 +118,8 @@ def _prompts(known: Served, how: Setting, seed: int) -> list[list[int]]:
 
 def _settings(known: Served, prompt: list[int]) -> Mapping[str, Any]:
     """TO_THE_END, or nothing where the server refuses it."""
+    from tiltmeter.backends._http import REFUSALS, HttpStatus
+
     try:
         _asked(known, [prompt], 1, TO_THE_END)
     except HttpStatus as error:
@@ -129,6 +131,9 @@ def _settings(known: Served, prompt: list[int]) -> Mapping[str, Any]:
 
 def _asked(known: Served, prompts: list[list[int]], tokens: int, settings: Mapping[str, Any]) -> list[Completion]:
     """All at once; nothing is sent a second time, which would spoil the time."""
+    from tiltmeter.backends._completions import Completions
+    from tiltmeter.backends._http import together
+
     lm = known.lm
     assert isinstance(lm, Completions)
     wanted: Mapping[str, Any] = {"max_tokens": tokens, "temperature": 0.0, **settings}

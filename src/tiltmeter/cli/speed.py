@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltmeter import schema
-from tiltmeter.errors import UserError, missing_extra
+from tiltmeter.errors import UserError
 from tiltmeter.messages import spoken
 from tiltmeter.models.address import is_address
 from tiltmeter.models.formats.gguf.source import is_gguf
@@ -65,10 +65,8 @@ def run_speed(
                 )
     progress = partial(print, file=sys.stderr)
     if over_http:
-        try:
-            from tiltmeter.backends import served_speed
-        except ImportError as error:
-            raise missing_extra(error.name or "lm_eval", "lm-eval", "a served endpoint") from None
+        from tiltmeter.backends import served_speed
+
         found = served_speed.measure(model, served, setting=setting, tokenizer=tokenizer, progress=progress)
     elif is_gguf(model):
         from tiltmeter.backends import llama_speed  # an optional extra
