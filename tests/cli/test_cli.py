@@ -56,18 +56,21 @@ def test_reading_a_finished_run_imports_nothing_that_takes_long(command, status,
 
 
 def test_models_are_read_without_what_transformers_takes_along(tmp_path):
-    """hqq and scikit-learn are imported at sight where they are installed; transformers finds them afterwards."""
+    """hqq, scikit-learn and scipy are imported at sight where they are installed; transformers finds them afterwards.
+    Of two boxes, each is matched with the one that costs less."""
     code = (
         "import sys\n"
         "from tiltmeter.models.library import import_hqq, import_models\n"
         "import_models()\n"
         "from transformers import LlamaForCausalLM, cache_utils\n"
-        "print(*{'hqq', 'sklearn', 'pandas'} & set(sys.modules))\n"
+        "print(*{'hqq', 'sklearn', 'pandas', 'scipy.optimize'} & set(sys.modules))\n"
         "import_hqq()\n"
         "print(cache_utils.HQQQuantizer.__module__, cache_utils.is_hqq_available())\n"
+        "from transformers.loss import loss_for_object_detection as boxes\n"
+        "print(*boxes.linear_sum_assignment([[5, 1], [1, 5]])[1], boxes.is_scipy_available())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["", "hqq.core.quantize True"]
+    assert done.stdout.splitlines() == ["", "hqq.core.quantize True", "1 0 True"]
 
 
 def test_the_version_printed_is_the_installed_one(capsys):

@@ -1,21 +1,32 @@
-"""transformers' code of models, imported without two packages that it takes along wherever they are installed.
+"""transformers' code of models, imported without three packages that it takes along wherever they are installed.
 
-hqq brings torch's compiler with it; scikit-learn is for a threshold of assisted decoding that no protocol sets.
-Together they were a quarter of the time until a run's first answer (`python -m benchmarks.fixed`). Whoever needs hqq
-asks for it.
+hqq brings torch's compiler with it; scikit-learn is for a threshold of assisted decoding that no protocol sets; scipy
+matches boxes in losses of object detection. Together they were a third of the time until a run's first answer
+(`python -m benchmarks.fixed`). Whoever needs hqq asks for it; who matches boxes gets scipy then.
 """
 
 from __future__ import annotations
 
 import sys
 from functools import cache
+from typing import Any
 
-ASIDE = ("is_hqq_available", "is_sklearn_available")
-USERS = ("transformers.utils", "transformers.cache_utils", "transformers.generation.candidate_generator")
+ASIDE = ("is_hqq_available", "is_scipy_available", "is_sklearn_available")
+LOSSES = tuple(
+    f"transformers.loss.{name}" for name in ("loss_deformable_detr", "loss_for_object_detection", "loss_grounding_dino")
+)
+USERS = ("transformers.utils", "transformers.cache_utils", "transformers.generation.candidate_generator", *LOSSES)
 
 
 def _absent() -> bool:
     return False
+
+
+def _matched(*args: Any, **settings: Any) -> Any:
+    """scipy's, imported when it is called."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(*args, **settings)
 
 
 @cache
@@ -34,6 +45,8 @@ def import_models() -> None:
             for name in ASIDE:
                 if getattr(module, name, None) is _absent:
                     setattr(module, name, asked[name])
+            if module.__name__ in LOSSES and not hasattr(module, "linear_sum_assignment"):
+                module.__dict__["linear_sum_assignment"] = _matched
 
 
 def import_hqq() -> None:
