@@ -2,9 +2,9 @@
 
 What each file buys (`benchmarks.breakdown`, `benchmarks/results/breakdown-llama-135m.json`: one thread, a random Llama
 of 135M parameters): packed_linear 4 to 21 % of the matrix products, most with few rows; elementwise 4 % of a forward of
-1,024 tokens; output_layer no pages to clear for the logits of a piece of whole texts; last_layer all of the last layer
-but one row per prompt, a thirtieth of that model and a sixth of one with six layers. The first three act on plain
-float32 on a CPU only; elsewhere they are not there.
+1,024 tokens; output_layer no pages to clear for the logits of a piece of whole texts, and weights that are not copied
+at every step; last_layer all of the last layer but one row per prompt, a thirtieth of that model and a sixth of one
+with six layers. The first three act on plain float32 on a CPU only; elsewhere they are not there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ class Accelerated:
     @contextmanager
     def step(self, rows: int, attend: Handler) -> Iterator[None]:
         """Inside, a forward of one new token for each of `rows` rows attends through `attend`."""
-        with chosen(self._model, attend), self._linears.expecting(rows), self._elementwise.replaced():
+        with (
+            chosen(self._model, attend),
+            self._linears.expecting(rows),
+            self._elementwise.replaced(),
+            self._output.laid_out(rows),
+        ):
             yield
 
     @contextmanager
