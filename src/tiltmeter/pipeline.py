@@ -19,18 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tiltmeter.backends.base import BackendFailed
-from tiltmeter.benchmarks.base import Benchmark, Item
+from tiltmeter.benchmarks.base import Benchmark
 from tiltmeter.distributed.cluster import connect
 from tiltmeter.errors import UserError
-from tiltmeter.messages import Text
 from tiltmeter.models.address import is_address
 from tiltmeter.registry import build
 from tiltmeter.results.computed import write_results
 from tiltmeter.runs import record as run_record
 from tiltmeter.runs.fidelity import Beside, forget
 from tiltmeter.runs.loading import Loader
-from tiltmeter.runs.plan import ways
 from tiltmeter.runs.progress import Silent
+from tiltmeter.runs.questions import Questions
 from tiltmeter.runs.spending import estimate, taken
 from tiltmeter.runs.store import (
     Cell,
@@ -48,7 +47,6 @@ from tiltmeter.runs.summary import RunSummary
 from tiltmeter.runs.text_quality import judge_answers, measure_text, text_key
 from tiltmeter.schema import Failure, Proof, RunRecord, Variant
 from tiltmeter.schema.run import cell_of
-from tiltmeter.seeds import seed_for
 from tiltmeter.strategies.base import VariantFailed
 from tiltmeter.strategies.calibration import BUILT_IN, Calibrated
 from tiltmeter.study import Study, VariantSpec
@@ -114,19 +112,6 @@ def _loader(study: Study, record: RunRecord, path: Path, progress: Progress, ray
     return connect(ray, study, record, path, progress)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """One written file of inputs, and what it holds."""
-
-    benchmark: str
-    format: str
-    decoding: str
-    n_samples: int
-    inputs: str  # its hash
-    partial: bool
-    notes: list[Text]
-
-
 def reason_of(error: Exception) -> str:
     """Why something could not be computed: the error's own text, after the name of an unexpected kind."""
     expected = isinstance(error, (UserError, VariantFailed, BackendFailed))
@@ -143,14 +128,14 @@ class _Work:
         progress: Progress,
         loader: Loader,
     ) -> None:
-        self.store, self.study, self.benchmarks = store, study, benchmarks
+        self.store, self.study = store, study
         self.record, self.progress, self.loader = record, progress, loader
-        self._written: dict[tuple[str, int], list[_Asked]] = {}
-        self._beside = Beside(store.path, study, self._key, lambda base: self._asked(base.source, study.seed))
+        self._questions = Questions(store, study, benchmarks, progress, loader)
+        self._beside = Beside(store.path, study, self._key, self._questions.of)
 
     def check(self, specs: list[VariantSpec]) -> None:
         """Raises UserError for an absent model, tokenizer, chat template or GPU before anything is computed."""
-        self._beside.specs = specs
+        self._beside.specs = self._questions.specs = specs
         of_weights: dict[str, str] = {}
         for source in dict.fromkeys(spec.source for spec in specs):
             identity = self.loader.identity(source)
@@ -277,9 +262,8 @@ class _Work:
         """Cells without done.json, their inputs written. The tokenizer suffices: no weights are loaded."""
         chain = spec.chain
         identity = self.loader.identity(spec.source)
-        seed = seed_for(self.study.seed, chain.salt) if chain.salt else self.study.seed
         result = []
-        for asked in self._asked(spec.source, seed):
+        for asked in self._questions.of(spec):
             cell = Cell(
                 self.store.path,
                 CellId(
@@ -303,29 +287,6 @@ class _Work:
                 summary.reused += 1
         return result
 
-    def _asked(self, source: str, seed: int) -> list[_Asked]:
-        """What one model is asked under one seed, written once: every strategy of it is asked the same."""
-        if (source, seed) not in self._written:
-            self._written[source, seed] = [
-                asked for benchmark in self.benchmarks for asked in self._write_inputs(source, seed, benchmark)
-            ]
-        formats: list[str] = list(self.study.formats)
-        return sorted(self._written[source, seed], key=lambda asked: formats.index(asked.format))
-
-    def _write_inputs(self, source: str, seed: int, benchmark: Benchmark) -> Iterator[_Asked]:
-        """The benchmark's inputs in every format and decoding. Its items are in memory only here."""
-        items, partial = self._items_of(benchmark)
-        identity = self.loader.identity(source)
-        for cell_format, decoding in ways(self.study, benchmark):
-            render, notes = identity.renderer(cell_format)
-            n_samples = self.study.samples if decoding == "sampling" else 1
-            rows = (
-                (item, benchmark.requests(item, render, decoding=decoding, n_samples=n_samples, seed=seed))
-                for item in items
-            )
-            inputs = self.store.write_inputs(rows)
-            yield _Asked(benchmark.name, cell_format, decoding, n_samples, inputs, partial, notes)
-
     def _settings(self, chain: Chain) -> Mapping[str, object]:
         """The chain's full settings; with the calibration text they depend on, by content, and the run's seed."""
         settings: dict[str, object] = {**chain.settings}
@@ -334,19 +295,6 @@ class _Work:
             text = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else self.study.calibration
             settings["run"] = {"calibration_text": text, "seed": self.study.seed}
         return settings
-
-    def _items_of(self, benchmark: Benchmark) -> tuple[list[Item], bool]:
-        """The study's items of a benchmark, and whether they are a part of it."""
-        everything = benchmark.load(Path(self.study.data).expanduser())
-        items = benchmark.subset(everything, self.study.limit_of(benchmark.name), self.study.seed)
-        partial = len(items) < len(everything)
-        if missing := benchmark.too_few(items, everything, self.study.seed):
-            self.progress.warn(str(missing))
-        if self.study.orders == "all":
-            items = benchmark.all_orders(items)
-        if self.study.robust:
-            items = items + benchmark.robust_items(items)
-        return items, partial
 
     def _ask(self, cell: Cell, spec: VariantSpec) -> None:
         """Every request of the cell that has no committed answer yet, batch by batch."""

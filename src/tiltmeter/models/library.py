@@ -45,7 +45,7 @@ def import_models() -> None:
             for name in ASIDE:
                 if getattr(module, name, None) is _absent:
                     setattr(module, name, asked[name])
-            if module.__name__ in LOSSES and not hasattr(module, "linear_sum_assignment"):
+            if module.__name__ in LOSSES and "linear_sum_assignment" not in module.__dict__:
                 module.__dict__["linear_sum_assignment"] = _matched
 
 
