@@ -1,23 +1,28 @@
 """What every command costs before it does its work: processor time of whole processes, Python's own start included.
 
-    python -m benchmarks.fixed [--times 5]
+    python -m benchmarks.fixed [--times 5] [--model FOLDER --data DIR]
 
 The built-in model is measured under int8 (20 items a benchmark) into a temporary folder; `--help`, `results` and `gate`
 are called on it, and `run` up to its first committed answers, beside what importing torch and transformers' model code
 takes alone. Prints seconds of user and system time, the least and the median of all calls (other processes only add to
 them), and writes benchmarks/results/fixed.json.
+
+With --model, instead: how much of a run of 100 items on a real model (crows-pairs under int8) is spent beside the
+answers, twice into two folders: the second time the machine knows the model. Wall seconds; the machine must be idle.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,10 +52,30 @@ def processor_seconds(command: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def beside_the_answers(model: str, data: str) -> None:
+    """Wall seconds of whole runs, and of those the ones in which the benchmark's answers were computed."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "TILTMETER_CACHE": str(Path(folder) / "cache")}  # nothing is known beforehand
+        for name in ("first", "second"):
+            run = Path(folder) / name
+            words = ["run", model, "-s", "int8", "-b", "crows-pairs", "--limit", "100", "--data", data]
+            started = time.perf_counter()
+            subprocess.run([*TILTMETER, *words, "--out", str(run)], env=environment, capture_output=True, check=True)
+            whole = time.perf_counter() - started
+            answers = sum(json.loads(path.read_bytes())["seconds"] for path in run.glob("cells/*/done.json"))
+            print(f"{name} run: {whole:.1f} s, {answers:.1f} of them answers, {whole - answers:.1f} beside them")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=5)
-    times = parser.parse_args().times
+    parser.add_argument("--model", help="a folder with a real model")
+    parser.add_argument("--data", default="data", help="the datasets, for --model")
+    options = parser.parse_args()
+    if options.model:
+        beside_the_answers(options.model, options.data)
+        return
+    times = options.times
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         subprocess.run([*TILTMETER, *run_command(run)], capture_output=True, check=True)
