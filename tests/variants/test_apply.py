@@ -10,6 +10,7 @@ import torch
 from tiltmeter.errors import UserError
 from tiltmeter.messages import json_default
 from tiltmeter.models import reading
+from tiltmeter.models.artifacts import Artifacts
 from tiltmeter.models.folders import fingerprint_folder
 from tiltmeter.strategies.base import DidNothing, LoadFailed
 from tiltmeter.strategies.chain import parse
@@ -205,3 +206,12 @@ def test_a_librarys_failure_is_named_with_the_strategy(stories, monkeypatch):
     monkeypatch.setattr(reading, "keep_plain_packing", broken)
     with pytest.raises(LoadFailed, match="int4: KeyError: 'weight_scale'"):
         apply.load(str(stories), parse("int4"))
+
+
+def test_a_base_in_memory_is_not_read_again_for_its_probe_answers(stories, tmp_path):
+    said: list[str] = []
+    apply.load(str(stories), parse("none"), cache_dir=tmp_path, progress=said.append)
+    kept = apply.base_probe(str(stories), "cpu", "float32", Artifacts(tmp_path), said.append)
+    alone = apply.base_probe(str(stories), "cpu", "float32", Artifacts(tmp_path / "another"), said.append)
+    assert torch.equal(kept, alone)
+    assert said == [f"loading {stories} for its probe answers"]  # by the second alone

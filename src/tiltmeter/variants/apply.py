@@ -42,6 +42,7 @@ from tiltmeter.strategies.chain import Chain
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 
 def load(
@@ -87,6 +88,8 @@ def load(
         for part in chain.parts:
             options |= part.loading_options(context)
         variant = _variant(context, model, chain, options)
+        if not chain.parts and base is None:  # its strategies will ask; now it is in memory
+            base_probe(model, device, base_dtype, context.artifacts, say, variant.model)
         for part in chain.parts:
             part.after_loading(variant, context)
         variant.notes[:0] = context.notes
@@ -213,18 +216,28 @@ def _variant(context: Context, model: str, chain: Chain, options: Mapping[str, o
 
 
 def base_probe(
-    model: str, device: str, dtype: str, artifacts: Artifacts, say: Callable[[str], None] = lambda line: None
+    model: str,
+    device: str,
+    dtype: str,
+    artifacts: Artifacts,
+    say: Callable[[str], None] = lambda line: None,
+    loaded: PreTrainedModel | None = None,
 ) -> Tensor:
-    """Probe logits of the unchanged model, from the cache when they were ever computed; see `strategies._probes`."""
+    """Probe logits of the unchanged model, from the cache when they were ever computed; see `strategies._probes`.
+
+    loaded: the model, where it is in memory; else it is read for them alone.
+    """
     from safetensors.torch import load_file, save_file
 
     folder = resolve(model)
 
     def make(place: Path) -> Mapping[str, object]:
-        say(f"loading {model} for its probe answers")
-        readable, _ = loadable(folder, model, fingerprint_folder(folder), dtype, artifacts, say)
-        loaded = load_model(readable, dtype, device)
-        save_file({"logits": probe_logits(loaded, load_tokenizer(folder, model))}, place / "probe.safetensors")
+        asked = loaded
+        if asked is None:
+            say(f"loading {model} for its probe answers")
+            readable, _ = loadable(folder, model, fingerprint_folder(folder), dtype, artifacts, say)
+            asked = load_model(readable, dtype, device)
+        save_file({"logits": probe_logits(asked, load_tokenizer(folder, model))}, place / "probe.safetensors")
         return {"title": f"{model} · answers to the probe prompts"}
 
     key = {
