@@ -1,21 +1,15 @@
-"""Logits in one buffer: the same bits, in the same place, for whoever reads them before asking again. Logits of few
-rows from weights laid out beforehand: the layer's own but for rounding."""
+"""Logits in one buffer: the same bits, in the same place, for whoever reads them before asking again."""
 
 from __future__ import annotations
-
-import gc
 
 import pytest
 import torch
 from tiny_models import tiny_model, tiny_variant
 from torch import nn
 
-from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.kernels import output_layer
 from tiltmeter.scoring.kernels.output_layer import OutputLayer
-from tiltmeter.scoring.kernels.packed_linear import available
-from tiltmeter.scoring.reference import answer, sequence_logprob
-from tiltmeter.scoring.requests import Generation
+from tiltmeter.scoring.reference import sequence_logprob
 from tiltmeter.scoring.trees.tree_model import TreeModel
 from tiltmeter.scoring.trees.tree_scoring import sequence_logprobs
 
@@ -85,72 +79,3 @@ def test_whatever_stood_in_for_the_layer_stands_in_again(large_from_one_byte):
         assert model.lm_head.forward is not packed
         raise KeyError
     assert model.lm_head.forward is packed
-
-
-lays_out = pytest.mark.skipif(
-    not (available() and torch.backends.mkldnn.is_available()), reason="this torch was built without MKL or oneDNN"
-)
-
-
-def few_rows(layer: OutputLayer, x: torch.Tensor) -> torch.Tensor:
-    """The logits of `x` inside `laid_out`."""
-    with layer.laid_out(len(x)):
-        assert "forward" in layer._layer.__dict__
-        return layer._layer(x)
-
-
-@lays_out
-@torch.inference_mode()
-def test_logits_of_few_rows_are_the_layers_own_but_for_rounding(large_from_one_byte):
-    model = tiny_model("llama")
-    layer, x = OutputLayer(model), torch.randn(128, model.lm_head.in_features)
-    defined = x.double() @ model.lm_head.weight.double().T
-    torch.testing.assert_close(few_rows(layer, x).double(), defined, rtol=0, atol=1e-5)
-
-
-@lays_out
-@torch.inference_mode()
-def test_a_rows_logits_do_not_depend_on_how_many_rows_stand_beside_it(large_from_one_byte):
-    layer = OutputLayer(tiny_model("llama"))
-    x = torch.randn(128, layer._layer.in_features)
-    together = few_rows(layer, x)
-    for rows in (2, 3, 16, 20, 33, 64):
-        assert torch.equal(few_rows(layer, x[:rows]), together[:rows])
-
-
-@pytest.mark.parametrize("rows", [1, 129])
-def test_one_row_and_many_rows_are_the_layers_own_product(rows, large_from_one_byte):
-    model = tiny_model("llama")
-    with OutputLayer(model).laid_out(rows):
-        assert "forward" not in model.lm_head.__dict__
-
-
-@lays_out
-def test_weights_are_laid_out_once_for_all_who_run_a_model_and_go_with_it(large_from_one_byte):
-    model = tiny_model("llama")
-    first, second = OutputLayer(model), OutputLayer(model)
-    assert first._few_rows() is second._few_rows() is not None
-    before = len(output_layer._laid_out)
-    del first, second, model
-    gc.collect()
-    assert len(output_layer._laid_out) < before
-
-
-def test_where_memory_is_short_the_layer_keeps_its_own_way(large_from_one_byte, monkeypatch):
-    monkeypatch.setattr(output_layer, "free_bytes", lambda _: 0)
-    assert OutputLayer(tiny_model("llama"))._few_rows() is None
-
-
-def test_a_layer_that_a_cache_holds_is_left_alone():
-    assert OutputLayer(tiny_model("llama"))._few_rows() is None
-
-
-@lays_out
-@torch.inference_mode()
-def test_texts_written_side_by_side_are_the_references(large_from_one_byte):
-    variant = tiny_variant("llama")
-    prompts = ("Ann went to the", "Ann and Bob", "The nurse said that", "Yes")
-    asked = [Generation(text, 12, heat, 1.0, seed) for seed, text in enumerate(prompts) for heat in (0.0, 1.0)]
-    found = Engine(variant).answer(asked)
-    assert [each.text for each in found] == [answer(variant, each).text for each in asked]
-    assert variant.model.lm_head in output_layer._laid_out

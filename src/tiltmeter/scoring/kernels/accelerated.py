@@ -1,10 +1,10 @@
 """The one door to the faster arithmetic of a loaded model: whoever runs trees asks here, and for nothing else.
 
 What each file buys (`benchmarks.breakdown`, `benchmarks/results/breakdown-llama-135m.json`: one thread, a random Llama
-of 135M parameters): packed_linear 4 to 21 % of the matrix products, most with few rows; elementwise 4 % of a forward of
-1,024 tokens; output_layer no pages to clear for the logits of a piece of whole texts, and weights that are not copied
-at every step; last_layer all of the last layer but one row per prompt, a thirtieth of that model and a sixth of one
-with six layers. The first three act on plain float32 on a CPU only; elsewhere they are not there.
+of 135M parameters): packed_linear 4 to 21 % of the matrix products, most with few rows; few_rows what
+`benchmarks.linear_kernels` prints; elementwise 4 % of a forward of 1,024 tokens; output_layer no pages to clear for the
+logits of a piece of whole texts; last_layer all of the last layer but one row per prompt, a thirtieth of that model
+and a sixth of one with six layers. All but the last act on plain float32 on a CPU only; elsewhere they are not there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from tiltmeter.scoring.kernels.attention import Handler, chosen
 from tiltmeter.scoring.kernels.blockwise import Blockwise
 from tiltmeter.scoring.kernels.elementwise import Elementwise
+from tiltmeter.scoring.kernels.few_rows import FewRows
 from tiltmeter.scoring.kernels.last_layer import last_layer, only_rows
 from tiltmeter.scoring.kernels.output_layer import OutputLayer
 from tiltmeter.scoring.kernels.packed_linear import packed_linears
@@ -29,6 +30,7 @@ class Accelerated:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._linears = packed_linears(model)
+        self._few_rows = FewRows(model)
         self._elementwise = Elementwise(model)
         self.last = last_layer(model)
         self._output = OutputLayer(model)
@@ -36,12 +38,12 @@ class Accelerated:
     @contextmanager
     def step(self, rows: int, attend: Handler) -> Iterator[None]:
         """Inside, a forward of one new token for each of `rows` rows attends through `attend`."""
-        with (
-            chosen(self._model, attend),
-            self._linears.expecting(rows),
-            self._elementwise.replaced(),
-            self._output.laid_out(rows),
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(chosen(self._model, attend))
+            stack.enter_context(self._elementwise.replaced())
+            if not self._few_rows.takes_all(rows):
+                stack.enter_context(self._linears.expecting(rows))
+            stack.enter_context(self._few_rows.at(rows))
             yield
 
     @contextmanager
