@@ -1,8 +1,8 @@
 """What a float32 linear layer costs by torch's own product, by MKL's and by oneDNN's with weights laid out beforehand.
 
-    python -m benchmarks.linear_kernels [--rows 2 8 16 64 128] [--shapes 49152x576 1536x576]
+    python -m benchmarks.linear_kernels [--rows 2 8 16 64 128] [--shapes 49152x576 1536x576] [--threads 1]
 
-One thread, CPU time, the best of three rounds; shapes are outputs x inputs (SmolLM2-135M's). Every round goes through
+Wall time on an idle machine, the best of three rounds; shapes are outputs x inputs (SmolLM2-135M's). Every round goes through
 as many layers of one shape as no cache holds together, as a model's forward does: a layer asked again and again would
 find its weights in the cache. Which is fastest depends on the processor's maker.
 """
@@ -24,10 +24,10 @@ def milliseconds(layers: list[Product], x: torch.Tensor) -> float:
     """Of one layer."""
     best = float("inf")
     for _ in range(4):  # the first is the trial
-        started = time.process_time()
+        started = time.perf_counter()
         for layer in layers:
             layer(x)
-        best = min(best, time.process_time() - started)
+        best = min(best, time.perf_counter() - started)
     return 1e3 * best / len(layers)
 
 
@@ -35,8 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[2, 8, 16, 64, 128])
     parser.add_argument("--shapes", nargs="+", default=list(SMOLLM2))
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     print(f"{'layer':>12} {'rows':>5} {'torch, ms':>10} {'MKL':>6} {'oneDNN':>7}")
     for shape in options.shapes:
         for rows in options.rows:
