@@ -2,9 +2,9 @@
 
     python -m benchmarks.linear_kernels [--rows 2 8 16 64 128] [--shapes 49152x576 1536x576] [--threads 1]
 
-Wall time on an idle machine, the best of three rounds; shapes are outputs x inputs (SmolLM2-135M's). Every round goes through
-as many layers of one shape as no cache holds together, as a model's forward does: a layer asked again and again would
-find its weights in the cache. Which is fastest depends on the processor's maker.
+Wall time on an idle machine, the best of three rounds; shapes are outputs x inputs (SmolLM2-135M's). Every round goes
+through as many layers of one shape as no cache holds together, as a model's forward does: a layer asked again and again
+would find its weights in the cache. Which is fastest depends on the processor's maker.
 """
 
 from __future__ import annotations
