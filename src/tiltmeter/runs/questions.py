@@ -60,7 +60,8 @@ class Questions:
     def _write(self, wanted: tuple[str, int]) -> None:
         """For everyone at once: to read a benchmark's file can take longer than to write what one model is asked. The
         items of one benchmark are in memory at a time. What cannot be asked of another model is said in its turn."""
-        written: dict[tuple[str, int], list[Asked]] = {pair: [] for pair in (wanted, *map(self._pair, self.specs))}
+        open_pairs = (pair for pair in (wanted, *map(self._pair, self.specs)) if pair not in self._written)
+        written: dict[tuple[str, int], list[Asked]] = {pair: [] for pair in open_pairs}
         for benchmark in self._benchmarks:
             items, partial = self._items_of(benchmark)
             for pair in list(written):

@@ -40,28 +40,28 @@ class FewRows:
 
     def takes_all(self, rows: int) -> bool:
         """Whether a step of `rows` rows leaves no layer to others."""
-        return rows in ALL_LAYERS and bool(self._laid_out(self._all))
+        return rows in ALL_LAYERS and bool(self._all) and len(self._laid_out(self._all)) == len(self._all)
 
     @contextmanager
     def at(self, rows: int) -> Iterator[None]:
         """Inside, a step of `rows` rows is computed from what was laid out."""
         chosen = self._all if rows in ALL_LAYERS else self._large if rows in LARGE_LAYERS else []
         with ExitStack() as stack:
-            for layer in self._laid_out(chosen):
-                stack.enter_context(called(layer, _forwards[layer]))
+            for layer, forward in self._laid_out(chosen):
+                stack.enter_context(called(layer, forward))
             yield
 
-    def _laid_out(self, layers: list[nn.Linear]) -> list[nn.Linear]:
-        """`layers`, or none of them where memory is short."""
+    def _laid_out(self, layers: list[nn.Linear]) -> list[tuple[nn.Linear, Forward]]:
+        """`layers`, each with what computes it; none of them where memory was short when they were first needed."""
         missing = [layer for layer in layers if layer not in _forwards]
-        if missing and _bytes(missing) > MEMORY_SHARE * free_bytes("cpu"):
-            return []
-        for layer in missing:
-            _forwards[layer] = _by_onednn(layer.weight.detach(), layer.bias)
-        return layers
+        if missing:
+            fits = _bytes(missing) <= MEMORY_SHARE * free_bytes("cpu")
+            for layer in missing:
+                _forwards[layer] = _by_onednn(layer.weight.detach(), layer.bias) if fits else None
+        return [(layer, forward) for layer in layers if (forward := _forwards[layer])]
 
 
-_forwards: WeakKeyDictionary[nn.Linear, Forward] = WeakKeyDictionary()  # shared by all who run a model
+_forwards: WeakKeyDictionary[nn.Linear, Forward | None] = WeakKeyDictionary()  # shared by all who run a model
 
 
 def _bytes(layers: list[nn.Linear]) -> int:
