@@ -105,4 +105,6 @@ def test_a_variant_that_runs_out_of_memory_costs_its_own_cells_and_leaves_no_art
     summary = run(small_study(stories, shared, strategies=["w4a16"]), tmp_path / "run")
     assert "does not fit into the memory of" in summary.failures[0].reason
     assert [row["strategy"] for row in read_results(tmp_path / "run")["rows"]] == ["none"]
-    assert [path for path in (tmp_path / "cache" / "artifacts").iterdir() if path.is_dir()] == []
+    kept = Artifacts(tmp_path / "cache").entries()
+    assert [entry.key["kind"] for entry in kept] == ["probe logits"]  # the base's
+    assert not list((tmp_path / "cache" / "artifacts").glob("*.partial*"))
