@@ -1,7 +1,7 @@
 """transformers' code of models, imported without three packages that it takes along wherever they are installed.
 
 hqq brings torch's compiler with it; scikit-learn is for a threshold of assisted decoding that no protocol sets; scipy
-matches boxes in losses of object detection. Together they were a third of the time until a run's first answer
+matches boxes in losses of object detection. Together they take nearly half of that import's time
 (`python -m benchmarks.fixed`). Whoever needs hqq asks for it; who matches boxes gets scipy then.
 """
 
