@@ -1,11 +1,11 @@
 """One table of every strategy's verdicts on one model: the change and its sign, benchmark by benchmark.
 
-    python -m benchmarks.format_verdicts MODEL --text FILE --data DIR --out RUN [-s w4a16 …] [-b crows-pairs …] [--limit 150]
+    python -m benchmarks.format_verdicts MODEL --text FILE --data DIR --out RUN [-s w4a16 …] [-b crows-pairs …]
 
 One `tiltmeter run` of all strategies of `benchmarks.formats`, with its calibration settings and its four fifths of the
-text, then its results as Markdown. Called again it goes on where it was stopped; a strategy whose library is missing
-keeps a dash and can be added from an environment that has it. All strategies are one family of comparisons: a verdict
-has to hold among them, so the same change can be told from chance in a smaller run.
+text, then its results as Markdown. Called again it goes on where it was stopped; what failed keeps a dash. All
+strategies are one family of comparisons: a verdict has to hold among them, so the same change can be told from chance
+in a smaller run.
 
 Writes benchmarks/results/verdicts-NAME.md (of --name) and prints the same lines.
 """
@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words += [word for name in ordered for word in ("-s", with_settings(name, CALIBRATION).canonical)]
     words += [word for name in benchmarks for word in ("-b", name)]
     words += ["--calibration", calibration, "--no-fidelity"]
-    subprocess.run([sys.executable, "-m", "tiltmeter", *map(str, words)], check=False)
+    done = subprocess.run([sys.executable, "-m", "tiltmeter", *map(str, words)], check=False)
+    if done.returncode == 2:  # refused: it has said what to type
+        sys.exit(2)
     lines = table(options.out, asked, benchmarks)
     print(*lines, sep="\n")
     if options.name:
