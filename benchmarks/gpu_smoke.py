@@ -33,7 +33,7 @@ from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.kernels.attention import Scores, partial_attention
 from tiltmeter.scoring.requests import Generation, OptionProbs, Request, SequenceLogprob
 from tiltmeter.scoring.sampling import choose_token
-from tiltmeter.scoring.selftest import choose_scorer, choose_writer, rounding_noise
+from tiltmeter.scoring.selftest import Forked, choose_scorer, choose_writer, rounding_noise
 from tiltmeter.scoring.writing import choose_tokens
 
 RESULTS = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
@@ -99,7 +99,7 @@ class Smoke(Decoding):
             found[f"{shape} x{head:g}"] = {
                 "methods": [str(choice.method.name) for choice in choices],
                 "notes": [str(note) for choice in choices for note in choice.notes],
-                "own_rounding_nats": rounding_noise(variant),
+                "own_rounding_nats": rounding_noise(Forked(variant)),
             }
         return found
 

@@ -9,7 +9,7 @@ from tiny_models import ARCHITECTURES, tiny_model, tiny_variant
 from tiltmeter.scoring import reference
 from tiltmeter.scoring.engine import Engine
 from tiltmeter.scoring.requests import Generation, OptionProbs, SequenceLogprob
-from tiltmeter.scoring.selftest import choose_scorer, choose_writer
+from tiltmeter.scoring.selftest import choose_scorer, choose_writer, forked_prompts
 
 TEXTS = [
     "The doctor asked the nurse a question.",
@@ -88,3 +88,13 @@ def test_rounding_models_keep_the_fast_path_and_name_the_noise():
     assert str(choice.method.name) == "prefix trees"
     # with kernels whose rounding does not depend on the shape (ATEN_CPU_CAPABILITY=default) there is nothing to name
     assert all("depend on batch composition" in str(note) for note in choice.notes)
+
+
+def test_the_reference_is_asked_once_whatever_the_number_of_ways_that_are_tried(monkeypatch):
+    variant = tiny_variant("mpt")  # its trees differ, then padded batches hold
+    asked = []
+    plain = reference.sequence_logprob
+    monkeypatch.setattr(reference, "sequence_logprob", lambda v, tokens: asked.append(tokens) or plain(v, tokens))
+    choice = choose_scorer(variant)
+    assert str(choice.method.name) == "padded batches" and "differ by" in str(choice.notes[0])
+    assert asked == forked_prompts(variant)

@@ -161,7 +161,7 @@ def test_strict_mode_raises_what_would_make_the_engine_slower(monkeypatch):
     assert str(choose_scorer(tiny_variant()).method.name) == "prefix trees"
     with pytest.raises(Exception, match=r"kind|mask|layers"):
         choose_scorer(tiny_variant("mamba"))
-    monkeypatch.setattr("tiltmeter.scoring.selftest._score_difference", lambda variant, method: 9.0)
+    monkeypatch.setattr("tiltmeter.scoring.selftest._score_difference", lambda forked, method: 9.0)
     with pytest.raises(RuntimeError, match="differ by 9"):
         choose_scorer(tiny_variant())
 

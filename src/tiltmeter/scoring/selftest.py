@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def choose_scorer(variant: LoadedVariant) -> Choice:
         *([lambda: Trees(variant, sparse=True)] if replaceable(variant.model) else []),
         lambda: Trees(variant, sparse=False),
     ]
-    return _choose(variant, say("note.scores"), candidates, _score_difference)
+    return _choose(Forked(variant), say("note.scores"), candidates, _score_difference)
 
 
 @torch.inference_mode()
@@ -68,23 +68,24 @@ def choose_writer(variant: LoadedVariant) -> Choice:
     if replaceable(variant.model) and variant.new_cache is None and variant.share_prefixes:
         for decoding in decodings(variant):
             candidates.append(partial(Trees, variant, sparse=True, decoding=decoding))
-    return _choose(variant, say("note.generation"), candidates, _writing_difference)
+    return _choose(Forked(variant), say("note.generation"), candidates, _writing_difference)
 
 
 def _choose(
-    variant: LoadedVariant,
+    forked: Forked,
     what: Text,
     candidates: Sequence[Callable[[], Method]],
-    difference: Callable[[LoadedVariant, Method], float],
+    difference: Callable[[Forked, Method], float],
 ) -> Choice:
     """The first candidate within 1e-4 nats; else the first within four times the variant's own noise, where that is
     believable; else one request at a time."""
+    variant = forked.variant
     measured: list[tuple[Method, float]] = []
     failures: list[Text] = []
     for make in [*candidates, lambda: Padded(variant)]:
         try:
             method = make()
-            found = difference(variant, method)
+            found = difference(forked, method)
         except Exception as error:  # whatever a model raises on what it cannot take
             if is_out_of_memory(error) or is_lost(error) or strict():
                 raise
@@ -99,7 +100,7 @@ def _choose(
         measured.append((method, found))
         failures.append(say("note.differ", method=method.name, nats=f"{found:.2g}"))
     padded = next((found for method, found in measured if isinstance(method, Padded)), 0.0)
-    own = rounding_noise(variant)
+    own = rounding_noise(forked)
     # a cache that quantizes what it is given may mix rows for good: rounding is no excuse there
     believable = padded <= max(TRUSTED_NOISE_NATS, 4 * own) and variant.share_prefixes
     limit = max(TOLERANCE_NATS, 4 * max(padded, own) if believable else 0.0)
@@ -150,51 +151,69 @@ def forked_prompts(variant: LoadedVariant) -> list[list[int]]:
     return sorted(trunk[:depth] + rest for depth, rest in forks)
 
 
-def rounding_noise(variant: LoadedVariant) -> float:
+class Forked:
+    """The prompts of one self-test and what the reference says of them, asked once for all candidates."""
+
+    def __init__(self, variant: LoadedVariant) -> None:
+        self.variant = variant
+        self.prompts = forked_prompts(variant)
+        self.options = [prompt[:3] for prompt in self.prompts]
+
+    @cached_property
+    def option_logprobs(self) -> list[list[float]]:
+        """Of each prompt's options, in nats."""
+        return self.ask_options()
+
+    @cached_property
+    def sequence_logprobs(self) -> list[float]:
+        """Of each prompt as a text, in nats."""
+        return [reference.sequence_logprob(self.variant, prompt) for prompt in self.prompts]
+
+    def ask_options(self) -> list[list[float]]:
+        """The same as `option_logprobs`, asked anew."""
+        return [
+            reference.option_logprobs(self.variant, prompt, ids)
+            for prompt, ids in zip(self.prompts, self.options, strict=True)
+        ]
+
+
+def rounding_noise(forked: Forked) -> float:
     """Largest change of an option's log-probability (nats) when every embedding is moved by about one unit of rounding,
     up or down at random, in four draws. No batch and no mask is involved: this is the variant's own sensitivity."""
-    prompts = forked_prompts(variant)
-    options = [prompt[:3] for prompt in prompts]
     generator = torch.Generator().manual_seed(0)
 
     def move(_module: Any, _inputs: Any, embedded: torch.Tensor) -> torch.Tensor:
         signs = torch.randint(0, 2, embedded.shape, generator=generator).to(embedded) * 2 - 1
         return embedded * (1 + torch.finfo(embedded.dtype).eps * signs)
 
-    expected = [reference.option_logprobs(variant, prompt, ids) for prompt, ids in zip(prompts, options, strict=True)]
-    hook = variant.model.get_input_embeddings().register_forward_hook(move)
+    expected = forked.option_logprobs
+    hook = forked.variant.model.get_input_embeddings().register_forward_hook(move)
     try:
-        return _largest(
-            [
-                np.subtract(reference.option_logprobs(variant, prompt, ids), wanted)
-                for _ in range(4)
-                for prompt, ids, wanted in zip(prompts, options, expected, strict=True)
-            ]
-        )
+        return _largest([np.subtract(forked.ask_options(), expected) for _ in range(4)])
     finally:
         hook.remove()
 
 
-def _score_difference(variant: LoadedVariant, method: Method) -> float:
+def _score_difference(forked: Forked, method: Method) -> float:
     """Largest difference to the reference, in nats (sums: per 32 tokens). A small budget makes several pieces."""
-    prompts = forked_prompts(variant)
-    options = [prompt[:3] for prompt in prompts]
+    prompts = forked.prompts
     budget = max(16, max(map(len, prompts)) // 2)
-    expected = [reference.option_logprobs(variant, prompt, ids) for prompt, ids in zip(prompts, options, strict=True)]
-    gaps = [np.subtract(method.option_logprobs(prompts, options, size), expected) for size in (budget, 20 * budget)]
-    sums = [reference.sequence_logprob(variant, prompt) for prompt in prompts]
+    gaps = [
+        np.subtract(method.option_logprobs(prompts, forked.options, size), forked.option_logprobs)
+        for size in (budget, 20 * budget)
+    ]
     scale = np.array([max(1.0, len(prompt) / 32) for prompt in prompts])
-    gaps.append(np.subtract(method.sequence_logprobs(prompts, 10 * budget), sums) / scale)
+    gaps.append(np.subtract(method.sequence_logprobs(prompts, 10 * budget), forked.sequence_logprobs) / scale)
     return _largest(gaps)
 
 
-def _writing_difference(variant: LoadedVariant, method: Method) -> float:
+def _writing_difference(forked: Forked, method: Method) -> float:
     """Largest difference of a chosen token's log-probability (nats) when the reference is fed the same tokens.
 
     Few rows make the method refill; one prompt has two samples, every other one a limit of its own. Where requests
     are batched by length, many of one length are what could go wrong.
     """
-    prompts = forked_prompts(variant)
+    variant, prompts = forked.variant, forked.prompts
     if variant.new_cache is not None:
         text = encode(variant.tokenizer, TEXT)
         size = min(40, len(text) // 2, max(map(len, prompts)))
