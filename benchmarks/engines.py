@@ -1,6 +1,6 @@
 """Two engines, one model: how far apart are their numbers on the benchmarks' own questions?
 
-    python -m benchmarks.engines A B [--backend NAME] [--format plain|chat] [--limit 12] [--most 24] [--out FILE.json]
+    python -m benchmarks.engines A B [--backend NAME] [--dtype A [B]] [--format plain|chat] [--limit 12] [--most 24]
     python -m benchmarks.engines FILE.gguf --alone        B is A, one request at a time in the same library
 
 A and B are a folder (in transformers; B in --backend), a GGUF file (in llama.cpp) or an address, whose prompts are made
@@ -177,13 +177,15 @@ def main() -> None:
     parser.add_argument("--benchmark", nargs="+", default=list(SIX))
     parser.add_argument("--tokenizer")
     parser.add_argument("--backend")
+    parser.add_argument("--dtype", nargs="+", default=["auto"], metavar="DTYPE", help="of both, or of A and of B")
     parser.add_argument("--data", default=str(Path(os.environ.get("TILTMETER_SHARED", "../shared")) / "data"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     asked = {"format": options.format, "limit": options.limit, "data": options.data}
-    a = make_study(models=[options.a], tokenizer=options.tokenizer, **asked)
+    a = make_study(models=[options.a], tokenizer=options.tokenizer, dtype=options.dtype[0], **asked)
     tokenizer = options.tokenizer or (options.a if Path(options.a).is_dir() else None)
-    b = make_study(models=[options.b or options.a], tokenizer=tokenizer, backend=options.backend, **asked)
+    theirs = {"tokenizer": tokenizer, "backend": options.backend, "dtype": options.dtype[-1]}
+    b = make_study(models=[options.b or options.a], **theirs, **asked)
     rows = measure(a, b, options.benchmark, options.alone, options.most)
     print(table(rows))
     if options.out:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tiltmeter.benchmarks.imagined import imagined_outcomes
 from tiltmeter.cli.commands import app
-from tiltmeter.cli.forecast import show_forecast
+from tiltmeter.cli.forecast import show_forecast, totals
 from tiltmeter.demo import command
 from tiltmeter.pipeline import run
 from tiltmeter.registry import build, known
@@ -54,6 +54,13 @@ def test_data_and_models_that_are_not_here_are_said_and_not_refused(tmp_path):
     words = ["run", "nobody/nothing", "-b", "crows-pairs", "--dry-run"]
     found = CliRunner().invoke(app, [*words, "--data", str(tmp_path), "--out", str(tmp_path / "o")])
     assert found.exit_code == 0 and "tiltmeter data fetch crows-pairs" in " ".join(found.output.split())
+
+
+def test_a_model_that_is_here_is_not_called_absent_where_only_data_are(tmp_path):
+    (tmp_path / "crows_pairs").symlink_to(command.DATA / "crows_pairs")
+    plan = forecast(study(benchmarks=("crows-pairs", "worldbench"), data=str(tmp_path)))
+    lines = " ".join(map(str, totals(plan)))
+    assert "while data are missing" in lines and "not on this machine" not in lines
 
 
 def test_a_limit_too_small_for_a_verdict_is_said():

@@ -59,6 +59,8 @@ def totals(found: Forecast) -> list[Text]:
                 time=spell(found.seconds),
             )
         )
+    elif math.isfinite(found.weight_bytes):  # the model is here, some of the data are not
+        lines.append(say("forecast.no_time", weights=size(found.weight_bytes), free=size(found.free_bytes)))
     else:
         lines.append(say("forecast.no_cost"))
     return lines
