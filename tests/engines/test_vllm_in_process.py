@@ -20,9 +20,9 @@ REAL = Path(os.environ.get("TILTMETER_REAL", "build/real")).resolve()
 MODEL = REAL / "SmolLM2-135M-Instruct"
 
 CHECKPOINTS = Path(os.environ.get("TILTMETER_CHECKPOINTS", "build/checkpoints")).resolve()
-# largest difference of a log-probability, nats: kernels round activations in another order, and integers as coarsely
-# as their format does. Weights alone: float32 products of the same numbers.
-NOISE = {"w8a8": 0.5, "w4a16": 0.05, "w8a16": 0.05}
+# Mean difference of a log-probability from the same checkpoint in float32 in transformers: at most so many times that
+# of its own bfloat16 (which rounds the same numbers, in other places).
+AS_ROUGH = 2.0
 DATA = str(Path(os.environ.get("TILTMETER_SHARED", "../shared")) / "data")
 
 
@@ -43,20 +43,23 @@ def test_vllm_answers_as_transformers_does():
 
 
 @pytest.mark.skipif(find_spec("vllm") is None, reason="runs in the environment of vLLM")
-@pytest.mark.parametrize("strategy", NOISE)
-def test_vllm_reads_what_tiltmeter_made_and_answers_as_transformers_does(strategy):
+@pytest.mark.parametrize("strategy", ["w8a8", "w4a16", "w8a16"])
+def test_vllm_reads_what_tiltmeter_made_and_answers_as_transformers_does(strategy, monkeypatch):
+    """In bfloat16: with AVX-512 vLLM's kernels for these weights take nothing else, without it there are none."""
     checkpoint = CHECKPOINTS / strategy
     if not checkpoint.exists():
         pytest.skip(f"needs {checkpoint}: python -m benchmarks.checkpoints {MODEL} --to {CHECKPOINTS}")
     if strategy == "w8a8" and max(vllm_int8.errors().values()) > vllm_int8.ROUNDING:
         pytest.skip("vLLM multiplies integers wrongly on this CPU: python -m benchmarks.vllm_int8")
-    settings = {"models": [str(checkpoint)], "dtype": "float32", "limit": 8, "data": DATA}
+    monkeypatch.setenv("VLLM_CPU_INT4_W4A8", "0")  # else it rounds activations to 8 bits where the CPU has AMX
+    settings = {"models": [str(checkpoint)], "limit": 8, "data": DATA}
+    exact, rough = (make_study(dtype=dtype, **settings) for dtype in ("float32", "bfloat16"))
     asked = ("crows-pairs", "global-opinion-qa")
     try:
-        rows = measure(make_study(**settings), make_study(backend="vllm", **settings), asked)
-    except UserError as refusal:  # kernels for packed weights need AVX-512
+        found = measure(exact, make_study(backend="vllm", dtype="bfloat16", **settings), asked)
+    except UserError as refusal:
         assert "--backend vllm cannot start" in str(refusal)
         pytest.skip(str(refusal))
-    for row in rows:
+    for row, own in zip(found, measure(exact, rough, asked), strict=True):
         assert row.answered == row.requests > 0, row
-        assert row.worst < NOISE[strategy], row
+        assert row.mean < AS_ROUGH * own.mean, (row, own)
