@@ -29,11 +29,14 @@ ONCE = "awq", "autoround"  # the last ones: they take most of the time
 
 
 def told(row: Row | None) -> str:
-    """One cell of the table: change, 95 % interval and the verdict's sign."""
+    """One cell of the table: change and 95 % interval, or how far the groups moved and its 95 % limit where the verdict
+    rests on that; then the verdict's sign."""
     if row is None or row.change is None:
         return "–"
     change = row.change
     sign = change.verdict.sign
+    if spread := change.spread:
+        return f"{spread.movement:.4f}, at most {spread.movement_high:.4f} {sign}"
     if change.ci is None:
         return sign
     low, high = change.ci
@@ -47,7 +50,7 @@ def table(run: Path, strategies: Sequence[str], benchmarks: Sequence[str]) -> li
     rows = {(row.strategy, row.benchmark): row for row in document.rows}
     bases = [rows.get(("none", benchmark)) for benchmark in benchmarks]
     lines = ["| strategy | " + " | ".join(benchmarks) + " |", "|---|" + "---|" * len(benchmarks)]
-    levels = ["–" if base is None else f"{base.score:.4g} {base.unit}" for base in bases]
+    levels = ["–" if base is None or base.reason else f"{base.score:.4g} {base.unit}" for base in bases]
     lines.append("| `none` | " + " | ".join(levels) + " |")
     for strategy in strategies:
         canonical = with_settings(strategy, CALIBRATION).canonical
