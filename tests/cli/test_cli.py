@@ -73,6 +73,23 @@ def test_models_are_read_without_what_transformers_takes_along(tmp_path):
     assert done.stdout.splitlines() == ["", "hqq.core.quantize True", "1 0 True"]
 
 
+def test_what_a_library_says_while_transformers_takes_it_along_does_not_reach_the_user(tmp_path):
+    """torchao, where it is installed, reports every GPU library that a CPU machine lacks."""
+    support = "flatten_tensor_state_dict = unflatten_tensor_state_dict = is_metadata_torchao = None\n"
+    for name, content in {
+        "torchao/__init__.py": "import logging, sys\nprint('noise')\nlogging.getLogger('torchao').warning('noise')\n",
+        "torchao/prototype/safetensors/safetensors_support.py": support,
+        "torchao/prototype/safetensors/safetensors_utils.py": support,
+        "torchao-0.18.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: torchao\nVersion: 0.18.0\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    code = "import sys\nfrom tiltmeter.models.library import import_models\nimport_models()\nprint('torchao' in sys.modules)"
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=where)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 def test_the_version_printed_is_the_installed_one(capsys):
     status, out, _ = call(capsys, "--version")
     assert (status, out) == (0, f"tiltmeter {version('tiltmeter')}\n")

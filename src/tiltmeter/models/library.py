@@ -11,6 +11,8 @@ import sys
 from functools import cache
 from typing import Any
 
+from tiltmeter.models.quiet import held_back
+
 ASIDE = ("is_hqq_available", "is_scipy_available", "is_sklearn_available")
 LOSSES = tuple(
     f"transformers.loss.{name}" for name in ("loss_deformable_detr", "loss_for_object_detection", "loss_grounding_dino")
@@ -38,8 +40,9 @@ def import_models() -> None:
     for name in ASIDE:
         setattr(transformers.utils, name, _absent)
     try:
-        import transformers.generation.candidate_generator
-        import transformers.modeling_utils  # its quantizers, too, look for hqq
+        with held_back():  # it takes torchao along where there is one, which reports GPU libraries that a CPU lacks
+            import transformers.generation.candidate_generator
+            import transformers.modeling_utils  # its quantizers, too, look for hqq
     finally:
         for module in filter(None, map(sys.modules.get, USERS)):
             for name in ASIDE:
