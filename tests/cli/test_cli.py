@@ -84,7 +84,7 @@ def test_what_a_library_says_while_transformers_takes_it_along_does_not_reach_th
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    code = "import sys; from tiltmeter.models.library import import_models as now; now(); print('torchao' in sys.modules)"
+    code = "import sys; from tiltmeter.models.library import import_models as do; do(); print('torchao' in sys.modules)"
     where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=where)
     assert (done.stdout, done.stderr) == ("True\n", "")
