@@ -1,6 +1,7 @@
 """What every command costs before it does its work: processor time of whole processes, Python's own start included.
 
-    python -m benchmarks.fixed [--times 5] [--model FOLDER --data DIR]
+    python -m benchmarks.fixed [--times 5]
+    python -m benchmarks.fixed --model FOLDER --data DIR [--source CHECKOUT] [--no-fidelity]
 
 The built-in model is measured under int8 (20 items a benchmark) into a temporary folder; `--help`, `results` and `gate`
 are called on it, and `run` up to its first committed answers, beside what importing torch and transformers' model code
@@ -8,7 +9,8 @@ takes alone. Prints seconds of user and system time, the least and the median of
 them), and writes benchmarks/results/fixed.json.
 
 With --model, instead: how much of a run of 100 items on a real model (crows-pairs under int8) is spent beside the
-answers, twice into two folders: the second time the machine knows the model. Wall seconds; the machine must be idle.
+answers, twice into two folders: the second time the machine knows the model. What is unknown here goes to
+`tiltmeter run`. Processor seconds of the run; the answers' are the wall seconds of its journal, so one thread.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,17 +53,19 @@ def processor_seconds(command: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def beside_the_answers(model: str, data: str) -> None:
-    """Wall seconds of whole runs, and of those the ones in which the benchmark's answers were computed."""
+def beside_the_answers(model: str, data: str, source: str | None, more: list[str]) -> None:
+    """Processor seconds of whole runs, and of those the ones that the run's own journal gives to the answers."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "TILTMETER_CACHE": str(Path(folder) / "cache")}  # nothing is known beforehand
+        os.environ["TILTMETER_CACHE"] = str(Path(folder) / "cache")  # nothing is known beforehand
+        if source:
+            os.environ["PYTHONPATH"] = str(Path(source).resolve() / "src")
         for name in ("first", "second"):
             run = Path(folder) / name
-            words = ["run", model, "-s", "int8", "-b", "crows-pairs", "--limit", "100", "--data", data]
-            started = time.perf_counter()
-            subprocess.run([*TILTMETER, *words, "--out", str(run)], env=environment, capture_output=True, check=True)
-            whole = time.perf_counter() - started
+            words = ["run", model, "-s", "int8", "-b", "crows-pairs", "--limit", "100", "--data", data, *more]
+            whole = processor_seconds([*TILTMETER, *words, "--out", str(run)])
             answers = sum(json.loads(path.read_bytes())["seconds"] for path in run.glob("cells/*/done.json"))
+            if not answers:
+                raise SystemExit(f"the run failed: tiltmeter {' '.join(words)}")
             print(f"{name} run: {whole:.1f} s, {answers:.1f} of them answers, {whole - answers:.1f} beside them")
 
 
@@ -71,9 +74,10 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--model", help="a folder with a real model")
     parser.add_argument("--data", default="data", help="the datasets, for --model")
-    options = parser.parse_args()
+    parser.add_argument("--source", help="another checkout of tiltmeter to measure, for --model")
+    options, more = parser.parse_known_args()
     if options.model:
-        beside_the_answers(options.model, options.data)
+        beside_the_answers(options.model, options.data, options.source, more)
         return
     times = options.times
     with tempfile.TemporaryDirectory() as folder:
