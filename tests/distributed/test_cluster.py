@@ -110,8 +110,18 @@ def runs(shared, two_nodes, tmp_path_factory):
                 process.kill()
 
     found = {"study": study}
-    for name, watched, address in (("alone", Watched(), None), ("together", Watched(kill), two_nodes.address)):
-        found[name] = run(study, folder / name, watched, ray=address), watched
+
+    def released(loader):
+        found["held"] = {spec: (variant, loader.identity(spec.source)) for spec, (variant, _) in loader._loaded.items()}
+        release(loader)
+
+    from tiltmeter.distributed.remote import RemoteLoader
+
+    release = RemoteLoader.release
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RemoteLoader, "release", released)
+        for name, watched, address in (("alone", Watched(), None), ("together", Watched(kill), two_nodes.address)):
+            found[name] = run(study, folder / name, watched, ray=address), watched
     return found
 
 
@@ -125,6 +135,12 @@ def test_two_workers_give_the_bytes_of_one_process_though_one_is_killed_in_the_m
     judged = [answers for block in quality for answers in block["answers"].values()]
     assert len(quality) == len(judged) == 2 and all(block["perplexity"] for block in quality)
     assert all(answers["n"] and answers["base_logprob"] < 0 for answers in judged)
+
+
+def test_the_driver_holds_one_tokenizer_for_all_variants_of_a_model_and_no_model(runs):
+    held = list(runs["held"].values())
+    assert len(held) == 2 and all(variant.tokenizer is identity.tokenizer for variant, identity in held)
+    assert {id(identity) for _, identity in held} == {id(held[0][1])} and not any(variant.model for variant, _ in held)
 
 
 def test_a_variant_that_fails_on_its_worker_is_named_and_the_others_are_computed(runs):

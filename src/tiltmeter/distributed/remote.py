@@ -85,11 +85,12 @@ class Worker:
         return self.loader.identity(source)
 
     def load(self, spec: VariantSpec, expected: Expected) -> tuple[LoadedVariant, float]:
-        """What is to be known of a variant, without its model, which stays here; and the seconds that loading took."""
+        """What is to be known of a variant, without its model, which stays here, and without its tokenizer, which the
+        driver has; and the seconds that loading took."""
         started = time.perf_counter()
         variant = self._held(spec, expected)
         seconds = time.perf_counter() - started
-        return replace(variant, model=None, new_cache=None, generate=None), seconds  # type: ignore[arg-type]
+        return replace(variant, model=None, tokenizer=None, new_cache=None, generate=None), seconds  # type: ignore[arg-type]
 
     def budget(self, spec: VariantSpec, expected: Expected) -> int:
         """The token budget that suits this variant here."""
@@ -194,8 +195,11 @@ class RemoteLoader(Loader):
         """What is to be known of a variant; its model is on a worker."""
         if spec not in self._loaded:
             self.progress.note(f"loading {spec.source} · {spec.strategy}")
-            expected = Expected(self.identity(spec.source).weight_hash)
-            self._loaded[spec] = self.pool.call(spec, lambda actor: actor.load.remote(spec, expected))
+            identity = self.identity(spec.source)
+            expected = Expected(identity.weight_hash)
+            variant, seconds = self.pool.call(spec, lambda actor: actor.load.remote(spec, expected))
+            # one tokenizer a source: a copy for each variant is a hundred megabytes in the driver
+            self._loaded[spec] = replace(variant, tokenizer=identity.tokenizer), seconds
         return self._loaded[spec][0]
 
     def engine(self, spec: VariantSpec) -> RemoteEngine:
