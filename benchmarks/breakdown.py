@@ -1,9 +1,10 @@
-"""Where tiltmeter's time goes, one thread, and what it would be if the matrix products ran at GEMM peak.
+"""Where tiltmeter's time goes, and what it would be if the matrix products ran at GEMM peak.
 
-    python -m benchmarks.breakdown [--shared ../shared] [--shape llama-135m] [--scale 1]
+    python -m benchmarks.breakdown [--shared ../shared] [--shape llama-135m | --model FOLDER] [--scale 1] [--threads 1]
 
-Prints what docs/engine.md quotes, and writes benchmarks/results/breakdown-SHAPE.json. Clocks stand around the model,
-its linear layers, the engine's attention, its log-sum-exp and its choice of tokens; what is left of the model is its
+Processor seconds with one thread, wall seconds (of an idle machine) with more. Prints what docs/engine.md quotes, and
+writes benchmarks/results/breakdown-SHAPE.json (SHAPE-THREADS where that is not one). Clocks stand around the model, its
+linear layers, the engine's attention, its log-sum-exp and its choice of tokens; what is left of the model is its
 own element-wise code.
 """
 
@@ -13,7 +14,7 @@ import argparse
 import json
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,10 +31,18 @@ from tiltmeter.scoring.kernels.elementwise import Elementwise
 from tiltmeter.scoring.kernels.packed_linear import PAYS_AFTER_TOKENS, PackedLinears
 from tiltmeter.scoring.trees import tree_generation, tree_scoring
 from tiltmeter.scoring.trees.decode_store import DecodeStore
+from tiltmeter.strategies.chain import parse
+from tiltmeter.variants import apply
 
 RESULTS = Path(__file__).parent / "results"
 WORK = ("CrowS-Pairs log-likelihood", "DiscrimEval first token", "DT generation, 150 new tokens")
+CLOCK: list[Callable[[], float]] = [time.process_time]
 MODEL, LINEAR, ATTENTION, RESULT = "model", "matrix products", "attention", "log-sum-exp or choice of tokens"
+
+
+def now() -> float:
+    """Seconds by the clock that suits the number of threads."""
+    return CLOCK[0]()
 
 
 def main() -> None:
@@ -41,9 +50,17 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("TILTMETER_SHARED", "../shared")))
     parser.add_argument("--shape", default="llama-135m")
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--model", help="a real model's folder, instead of a shape")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    variant = random_variant(options.shared, options.shape)
+    torch.set_num_threads(options.threads)
+    if options.threads > 1:
+        CLOCK.clear()
+        CLOCK.append(time.perf_counter)
+    name = Path(options.model).name if options.model else options.shape
+    variant = (
+        apply.load(options.model, parse("none")) if options.model else random_variant(options.shared, options.shape)
+    )
     rates = linear_rates(variant.model, (30, 80, 128, 512, 1024))
     found: dict[str, Any] = {"linear layers alone, GFLOP/s at rows": rates}
     for rows, (plain, packed) in rates.items():
@@ -59,7 +76,8 @@ def main() -> None:
             found[work.name] = shares = measured(engine, work.requests)
             print(f"{work.name}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items()))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"breakdown-{options.shape}.json").write_text(json.dumps(found, indent=1) + "\n")
+    suffix = f"-{options.threads}" if options.threads > 1 else ""
+    (RESULTS / f"breakdown-{name}{suffix}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 @torch.inference_mode()
@@ -79,10 +97,10 @@ def linear_rates(model: torch.nn.Module, all_rows: Sequence[int]) -> dict[int, t
         def seconds(inputs: dict[int, torch.Tensor] = inputs) -> float:
             best = float("inf")
             for _ in range(7):
-                started = time.process_time()
+                started = now()
                 for layer in layers:
                     layer(inputs[layer.in_features])
-                best = min(best, time.process_time() - started)
+                best = min(best, now() - started)
             return best
 
         plain = seconds()
@@ -98,9 +116,9 @@ def forward_seconds(model: Any, rows: int) -> tuple[float, float]:
     elementwise = Elementwise(model)
 
     def seconds() -> float:
-        started = time.process_time()
+        started = now()
         model(ids, use_cache=False, logits_to_keep=1)
-        return time.process_time() - started
+        return now() - started
 
     own, in_place = [], []
     for _ in range(7):
@@ -113,14 +131,14 @@ def forward_seconds(model: Any, rows: int) -> tuple[float, float]:
 def measured(engine: Engine, requests: Any) -> dict[str, float]:
     """Shares of the whole time by kind, and three shares of GEMM peak: reached; with matrix products at peak; with
     those and nothing but the model's own code beside them."""
-    times: Counter[str] = Counter()
+    times: dict[str, float] = defaultdict(float)
     flops = [0.0]
     with clocks(engine.variant.model, times, flops):
-        started = time.process_time()
+        started = now()
         answer_all(engine, requests)
-        whole = time.process_time() - started
+        whole = now() - started
     own = times[MODEL] - times[LINEAR] - times[ATTENTION]
-    at_peak = flops[0] / gemm_peak(time.process_time)
+    at_peak = flops[0] / gemm_peak(now)
     kinds = {
         LINEAR: times[LINEAR],
         "the model's element-wise code": own,
@@ -142,24 +160,24 @@ def answer_all(engine: Engine, requests: Any) -> None:
 
 
 @contextmanager
-def clocks(model: Any, times: Counter[str], flops: list[float]) -> Iterator[None]:
+def clocks(model: Any, times: dict[str, float], flops: list[float]) -> Iterator[None]:
     """Inside, `times` adds up seconds per kind, and `flops` what the linear layers compute."""
     started: dict[Any, float] = {}
 
     def enter(module: Any, _inputs: Any) -> None:
-        started[module] = time.process_time()
+        started[module] = now()
 
     def leave(module: Any, inputs: Any, _output: Any) -> None:
-        times[LINEAR] += time.process_time() - started[module]
+        times[LINEAR] += now() - started[module]
         flops[0] += 2.0 * module.weight.numel() * inputs[0].numel() / module.in_features
 
     def timed(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
-            began = time.process_time()
+            began = now()
             try:
                 return function(*arguments, **named)
             finally:
-                times[kind] += time.process_time() - began
+                times[kind] += now() - began
 
         return call
 
