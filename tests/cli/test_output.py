@@ -139,7 +139,8 @@ def test_a_users_mistake_is_one_line_and_a_fix_whatever_the_text_holds(capsys):
 
 def tiltmeter(arguments: list[str], **settings) -> subprocess.CompletedProcess:
     """The command in a process of its own; `encoding` is its streams'."""
-    environment = {**os.environ, "PYTHONIOENCODING": settings.pop("encoding", "utf-8")}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment["PYTHONIOENCODING"] = settings.pop("encoding", "utf-8")
     settings = {"capture_output": True, **settings}
     return subprocess.run([sys.executable, "-m", "tiltmeter", *arguments], env=environment, timeout=300, **settings)
 

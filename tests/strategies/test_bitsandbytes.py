@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tiltmeter.models import reading
 from tiltmeter.strategies import _bitsandbytes
 from tiltmeter.strategies.base import DidNothing
 from tiltmeter.strategies.chain import parse
@@ -50,7 +51,7 @@ def test_without_the_guard_this_cpu_would_answer_otherwise(stories, monkeypatch)
     if not has_avx512bf16():
         pytest.skip("this CPU has no AVX512-BF16, so the trap does not exist here")
     guarded = logits(apply.load(stories, parse("int4")).model)
-    monkeypatch.setattr(_bitsandbytes, "keep_plain_packing", lambda model: 0)
+    monkeypatch.setattr(reading, "keep_plain_packing", lambda model: 0)
     trapped = apply.load(stories, parse("int4")).model
     assert (logits(trapped) - guarded).abs().max() > 1e-3  # bfloat16 where float32 was asked
     trapped.state_dict()

@@ -109,7 +109,11 @@ def guarded() -> Iterator[None]:
     out, err = (Guarded(_opened(stream)) for stream in before)
     sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
     try:
-        yield
+        try:
+            yield
+        except SystemExit:  # how a command with a status of its own ends: what it printed may still wait in the buffer
+            out.flush()
+            raise
         out.flush()
     finally:
         sys.stdout, sys.stderr = before
