@@ -155,7 +155,17 @@ def test_a_stream_that_lacks_characters_gets_the_nearest(hostile_run, encoding):
     assert done.returncode == 0 and json.loads(done.stdout.decode(encoding))
 
 
-@pytest.mark.parametrize("arguments", [["results", "RUN"], ["results", "RUN", "--json"], ["gate", "RUN"], ["list"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["results", "RUN"],
+        ["results", "RUN", "--json"],
+        ["gate", "RUN"],
+        ["choose", "RUN"],
+        ["policy", "--schema"],
+        ["list"],
+    ],
+)
 def test_closed_and_full_outputs_end_without_a_traceback_and_never_with_1_for_a_crash(hostile_run, arguments):
     arguments = [str(hostile_run) if each == "RUN" else each for each in arguments]
     expected = tiltmeter(arguments).returncode
