@@ -25,7 +25,7 @@ from tiltmeter.strategies.chain import parse
 
 BENCHMARKS = ("crows-pairs", "global-opinion-qa")
 CALIBRATION = argparse.Namespace(samples=16, calibration_length=256, iters=50)
-ONCE = "awq", "autoround"  # the last ones: they take most of the time
+LAST = "awq", "autoround"  # they take most of the time
 
 
 def told(row: Row | None) -> str:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name", default="", help="write benchmarks/results/verdicts-NAME.md")
     options = parser.parse_args(arguments)
     asked = options.strategy or EVERY
-    ordered = sorted(asked, key=lambda name: (parse(name).parts[0].name in ONCE, asked.index(name)))
+    ordered = sorted(asked, key=lambda name: (parse(name).parts[0].name in LAST, asked.index(name)))
     benchmarks = options.benchmark or BENCHMARKS
     text = options.text.read_text(encoding="utf-8")
     calibration = options.out.with_name(f"{options.out.name}.calibration.txt")

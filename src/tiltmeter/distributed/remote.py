@@ -198,7 +198,7 @@ class RemoteLoader(Loader):
             identity = self.identity(spec.source)
             expected = Expected(identity.weight_hash)
             variant, seconds = self.pool.call(spec, lambda actor: actor.load.remote(spec, expected))
-            # one tokenizer a source: a copy for each variant is a hundred megabytes in the driver
+            # one tokenizer a source: with a copy for each variant the driver grew with the study
             self._loaded[spec] = replace(variant, tokenizer=identity.tokenizer), seconds
         return self._loaded[spec][0]
 
